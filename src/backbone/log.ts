@@ -1,0 +1,60 @@
+// The log: partitions of records with offsets. This file is the contract; engines: `embedded-log.ts` (segment files).
+// `log.contract.ts` is the suite that every engine must pass, also an adapter over nats-server: nothing here promises more than it can give.
+// Invariants: 1. offsets of a partition are dense from 0 and never reused, and one append's records are adjacent
+// 2. append resolves once its records are durable by the log's policy, and the answer names the policy
+// 3. a reader sees records in offset order, each once, and never a record that recovery may still cut (at `always`)
+// 4. one writer a partition: a second one gets `conflict` while the first one's lease lives; a writer that lost its lease gets `conflict`
+//    and acknowledges nothing more.
+
+/** `always`: synced before the acknowledgement. `interval`: handed to the operating system before, synced every interval (kill -9 loses
+ * nothing, a power cut at most the last interval). `none`: never synced but at close and rotation. */
+export type Durability = "always" | "interval" | "none";
+
+export interface AppendResult {
+  /** Offset of the first record of this append. */
+  readonly firstOffset: number;
+  /** Offset after the last record of this append. */
+  readonly nextOffset: number;
+  readonly durability: Durability;
+}
+
+export interface LogRecords {
+  /** Offset of the first record; the others follow without gaps. */
+  readonly firstOffset: number;
+  /** Valid until the next read of the same reader unless copied. */
+  readonly records: readonly Uint8Array[];
+}
+
+export interface LogBounds {
+  /** Oldest offset that can still be read. */
+  readonly first: number;
+  /** Offset that the next record will get. */
+  readonly next: number;
+}
+
+export interface LogWriter {
+  readonly partition: string;
+  readonly bounds: LogBounds;
+  /** Appends 1 to `recordsPerAppendMax` records atomically: after a crash all of them are there or none. Concurrent appends are grouped into
+   * one write and one sync. `overloaded` when more than `pendingBytesMax` wait; `unavailable` when the disk refuses, after which the
+   * writer refuses everything (what is on disk is unknown until it is reopened). */
+  append(records: readonly Uint8Array[]): Promise<AppendResult>;
+  /** Forgets records before `offset` (whole segments, so `first` may stay below it). */
+  trim(offset: number): Promise<void>;
+  /** Resolves when everything appended before the call is synced, whatever the policy. */
+  sync(): Promise<void>;
+  /** Syncs, then gives the lease back. */
+  close(): Promise<void>;
+}
+
+export interface Log {
+  /** Takes the partition's lease, recovers (cuts a torn tail, refuses with `corrupt` when a record before the tail is damaged) and opens it for
+   * appending. Partition names: `[a-z0-9-]{1,64}`. */
+  openWriter(partition: string): Promise<LogWriter>;
+  /** Records from `offset` on, at most about `bytesMax`; `undefined` when there are none yet. `not-found` when `offset` was trimmed. */
+  read(partition: string, offset: number, bytesMax: number): Promise<LogRecords | undefined>;
+  /** Follows the partition from `offset` for ever, also while another process writes it; ends when the signal aborts. */
+  tail(partition: string, offset: number, signal: AbortSignal): AsyncIterable<LogRecords>;
+  bounds(partition: string): Promise<LogBounds>;
+  close(): Promise<void>;
+}

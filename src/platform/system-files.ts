@@ -1,0 +1,227 @@
+// The machine's file system. See files.ts for the contract.
+// Cost: every call is one trip through libuv's thread pool (about 20-60 us); the serving loop never blocks on a disk.
+
+import { constants } from "node:fs";
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { MillraceError } from "#base/errors";
+import type { Files, OpenFile } from "./files.ts";
+
+const absent = new Set(["ENOENT", "ENOTDIR"]);
+
+function codeOf(thrown: unknown): string {
+  return (thrown as NodeJS.ErrnoException).code ?? "";
+}
+
+function refused(action: string, path: string, thrown: unknown): MillraceError {
+  const code = codeOf(thrown);
+  if (code === "ENOSPC" || code === "EDQUOT") {
+    return new MillraceError("unavailable", `cannot ${action} ${path}, the disk is full`, { cause: thrown, todo: "free space, then restart" });
+  }
+  if (code === "EACCES" || code === "EPERM" || code === "EROFS") {
+    return new MillraceError("invalid", `cannot ${action} ${path}, permission denied`, { cause: thrown, todo: "give this user the right, or name another folder" });
+  }
+  if (code === "EISDIR" || code === "ENOTDIR" || code === "ENAMETOOLONG") {
+    return new MillraceError("invalid", `cannot ${action} ${path} (${code})`, { cause: thrown, todo: "name another path" });
+  }
+  return new MillraceError("unavailable", `cannot ${action} ${path} (${code})`, { cause: thrown, todo: "check the disk" });
+}
+
+class SystemFile implements OpenFile {
+  readonly #handle: FileHandle;
+  readonly #path: string;
+
+  constructor(handle: FileHandle, path: string) {
+    this.#handle = handle;
+    this.#path = path;
+  }
+
+  async write(bytes: Uint8Array, position: number): Promise<void> {
+    try {
+      let done = 0;
+      while (done < bytes.length) {
+        const { bytesWritten } = await this.#handle.write(bytes, done, bytes.length - done, position + done);
+        done += bytesWritten;
+      }
+    } catch (thrown) {
+      throw refused("write", this.#path, thrown);
+    }
+  }
+
+  async writeAll(parts: readonly Uint8Array[], position: number): Promise<void> {
+    const total = parts.reduce((sum, part) => sum + part.length, 0);
+    let written: number;
+    try {
+      written = (await this.#handle.writev(parts as Uint8Array[], position)).bytesWritten;
+    } catch (thrown) {
+      throw refused("write", this.#path, thrown);
+    }
+    if (written === total) return;
+    // A short writev is rare (signal, nearly full disk): write the rest part by part.
+    let start = 0;
+    for (const part of parts) {
+      const from = Math.max(0, written - start);
+      if (from < part.length) await this.write(part.subarray(from), position + start + from);
+      start += part.length;
+    }
+  }
+
+  async read(into: Uint8Array, position: number): Promise<number> {
+    try {
+      let done = 0;
+      while (done < into.length) {
+        const { bytesRead } = await this.#handle.read(into, done, into.length - done, position + done);
+        if (bytesRead === 0) break;
+        done += bytesRead;
+      }
+      return done;
+    } catch (thrown) {
+      throw refused("read", this.#path, thrown);
+    }
+  }
+
+  async size(): Promise<number> {
+    return (await this.#handle.stat()).size;
+  }
+
+  async truncate(size: number): Promise<void> {
+    try {
+      await this.#handle.truncate(size);
+    } catch (thrown) {
+      throw refused("truncate", this.#path, thrown);
+    }
+  }
+
+  async sync(): Promise<void> {
+    try {
+      await this.#handle.datasync();
+    } catch (thrown) {
+      throw refused("sync", this.#path, thrown);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+}
+
+const openFlags = {
+  read: constants.O_RDONLY,
+  write: constants.O_RDWR | constants.O_CREAT,
+  create: constants.O_RDWR | constants.O_CREAT | constants.O_EXCL,
+} as const;
+
+let temporaryCount = 0;
+
+export const systemFiles: Files = {
+  async open(path, mode) {
+    try {
+      return new SystemFile(await open(path, openFlags[mode], 0o644), path);
+    } catch (thrown) {
+      const code = codeOf(thrown);
+      if (mode === "read" && absent.has(code)) return undefined;
+      if (mode === "create" && code === "EEXIST") return undefined;
+      throw refused("open", path, thrown);
+    }
+  },
+
+  async readFile(path) {
+    try {
+      return await readFile(path);
+    } catch (thrown) {
+      if (absent.has(codeOf(thrown))) return undefined;
+      throw refused("read", path, thrown);
+    }
+  },
+
+  async writeFileAtomic(path, bytes) {
+    temporaryCount += 1;
+    const beside = `${path}.tmp-${process.pid}-${temporaryCount}`;
+    const file = await systemFiles.open(beside, "write");
+    try {
+      await file!.truncate(0);
+      await file!.write(bytes, 0);
+      await file!.sync();
+      await file!.close();
+      await systemFiles.rename(beside, path);
+    } catch (thrown) {
+      await systemFiles.remove(beside);
+      throw thrown;
+    }
+    await systemFiles.syncFolder(dirname(path));
+  },
+
+  async list(folder) {
+    try {
+      return (await readdir(folder)).sort();
+    } catch (thrown) {
+      if (absent.has(codeOf(thrown))) return undefined;
+      throw refused("list", folder, thrown);
+    }
+  },
+
+  async sizeOf(path) {
+    try {
+      return (await stat(path)).size;
+    } catch (thrown) {
+      if (absent.has(codeOf(thrown))) return undefined;
+      throw refused("look at", path, thrown);
+    }
+  },
+
+  async rename(from, to) {
+    try {
+      await rename(from, to);
+    } catch (thrown) {
+      throw refused("rename", from, thrown);
+    }
+  },
+
+  async remove(path) {
+    try {
+      await unlink(path);
+      return true;
+    } catch (thrown) {
+      if (absent.has(codeOf(thrown))) return false;
+      throw refused("remove", path, thrown);
+    }
+  },
+
+  async removeFolder(path) {
+    try {
+      await rm(path, { recursive: true, force: true });
+    } catch (thrown) {
+      throw refused("remove", path, thrown);
+    }
+  },
+
+  async makeFolder(path) {
+    try {
+      const first = await mkdir(path, { recursive: true });
+      if (first === undefined) return;
+      // Sync the parent of every folder that was made, from the top down.
+      for (let at = path; ; at = dirname(at)) {
+        await systemFiles.syncFolder(dirname(at));
+        if (at === first || dirname(at) === at) break;
+      }
+    } catch (thrown) {
+      if (thrown instanceof MillraceError) throw thrown;
+      throw refused("make folder", path, thrown);
+    }
+  },
+
+  async syncFolder(path) {
+    try {
+      const handle = await open(path, constants.O_RDONLY);
+      try {
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+    } catch (thrown) {
+      throw refused("sync folder", path, thrown);
+    }
+  },
+
+  join: (...parts) => join(...parts),
+};
