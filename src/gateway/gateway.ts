@@ -1,0 +1,66 @@
+// What the gateway does, as an interface: the HTTP server, in-process callers (replay) and tests speak to this.
+// Invariant: every failure is a MillraceError; a row that is refused is in `rejected`, it does not fail its batch.
+
+import type { EventsAnswer, ItemBody, ItemRow, PipelineGraph, PutAnswer, RecommendAnswer, RecommendBody, UserBody, UserRow } from "#wire/api";
+
+export interface Readiness {
+  readonly ready: boolean;
+  /** What it waits for, in words with numbers, e.g. `rebuilding from the log: 120,000 of 400,000 records`. */
+  readonly waiting: readonly string[];
+}
+
+export interface Gateway {
+  /** Validates each event, drops known ids, appends the rest to the log, counts them, then answers. */
+  putEvents(events: readonly unknown[]): Promise<EventsAnswer>;
+  putItems(rows: readonly unknown[]): Promise<PutAnswer>;
+  /** Merges into the stored item; `not-found` when there is none. */
+  patchItem(id: string, body: ItemBody): Promise<PutAnswer>;
+  getItem(id: string): ItemRow | undefined;
+  /** Items in the order of their first appearance after `after`. */
+  listItems(page: { after?: string; limit: number }): ItemRow[];
+  /** False when there was none. */
+  deleteItem(id: string): Promise<boolean>;
+  putUsers(rows: readonly unknown[]): Promise<PutAnswer>;
+  patchUser(id: string, body: UserBody): Promise<PutAnswer>;
+  getUser(id: string): UserRow | undefined;
+  deleteUser(id: string): Promise<boolean>;
+  /** `not-found` for an unknown pipeline. Never an empty answer while one item is available and passes the filter. */
+  recommend(pipeline: string, body: RecommendBody): Promise<RecommendAnswer>;
+  pipelines(): readonly PipelineGraph[];
+  readiness(): Readiness;
+  /** Numbers for the page and the metrics, read at the moment of the call. */
+  status(): GatewayStatus;
+}
+
+/** A latency summary in milliseconds since start (or since the window that the field's name says). */
+export interface LatencySummary {
+  readonly count: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly maxMs: number;
+}
+
+export interface GatewayStatus {
+  readonly version: string;
+  readonly startedAtMs: number;
+  readonly nowMs: number;
+  readonly durability: string;
+  readonly items: number;
+  readonly users: number;
+  /** Accepted events since start, and those rebuilt from the log. */
+  readonly eventsAccepted: number;
+  readonly eventsRebuilt: number;
+  readonly eventsDuplicate: number;
+  readonly eventsRejected: number;
+  readonly eventsJoined: number;
+  readonly recommendations: number;
+  readonly fallbacks: number;
+  readonly degraded: number;
+  readonly logOffset: number;
+  readonly recommend: LatencySummary;
+  /** From the receipt of an event to the moment after which every answer counts it. */
+  readonly eventToFeature: LatencySummary;
+  /** Bytes by owner (aggregations, catalogue, dedupe, exposures, ...). */
+  readonly memoryBytes: Readonly<Record<string, number>>;
+  readonly pipelines: readonly string[];
+}

@@ -1,0 +1,175 @@
+// The HTTP messages of millrace: one schema each, from which come the TypeScript types, the validators and the OpenAPI document.
+// Why here: the gateway serves them and the SDK sends them, and neither may know the other.
+// Invariants: 1. times are integer milliseconds since 1970-01-01T00:00Z  2. ids are opaque strings of 1 to 256 characters
+// 3. an object refuses unknown fields, so that a typing mistake is an error and not a silent loss  4. every list has a maximum.
+
+import Type, { type Static } from "typebox";
+
+/** Maxima of what a caller may send; the error names the limit. */
+export const apiLimits = {
+  eventsPerRequestMax: 1_000,
+  itemsPerRequestMax: 1_000,
+  usersPerRequestMax: 1_000,
+  bodyBytesMax: 4 * 1024 * 1024,
+  idCharactersMax: 256,
+  attributesMax: 64,
+  recommendMax: 200,
+  excludeMax: 1_000,
+  predicateDepthMax: 8,
+  predicateTermsMax: 256,
+  deadlineMsMax: 10_000,
+  /** An event's time may lie this far ahead of the server's clock. */
+  futureMsMax: 60_000,
+} as const;
+
+const closed = { additionalProperties: false } as const;
+const Id = Type.String({ minLength: 1, maxLength: apiLimits.idCharactersMax });
+const Milliseconds = Type.Integer({ minimum: 0, maximum: 8.64e15, description: "milliseconds since 1970-01-01T00:00Z" });
+const Scalar = Type.Union([Type.String({ maxLength: 1024 }), Type.Number(), Type.Boolean()]);
+const Attribute = Type.Union([Scalar, Type.Array(Type.String({ maxLength: 256 }), { maxItems: 64 })]);
+const Attributes = Type.Record(Type.String({ minLength: 1, maxLength: 64 }), Attribute, { maxProperties: apiLimits.attributesMax });
+
+/** One thing that a user did. */
+export const EventBody = Type.Object(
+  {
+    id: Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: "makes the event idempotent: the same id is counted once" })),
+    type: Type.String({ pattern: "^[a-z][a-z0-9_-]{0,31}$", description: "click, like, purchase, ...: a type of the configuration" }),
+    user: Id,
+    item: Id,
+    ts: Type.Optional(Milliseconds),
+    recommendationId: Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: "the answer that showed the item" })),
+    position: Type.Optional(Type.Integer({ minimum: 0, maximum: 100_000 })),
+    value: Type.Optional(Type.Number({ description: "seconds watched, money paid, ..." })),
+    context: Type.Optional(Type.Record(Type.String({ minLength: 1, maxLength: 64 }), Scalar, { maxProperties: 32 })),
+  },
+  closed,
+);
+export type EventBody = Static<typeof EventBody>;
+
+export const Rejection = Type.Object({
+  index: Type.Integer({ description: "position in the request" }),
+  code: Type.String(),
+  message: Type.String(),
+});
+export type Rejection = Static<typeof Rejection>;
+
+export const EventsAnswer = Type.Object({
+  accepted: Type.Integer({ description: "in the log and counted by this request" }),
+  duplicates: Type.Integer({ description: "known by their id, counted before" }),
+  rejected: Type.Array(Rejection),
+  offset: Type.Integer({ description: "log offset after the last accepted event; pass it as minOffset to read your writes on another node" }),
+  durability: Type.Union([Type.Literal("always"), Type.Literal("interval"), Type.Literal("none")], { description: "what the acknowledgement means" }),
+});
+export type EventsAnswer = Static<typeof EventsAnswer>;
+
+const itemFields = {
+  title: Type.Optional(Type.String({ maxLength: 500 })),
+  category: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+  tags: Type.Optional(Type.Array(Type.String({ minLength: 1, maxLength: 64 }), { maxItems: 32 })),
+  createdAt: Type.Optional(Milliseconds),
+  available: Type.Optional(Type.Boolean({ description: "false: known, but never recommended; default true" })),
+  state: Type.Optional(Type.String({ maxLength: 128, description: "a change makes the item new again for dedupe, e.g. the topic of a live stream" })),
+  attributes: Type.Optional(Attributes),
+};
+/** What PUT replaces and PATCH merges. */
+export const ItemBody = Type.Object(itemFields, closed);
+export type ItemBody = Static<typeof ItemBody>;
+export const ItemRow = Type.Object({ id: Id, ...itemFields }, closed);
+export type ItemRow = Static<typeof ItemRow>;
+
+export const UserBody = Type.Object({ attributes: Type.Optional(Attributes) }, closed);
+export type UserBody = Static<typeof UserBody>;
+export const UserRow = Type.Object({ id: Id, attributes: Type.Optional(Attributes) }, closed);
+export type UserRow = Static<typeof UserRow>;
+
+export const PutAnswer = Type.Object({ accepted: Type.Integer(), rejected: Type.Array(Rejection), offset: Type.Integer(), durability: Type.String() });
+export type PutAnswer = Static<typeof PutAnswer>;
+
+/** Attribute predicate. Fields: `id`, `category`, `tags`, `createdAt`, `state`, or the name of an attribute. A scalar means equal, an array
+ * one of; for list fields (`tags`) equal means contains. Several fields must all hold. */
+export type Condition =
+  | string
+  | number
+  | boolean
+  | readonly (string | number)[]
+  | { eq?: string | number | boolean; ne?: string | number | boolean; in?: readonly (string | number)[]; nin?: readonly (string | number)[]; gt?: number; gte?: number; lt?: number; lte?: number; exists?: boolean };
+export interface Predicate {
+  readonly and?: readonly Predicate[];
+  readonly or?: readonly Predicate[];
+  readonly not?: Predicate;
+  readonly [field: string]: Condition | Predicate | readonly Predicate[] | undefined;
+}
+
+export const RecommendBody = Type.Object(
+  {
+    user: Id,
+    n: Type.Optional(Type.Integer({ minimum: 1, maximum: apiLimits.recommendMax, description: "how many items, default 20" })),
+    filter: Type.Optional(Type.Record(Type.String(), Type.Unknown(), { description: 'attribute predicate, e.g. {"category": ["music", "chat"], "viewers": {"gte": 10}}' })),
+    exclude: Type.Optional(Type.Array(Id, { maxItems: apiLimits.excludeMax })),
+    explain: Type.Optional(Type.Boolean({ description: "score parts per item and the trace of the pipeline" })),
+    record: Type.Optional(Type.Boolean({ description: "false: the answer is not remembered as shown (a preview); default true" })),
+    deadlineMs: Type.Optional(Type.Integer({ minimum: 1, maximum: apiLimits.deadlineMsMax })),
+    minOffset: Type.Optional(Type.Integer({ minimum: 0, description: "wait until this offset of the log is counted (read your writes)" })),
+  },
+  closed,
+);
+export type RecommendBody = Omit<Static<typeof RecommendBody>, "filter"> & { filter?: Predicate };
+
+export const Reason = Type.Object({
+  code: Type.String({ description: "own-history, together, popular, fresh" }),
+  text: Type.String({ description: "a sentence for the user" }),
+  item: Type.Optional(Type.String({ description: "the item of the user's own that led here" })),
+  share: Type.Number({ description: "part of the score that this reason brought, 0..1" }),
+});
+export type Reason = Static<typeof Reason>;
+
+export const RecommendedItem = Type.Object({
+  id: Id,
+  score: Type.Number(),
+  sources: Type.Array(Type.String()),
+  reasons: Type.Array(Reason),
+  title: Type.Optional(Type.String()),
+  category: Type.Optional(Type.String()),
+  attributes: Type.Optional(Attributes),
+  parts: Type.Optional(Type.Record(Type.String(), Type.Number(), { description: "with explain: the columns that the score read" })),
+});
+export type RecommendedItem = Static<typeof RecommendedItem>;
+
+export const StepTrace = Type.Object({
+  step: Type.String(),
+  kind: Type.String(),
+  rowsIn: Type.Integer(),
+  rowsOut: Type.Integer(),
+  micros: Type.Number(),
+  outcome: Type.String(),
+});
+export type StepTrace = Static<typeof StepTrace>;
+
+export const RecommendAnswer = Type.Object({
+  recommendationId: Type.String(),
+  pipeline: Type.String(),
+  items: Type.Array(RecommendedItem),
+  degraded: Type.Array(Type.String(), { description: "what was left out or replaced, empty when nothing" }),
+  offset: Type.Integer({ description: "log offset up to which events are in this answer" }),
+  tookMs: Type.Number(),
+  trace: Type.Optional(Type.Array(StepTrace)),
+});
+export type RecommendAnswer = Static<typeof RecommendAnswer>;
+
+export const ErrorAnswer = Type.Object({
+  error: Type.Object({
+    code: Type.String(),
+    message: Type.String(),
+    todo: Type.Optional(Type.String({ description: "what to do, by whom it concerns" })),
+    retryable: Type.Boolean(),
+    rejected: Type.Optional(Type.Array(Rejection)),
+  }),
+});
+export type ErrorAnswer = Static<typeof ErrorAnswer>;
+
+export const PipelineGraph = Type.Object({
+  name: Type.String(),
+  nodes: Type.Array(Type.Unknown()),
+  mermaid: Type.String(),
+});
+export type PipelineGraph = Static<typeof PipelineGraph>;
