@@ -27,7 +27,9 @@ const Id = Type.String({ minLength: 1, maxLength: apiLimits.idCharactersMax });
 const Milliseconds = Type.Integer({ minimum: 0, maximum: 8.64e15, description: "milliseconds since 1970-01-01T00:00Z" });
 const Scalar = Type.Union([Type.String({ maxLength: 1024 }), Type.Number(), Type.Boolean()]);
 const Attribute = Type.Union([Scalar, Type.Array(Type.String({ maxLength: 256 }), { maxItems: 64 })]);
-const Attributes = Type.Record(Type.String({ minLength: 1, maxLength: 64 }), Attribute, { maxProperties: apiLimits.attributesMax });
+// A record checks only the keys that its pattern matches: without the pattern and `closed` a key with a line break would carry anything.
+const Key = Type.String({ pattern: "^[\\s\\S]{1,64}$" });
+const Attributes = Type.Record(Key, Attribute, { ...closed, maxProperties: apiLimits.attributesMax });
 
 /** One thing that a user did. */
 export const EventBody = Type.Object(
@@ -40,7 +42,7 @@ export const EventBody = Type.Object(
     recommendationId: Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: "the answer that showed the item" })),
     position: Type.Optional(Type.Integer({ minimum: 0, maximum: 100_000 })),
     value: Type.Optional(Type.Number({ description: "seconds watched, money paid, ..." })),
-    context: Type.Optional(Type.Record(Type.String({ minLength: 1, maxLength: 64 }), Scalar, { maxProperties: 32 })),
+    context: Type.Optional(Type.Record(Key, Scalar, { ...closed, maxProperties: 32 })),
   },
   closed,
 );
@@ -92,7 +94,17 @@ export type Condition =
   | number
   | boolean
   | readonly (string | number)[]
-  | { eq?: string | number | boolean; ne?: string | number | boolean; in?: readonly (string | number)[]; nin?: readonly (string | number)[]; gt?: number; gte?: number; lt?: number; lte?: number; exists?: boolean };
+  | {
+      eq?: string | number | boolean;
+      ne?: string | number | boolean;
+      in?: readonly (string | number)[];
+      nin?: readonly (string | number)[];
+      gt?: number;
+      gte?: number;
+      lt?: number;
+      lte?: number;
+      exists?: boolean;
+    };
 export interface Predicate {
   readonly and?: readonly Predicate[];
   readonly or?: readonly Predicate[];
@@ -104,7 +116,9 @@ export const RecommendBody = Type.Object(
   {
     user: Id,
     n: Type.Optional(Type.Integer({ minimum: 1, maximum: apiLimits.recommendMax, description: "how many items, default 20" })),
-    filter: Type.Optional(Type.Record(Type.String(), Type.Unknown(), { description: 'attribute predicate, e.g. {"category": ["music", "chat"], "viewers": {"gte": 10}}' })),
+    filter: Type.Optional(
+      Type.Record(Type.String(), Type.Unknown(), { description: 'attribute predicate, e.g. {"category": ["music", "chat"], "viewers": {"gte": 10}}' }),
+    ),
     exclude: Type.Optional(Type.Array(Id, { maxItems: apiLimits.excludeMax })),
     explain: Type.Optional(Type.Boolean({ description: "score parts per item and the trace of the pipeline" })),
     record: Type.Optional(Type.Boolean({ description: "false: the answer is not remembered as shown (a preview); default true" })),
@@ -135,6 +149,13 @@ export const RecommendedItem = Type.Object({
 });
 export type RecommendedItem = Static<typeof RecommendedItem>;
 
+/** A page of the catalogue, in the order of first appearance. */
+export const ItemsPage = Type.Object({ items: Type.Array(ItemRow), next: Type.Optional(Type.String({ description: "pass it as after for the next page" })) });
+export type ItemsPage = Static<typeof ItemsPage>;
+
+export const DeleteAnswer = Type.Object({ deleted: Type.Boolean() });
+export type DeleteAnswer = Static<typeof DeleteAnswer>;
+
 export const StepTrace = Type.Object({
   step: Type.String(),
   kind: Type.String(),
@@ -162,6 +183,7 @@ export const ErrorAnswer = Type.Object({
     message: Type.String(),
     todo: Type.Optional(Type.String({ description: "what to do, by whom it concerns" })),
     retryable: Type.Boolean(),
+    requestId: Type.Optional(Type.String({ description: "names the lines of the server's log; given where an operator or a maintainer must act" })),
     rejected: Type.Optional(Type.Array(Rejection)),
   }),
 });
@@ -173,3 +195,59 @@ export const PipelineGraph = Type.Object({
   mermaid: Type.String(),
 });
 export type PipelineGraph = Static<typeof PipelineGraph>;
+
+export const PipelinesAnswer = Type.Object({ pipelines: Type.Array(PipelineGraph) });
+export type PipelinesAnswer = Static<typeof PipelinesAnswer>;
+
+export const ReadyAnswer = Type.Object({
+  ready: Type.Boolean(),
+  waiting: Type.Array(Type.String(), { description: "what it waits for, in words with numbers" }),
+  error: Type.Optional(ErrorAnswer.properties.error),
+});
+export type ReadyAnswer = Static<typeof ReadyAnswer>;
+
+const Latency = Type.Object({ count: Type.Integer(), p50Ms: Type.Number(), p99Ms: Type.Number(), maxMs: Type.Number() });
+
+/** What `GET /v1/status` tells: counts and latencies since the start of the process. */
+export const StatusAnswer = Type.Object({
+  version: Type.String(),
+  ready: Type.Boolean(),
+  waiting: Type.Array(Type.String()),
+  startedAtMs: Type.Number(),
+  nowMs: Type.Number(),
+  durability: Type.String(),
+  items: Type.Integer(),
+  users: Type.Integer(),
+  eventsAccepted: Type.Integer({ description: "since the start" }),
+  eventsRebuilt: Type.Integer({ description: "counted again from the log at the start" }),
+  eventsDuplicate: Type.Integer(),
+  eventsRejected: Type.Integer(),
+  eventsJoined: Type.Integer({ description: "named a recommendation that showed their item" }),
+  recommendations: Type.Integer(),
+  fallbacks: Type.Integer(),
+  degraded: Type.Integer(),
+  logOffset: Type.Integer(),
+  recommend: Latency,
+  eventToFeature: Latency,
+  memoryBytes: Type.Record(Type.String(), Type.Number(), { description: "by owner" }),
+  pipelines: Type.Array(Type.String()),
+  /** Of each pipeline that answered since the start. */
+  work: Type.Array(
+    Type.Object({
+      pipeline: Type.String(),
+      requests: Latency,
+      fallbacks: Type.Record(Type.String(), Type.Number(), { description: "by reason" }),
+      steps: Type.Array(
+        Type.Object({
+          step: Type.String(),
+          ...Latency.properties,
+          errors: Type.Integer(),
+          rowsIn: Type.Number({ description: "mean" }),
+          rowsOut: Type.Number({ description: "mean" }),
+        }),
+      ),
+    }),
+  ),
+  http: Type.Object({ running: Type.Integer(), requests: Type.Integer(), refused: Type.Integer({ description: "answered with a status of 400 or above" }) }),
+});
+export type StatusAnswer = Static<typeof StatusAnswer>;
