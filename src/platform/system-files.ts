@@ -5,7 +5,9 @@ import { constants } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { MillraceError } from "#base/errors";
+import { refusedByFileSystem } from "./file-errors.ts";
 import type { Files, OpenFile } from "./files.ts";
+import { replaceFile } from "./replace-file.ts";
 
 const absent = new Set(["ENOENT", "ENOTDIR"]);
 
@@ -14,17 +16,7 @@ function codeOf(thrown: unknown): string {
 }
 
 function refused(action: string, path: string, thrown: unknown): MillraceError {
-  const code = codeOf(thrown);
-  if (code === "ENOSPC" || code === "EDQUOT") {
-    return new MillraceError("unavailable", `cannot ${action} ${path}, the disk is full`, { cause: thrown, todo: "free space, then restart" });
-  }
-  if (code === "EACCES" || code === "EPERM" || code === "EROFS") {
-    return new MillraceError("invalid", `cannot ${action} ${path}, permission denied`, { cause: thrown, todo: "give this user the right, or name another folder" });
-  }
-  if (code === "EISDIR" || code === "ENOTDIR" || code === "ENAMETOOLONG") {
-    return new MillraceError("invalid", `cannot ${action} ${path} (${code})`, { cause: thrown, todo: "name another path" });
-  }
-  return new MillraceError("unavailable", `cannot ${action} ${path} (${code})`, { cause: thrown, todo: "check the disk" });
+  return refusedByFileSystem(action, path, codeOf(thrown), thrown);
 }
 
 class SystemFile implements OpenFile {
@@ -81,7 +73,11 @@ class SystemFile implements OpenFile {
   }
 
   async size(): Promise<number> {
-    return (await this.#handle.stat()).size;
+    try {
+      return (await this.#handle.stat()).size;
+    } catch (thrown) {
+      throw refused("look at", this.#path, thrown);
+    }
   }
 
   async truncate(size: number): Promise<void> {
@@ -101,7 +97,11 @@ class SystemFile implements OpenFile {
   }
 
   async close(): Promise<void> {
-    await this.#handle.close();
+    try {
+      await this.#handle.close();
+    } catch (thrown) {
+      throw refused("close", this.#path, thrown);
+    }
   }
 }
 
@@ -127,7 +127,8 @@ export const systemFiles: Files = {
 
   async readFile(path) {
     try {
-      return await readFile(path);
+      const bytes = await readFile(path);
+      return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
     } catch (thrown) {
       if (absent.has(codeOf(thrown))) return undefined;
       throw refused("read", path, thrown);
@@ -136,19 +137,7 @@ export const systemFiles: Files = {
 
   async writeFileAtomic(path, bytes) {
     temporaryCount += 1;
-    const beside = `${path}.tmp-${process.pid}-${temporaryCount}`;
-    const file = await systemFiles.open(beside, "write");
-    try {
-      await file!.truncate(0);
-      await file!.write(bytes, 0);
-      await file!.sync();
-      await file!.close();
-      await systemFiles.rename(beside, path);
-    } catch (thrown) {
-      await systemFiles.remove(beside);
-      throw thrown;
-    }
-    await systemFiles.syncFolder(dirname(path));
+    await replaceFile(systemFiles, path, `${path}.tmp-${process.pid}-${temporaryCount}`, bytes);
   },
 
   async list(folder) {
@@ -162,7 +151,8 @@ export const systemFiles: Files = {
 
   async sizeOf(path) {
     try {
-      return (await stat(path)).size;
+      const found = await stat(path);
+      return found.isFile() ? found.size : undefined;
     } catch (thrown) {
       if (absent.has(codeOf(thrown))) return undefined;
       throw refused("look at", path, thrown);
@@ -199,7 +189,7 @@ export const systemFiles: Files = {
     try {
       const first = await mkdir(path, { recursive: true });
       if (first === undefined) return;
-      // Sync the parent of every folder that was made, from the top down.
+      // Sync the parent of every folder that was made.
       for (let at = path; ; at = dirname(at)) {
         await systemFiles.syncFolder(dirname(at));
         if (at === first || dirname(at) === at) break;

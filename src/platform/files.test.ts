@@ -1,0 +1,24 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { filesContract } from "./files.contract.ts";
+import { Simulation } from "./simulation.ts";
+import { systemFiles } from "./system-files.ts";
+
+filesContract("the machine", async (body) => {
+  const folder = await mkdtemp(join(tmpdir(), "millrace-files-"));
+  try {
+    await body(systemFiles, folder);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});
+
+filesContract("simulated", async (body) => {
+  const simulation = new Simulation({ seed: process.env["SEED"] ?? 1 });
+  await simulation.run(async () => {
+    const { files } = simulation.node("a");
+    await files.makeFolder("/data");
+    await body(files, "/data");
+  });
+});

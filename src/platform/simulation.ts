@@ -1,0 +1,187 @@
+// A world of simulated machines under one seed: their clocks, files, network and workers stand on one scheduler, so that a run, with all its
+// delays, crashes and torn writes, is a number that can be repeated.
+//
+//   const simulation = new Simulation({ seed: 7 });
+//   await simulation.run(async () => {
+//     const node = simulation.node("a");
+//     await node.run(async () => { ... node.files, node.clock ... });   // ends when the body ends or the node crashes
+//     node.crash("power");
+//     const again = simulation.node("a");                               // a new process on the same disk
+//   });
+//
+// Invariants: 1. same seed and same body, same trace (`traceHash`)  2. what a crashed node began never settles and has no further effect: code that
+// awaits it must run inside `node.run`, or the simulation reports that it is stuck  3. a machine keeps its disk and its wall time over crashes,
+// nothing else.
+// Limits: only what goes through the platform is simulated; real timers and I/O inside a run break the determinism, and real-world waits need
+// `outside`. Virtual time stands still while code runs.
+
+import type { Prng } from "#base/prng";
+import type { Clock } from "./clock.ts";
+import type { Files } from "./files.ts";
+import { SimulatedClock, type WallTime } from "./simulated-clock.ts";
+import { SimulatedDisk, type Unsynced } from "./simulated-disk.ts";
+import { SimulatedFiles } from "./simulated-files.ts";
+import { Life, SimulatedScheduler } from "./simulated-scheduler.ts";
+
+export interface SimulationOptions {
+  readonly seed: number | string;
+  /** Wall time at the beginning, default 2024-01-01T00:00Z. */
+  readonly startMs?: number;
+  /** Wall clocks of machines differ from it by up to this many ms in both directions, default 0. */
+  readonly clockSkewMsMax?: number;
+  /** Limit of one run, default 5,000,000 events. */
+  readonly eventsMax?: number;
+  /** Limit of one run, default 30 days of virtual time. */
+  readonly virtualMsMax?: number;
+}
+
+/** How a body on a node ended. */
+export type NodeRun<T> = { readonly crashed: false; readonly value: T } | { readonly crashed: true };
+
+/** One incarnation of a process on a machine. */
+export interface SimulatedNode {
+  readonly name: string;
+  /** 1 for the first process on this machine. */
+  readonly incarnation: number;
+  readonly alive: boolean;
+  readonly clock: Clock;
+  readonly files: Files;
+  /** The machine's disk: faults, capacity, contents. It outlives the incarnation. */
+  readonly disk: SimulatedDisk;
+  /** Random numbers of this incarnation. */
+  readonly random: Prng;
+  /** Runs code that may be cut off by a crash of this node; throws what the body throws. */
+  run<T>(body: () => Promise<T>): Promise<NodeRun<T>>;
+  /** `kill`: the process is gone, what it handed to the system stays. `power`: what was not synced is lost, torn or kept as `unsynced` says. */
+  crash(how: "kill" | "power", unsynced?: Unsynced): void;
+  /** Moves the machine's wall clock by `ms`, in either direction. */
+  jumpWallTime(ms: number): void;
+}
+
+interface Machine {
+  readonly name: string;
+  readonly disk: SimulatedDisk;
+  readonly wall: WallTime;
+  incarnations: number;
+  current: SimulatedNode | undefined;
+}
+
+/** 2024-01-01T00:00:00Z */
+const defaultStartMs = 1_704_067_200_000;
+
+export class Simulation {
+  readonly seed: number | string;
+  /** For the decisions of the test itself; independent of everything else. */
+  readonly random: Prng;
+  /** A clock outside all machines: it never crashes. */
+  readonly clock: Clock;
+  readonly #scheduler: SimulatedScheduler;
+  readonly #startMs: number;
+  readonly #clockSkewMsMax: number;
+  readonly #machines = new Map<string, Machine>();
+
+  constructor(options: SimulationOptions) {
+    this.seed = options.seed;
+    this.#scheduler = new SimulatedScheduler(options.seed, {
+      eventsMax: options.eventsMax ?? 5_000_000,
+      virtualMsMax: options.virtualMsMax ?? 30 * 86_400_000,
+    });
+    this.random = this.#scheduler.random.fork("test");
+    this.#startMs = options.startMs ?? defaultStartMs;
+    this.#clockSkewMsMax = options.clockSkewMsMax ?? 0;
+    this.clock = new SimulatedClock(this.#scheduler, new Life(), { offsetMs: this.#startMs }, "world");
+  }
+
+  /** Equal for equal runs: covers time, kind and order of every event so far. */
+  get traceHash(): string {
+    return this.#scheduler.traceHash;
+  }
+
+  get eventCount(): number {
+    return this.#scheduler.fired;
+  }
+
+  /** Called with each event (virtual microseconds, label), for instance to print the end of a failing run. */
+  set onEvent(listener: ((atUs: number, label: string) => void) | undefined) {
+    this.#scheduler.onEvent = listener;
+  }
+
+  /** Runs the body in virtual time. Its errors come out with the seed in their message; so does a deadlock. May be called again: the world goes on. */
+  run<T>(body: () => Promise<T>): Promise<T> {
+    return this.#scheduler.drive(body);
+  }
+
+  /** Virtual time stands still until this promise of the real world has settled. */
+  outside<T>(work: Promise<T>): Promise<T> {
+    return this.#scheduler.outside(work);
+  }
+
+  /** The living incarnation on a machine, or a new one; the machine is made when the name is new. */
+  node(name: string): SimulatedNode {
+    const machine = this.#machine(name);
+    if (machine.current?.alive !== true) machine.current = this.#start(machine);
+    return machine.current;
+  }
+
+  #machine(name: string): Machine {
+    const known = this.#machines.get(name);
+    if (known !== undefined) return known;
+    const random = this.#scheduler.random.fork(`machine ${name}`);
+    const skewMs = this.#clockSkewMsMax === 0 ? 0 : random.between(-this.#clockSkewMsMax, this.#clockSkewMsMax);
+    const machine: Machine = {
+      name,
+      disk: new SimulatedDisk(random.fork("disk")),
+      wall: { offsetMs: this.#startMs + skewMs },
+      incarnations: 0,
+      current: undefined,
+    };
+    this.#machines.set(name, machine);
+    return machine;
+  }
+
+  #start(machine: Machine): SimulatedNode {
+    machine.incarnations += 1;
+    const incarnation = machine.incarnations;
+    const name = `${machine.name}#${incarnation}`;
+    const scheduler = this.#scheduler;
+    const life = new Life();
+    return {
+      name: machine.name,
+      incarnation,
+      get alive() {
+        return life.alive;
+      },
+      clock: new SimulatedClock(scheduler, life, machine.wall, name),
+      files: new SimulatedFiles({ scheduler, life, disk: machine.disk, name }),
+      disk: machine.disk,
+      random: scheduler.random.fork(`node ${name}`),
+      run: (body) => runWithin(life, body),
+      crash(how, unsynced = "seeded") {
+        if (!life.alive) return;
+        life.end();
+        if (how === "power") machine.disk.powerCut(unsynced);
+      },
+      jumpWallTime(ms) {
+        machine.wall.offsetMs += ms;
+      },
+    };
+  }
+}
+
+function runWithin<T>(life: Life, body: () => Promise<T>): Promise<NodeRun<T>> {
+  return new Promise((resolve, reject) => {
+    if (!life.alive) return resolve({ crashed: true });
+    const forget = life.onEnd(() => resolve({ crashed: true }));
+    body().then(
+      (value) => {
+        forget();
+        resolve({ crashed: false, value });
+      },
+      (thrown: unknown) => {
+        forget();
+        // What a dead process throws is nobody's concern any more; `resolve` above came first.
+        reject(thrown as Error);
+      },
+    );
+  });
+}
