@@ -44,24 +44,24 @@ export class SimulatedFiles implements Files {
   /** Runs `effect` at its event. `path` is checked for faults and named in the trace. */
   operate<T>(operation: DiskOperation, action: string, path: string, effect: Effect<T>, onFault?: (fault: DiskFault) => void): Promise<T> {
     const { scheduler, life, disk, name } = this.#world;
-    return new Promise((resolve, reject) => {
-      if (!life.alive) return;
-      this.#inFlight.add(effect);
-      scheduler.schedule(latencyUs(this.#random, operation), `${name} ${action} ${path}`, life, () => {
-        this.#inFlight.delete(effect);
-        try {
-          const fault = disk.faultOf(operation, path);
-          if (fault !== undefined) {
-            if (operation === "write") effect(this.#random.float());
-            onFault?.(fault);
-            throw refusedByFileSystem(action, path, "EIO");
-          }
-          resolve(effect(1));
-        } catch (thrown) {
-          reject(thrown as Error);
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    if (!life.alive) return promise;
+    this.#inFlight.add(effect);
+    scheduler.schedule(latencyUs(this.#random, operation), `${name} ${action} ${path}`, life, () => {
+      this.#inFlight.delete(effect);
+      try {
+        const fault = disk.faultOf(operation, path);
+        if (fault !== undefined) {
+          if (operation === "write") effect(this.#random.float());
+          onFault?.(fault);
+          throw refusedByFileSystem(action, path, "EIO");
         }
-      });
+        resolve(effect(1));
+      } catch (thrown) {
+        reject(thrown);
+      }
     });
+    return promise;
   }
 
   async open(path: string, mode: "read" | "write" | "create"): Promise<OpenFile | undefined> {

@@ -178,8 +178,9 @@ export class SimulatedScheduler {
   }
 
   /** The same error, its message saying how to repeat the run. */
-  #named(thrown: unknown): unknown {
-    if (thrown instanceof Error && !thrown.message.includes("simulation seed")) thrown.message += `\n(simulation seed ${this.seed}, ${this.#where()})`;
+  #named(thrown: unknown): Error {
+    if (!(thrown instanceof Error)) return thrown as Error;
+    if (!thrown.message.includes("simulation seed")) thrown.message += `\n(simulation seed ${this.seed}, ${this.#where()})`;
     return thrown;
   }
 

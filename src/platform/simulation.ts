@@ -169,19 +169,22 @@ export class Simulation {
 }
 
 function runWithin<T>(life: Life, body: () => Promise<T>): Promise<NodeRun<T>> {
-  return new Promise((resolve, reject) => {
-    if (!life.alive) return resolve({ crashed: true });
-    const forget = life.onEnd(() => resolve({ crashed: true }));
-    body().then(
-      (value) => {
-        forget();
-        resolve({ crashed: false, value });
-      },
-      (thrown: unknown) => {
-        forget();
-        // What a dead process throws is nobody's concern any more; `resolve` above came first.
-        reject(thrown as Error);
-      },
-    );
-  });
+  const { promise, resolve, reject } = Promise.withResolvers<NodeRun<T>>();
+  if (!life.alive) {
+    resolve({ crashed: true });
+    return promise;
+  }
+  // Whichever comes first counts: what a dead process returns or throws later is nobody's concern.
+  const forget = life.onEnd(() => resolve({ crashed: true }));
+  body().then(
+    (value) => {
+      forget();
+      resolve({ crashed: false, value });
+    },
+    (thrown: unknown) => {
+      forget();
+      reject(thrown);
+    },
+  );
+  return promise;
 }
