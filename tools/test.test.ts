@@ -24,8 +24,6 @@ const files: Record<string, string> = {
 };
 
 mkdirSync(join(tree, "test"));
-mkdirSync(join(tree, "kernels", "build"), { recursive: true });
-writeFileSync(join(tree, "kernels", "build", "stand-in.wasm"), "");
 writeFileSync(join(tree, "package.json"), `{ "type": "module" }`);
 for (const [name, text] of Object.entries(files)) writeFileSync(join(tree, "test", name), head + text);
 

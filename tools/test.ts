@@ -11,7 +11,7 @@
 // Limits: fileTimeoutMs a file, outputBytesMax of captured output a file (the end is kept).
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { existsSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -206,12 +206,9 @@ function printSkipped(outcomes: readonly Outcome[]): void {
   }
 }
 
-/** The kernels are built by `npm install`; a clone that was pulled since may lack them. */
-function buildKernelsIfMissing(): void {
-  const folder = join(root, "kernels", "build");
-  if (existsSync(folder) && readdirSync(folder).some((file) => file.endsWith(".wasm"))) return;
-  console.log("  the kernels are not built (npm install does it): building them now");
-  execFileSync(process.execPath, [join(import.meta.dirname, "build-kernels.mjs")], { cwd: root, stdio: "inherit" });
+/** `npm install` builds the kernels; a clone that was pulled since may have old ones. A few milliseconds when they are current. */
+function buildKernels(): void {
+  execFileSync(process.execPath, [join(import.meta.dirname, "build-kernels.mjs")], { stdio: "inherit" });
 }
 
 function jobs(): Job[] {
@@ -230,7 +227,7 @@ function jobs(): Job[] {
 
 async function main(): Promise<void> {
   const started = performance.now();
-  buildKernelsIfMissing();
+  buildKernels();
   const queue = jobs();
   if (queue.length === 0) {
     console.log(`no test file's path contains ${words.join(" or ")}`);
