@@ -5,6 +5,53 @@
 // 3. a reader sees records in offset order, each once, and never a record that recovery may still cut (at `always`)
 // 4. one writer a partition: a second one gets `conflict` while the first one's lease lives; a writer that lost its lease gets `conflict`
 //    and acknowledges nothing more.
+// 5. an append that failed has an unknown outcome: its records may be there after the writer is opened again, all of one append or none.
+// Limits: `logLimits`; an append beyond them is `invalid`, a full queue `overloaded`.
+
+import { MillraceError } from "#base/errors";
+
+/** Bounds of every engine. */
+export const logLimits = {
+  recordsPerAppendMax: 10_000,
+  recordBytesMax: 1024 * 1024,
+  /** All records of one append: one append is one frame here and one message on a broker, and brokers cap a message (NATS advises 8 MiB). */
+  appendBytesMax: 8 * 1024 * 1024,
+  /** Bytes of appends that wait for their acknowledgement in one writer. */
+  pendingBytesMax: 64 * 1024 * 1024,
+  partitionNameLengthMax: 64,
+} as const;
+
+/** Throws `invalid` when `partition` is no partition name. */
+export function checkPartitionName(partition: string): void {
+  if (/^[a-z0-9-]{1,64}$/.test(partition)) return;
+  throw new MillraceError("invalid", `the partition name ${JSON.stringify(partition.slice(0, 80))} is not allowed`, {
+    todo: "use 1 to 64 of the characters a-z, 0-9 and -",
+  });
+}
+
+/** Total bytes of the records of one append; throws `invalid` when a limit is passed. */
+export function checkAppend(partition: string, records: readonly Uint8Array[]): number {
+  if (records.length < 1 || records.length > logLimits.recordsPerAppendMax) {
+    throw new MillraceError("invalid", `an append of ${records.length} records to partition ${partition}`, {
+      todo: `append 1 to ${logLimits.recordsPerAppendMax} records at once`,
+    });
+  }
+  let total = 0;
+  for (const record of records) {
+    if (record.length > logLimits.recordBytesMax) {
+      throw new MillraceError("invalid", `a record of ${record.length} bytes for partition ${partition}`, {
+        todo: `keep records within ${logLimits.recordBytesMax} bytes`,
+      });
+    }
+    total += record.length;
+  }
+  if (total > logLimits.appendBytesMax) {
+    throw new MillraceError("invalid", `an append of ${total} bytes to partition ${partition}`, {
+      todo: `keep one append within ${logLimits.appendBytesMax} bytes`,
+    });
+  }
+  return total;
+}
 
 /** `always`: synced before the acknowledgement. `interval`: handed to the operating system before, synced every interval (kill -9 loses
  * nothing, a power cut at most the last interval). `none`: never synced but at close and rotation. */
@@ -21,7 +68,7 @@ export interface AppendResult {
 export interface LogRecords {
   /** Offset of the first record; the others follow without gaps. */
   readonly firstOffset: number;
-  /** Valid until the next read of the same reader unless copied. */
+  /** Views of a buffer that nobody writes again; copy a record that is kept long, or it keeps the whole chunk alive. */
   readonly records: readonly Uint8Array[];
 }
 
@@ -34,6 +81,7 @@ export interface LogBounds {
 
 export interface LogWriter {
   readonly partition: string;
+  readonly durability: Durability;
   readonly bounds: LogBounds;
   /** Appends 1 to `recordsPerAppendMax` records atomically: after a crash all of them are there or none. Concurrent appends are grouped into
    * one write and one sync. `overloaded` when more than `pendingBytesMax` wait; `unavailable` when the disk refuses, after which the

@@ -3,7 +3,50 @@
 // Invariants: 1. revisions of the whole registry rise by each change; a key carries the revision of its last change
 // 2. compare-and-set is linear  3. a watcher sees, for each key, the changes in order and always the last one (those between may be merged)
 // 4. a key put under a lease disappears when the lease ends  5. a lock has one owner at a time; its fencing token only rises.
-// Limits: keys `[A-Za-z0-9._/-]{1,256}`, values 64 KiB, leases 100 ms to 1 h.
+// Limits (`registryLimits`): keys `[A-Za-z0-9._/-]{1,256}`, values 64 KiB, leases 100 ms to 1 h.
+
+import { MillraceError } from "#base/errors";
+
+/** Bounds of every engine. */
+export const registryLimits = {
+  keyLengthMax: 256,
+  valueBytesMax: 64 * 1024,
+  leaseMsMin: 100,
+  leaseMsMax: 3_600_000,
+} as const;
+
+/** Throws `invalid` when `key` is no key (or name of a lock). */
+export function checkKey(key: string): void {
+  if (/^[A-Za-z0-9._/-]{1,256}$/.test(key)) return;
+  throw new MillraceError("invalid", `the registry key ${JSON.stringify(key.slice(0, 80))} is not allowed`, {
+    todo: "use 1 to 256 of the characters A-Z, a-z, 0-9, dot, underscore, slash and -",
+  });
+}
+
+/** Throws `invalid` when `prefix` cannot begin a key; the empty one begins all. */
+export function checkPrefix(prefix: string): void {
+  if (prefix !== "") checkKey(prefix);
+}
+
+/** Throws `invalid` when the value is too long. */
+export function checkValue(key: string, value: Uint8Array): void {
+  if (value.length <= registryLimits.valueBytesMax) return;
+  throw new MillraceError("invalid", `a value of ${value.length} bytes for registry key ${key}`, {
+    todo: `keep values within ${registryLimits.valueBytesMax} bytes, put more into a blob and its name into the registry`,
+  });
+}
+
+/** Throws `invalid` when a lease of this time is not given. */
+export function checkLeaseTime(ttlMs: number): void {
+  if (ttlMs >= registryLimits.leaseMsMin && ttlMs <= registryLimits.leaseMsMax) return;
+  throw new MillraceError("invalid", `a lease of ${ttlMs} ms`, { todo: `choose ${registryLimits.leaseMsMin} to ${registryLimits.leaseMsMax} ms` });
+}
+
+export const lockTimeout = (name: string, timeoutMs: number): MillraceError =>
+  new MillraceError("timeout", `the lock ${name} was not free within ${timeoutMs} ms`, { todo: "wait for its owner, or find out who holds it" });
+
+export const leaseEnded = (what: string): MillraceError =>
+  new MillraceError("conflict", `the lease for ${what} has ended`, { todo: "take a new lease; this process may have stood still for longer than its time" });
 
 export interface Entry {
   readonly key: string;
