@@ -80,7 +80,7 @@ export class SimulatedFiles implements Files {
 
   async writeFileAtomic(path: string, bytes: Uint8Array): Promise<void> {
     this.#temporaryCount += 1;
-    await replaceFile(this, path, `${path}.tmp-${this.#world.name}-${this.#temporaryCount}`, bytes);
+    await replaceFile(this, path, `${path}.tmp-${this.#world.name.replaceAll("/", "-")}-${this.#temporaryCount}`, bytes);
   }
 
   async list(folder: string): Promise<string[] | undefined> {

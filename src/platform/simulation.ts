@@ -22,6 +22,8 @@ import { SimulatedClock, type WallTime } from "./simulated-clock.ts";
 import { SimulatedDisk, type Unsynced } from "./simulated-disk.ts";
 import { SimulatedFiles } from "./simulated-files.ts";
 import { Life, SimulatedScheduler } from "./simulated-scheduler.ts";
+import { SimulatedWorkers } from "./simulated-workers.ts";
+import type { Workers } from "./workers.ts";
 
 export interface SimulationOptions {
   readonly seed: number | string;
@@ -46,6 +48,7 @@ export interface SimulatedNode {
   readonly alive: boolean;
   readonly clock: Clock;
   readonly files: Files;
+  readonly workers: Workers;
   /** The machine's disk: faults, capacity, contents. It outlives the incarnation. */
   readonly disk: SimulatedDisk;
   /** Random numbers of this incarnation. */
@@ -145,14 +148,18 @@ export class Simulation {
     const name = `${machine.name}#${incarnation}`;
     const scheduler = this.#scheduler;
     const life = new Life();
+    const platform = (ofLife: Life, ofName: string): { clock: Clock; files: Files } => ({
+      clock: new SimulatedClock(scheduler, ofLife, machine.wall, ofName),
+      files: new SimulatedFiles({ scheduler, life: ofLife, disk: machine.disk, name: ofName }),
+    });
     return {
       name: machine.name,
       incarnation,
       get alive() {
         return life.alive;
       },
-      clock: new SimulatedClock(scheduler, life, machine.wall, name),
-      files: new SimulatedFiles({ scheduler, life, disk: machine.disk, name }),
+      ...platform(life, name),
+      workers: new SimulatedWorkers(scheduler, life, name, platform),
       disk: machine.disk,
       random: scheduler.random.fork(`node ${name}`),
       run: (body) => runWithin(life, body),

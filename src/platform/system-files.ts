@@ -4,6 +4,7 @@
 import { constants } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { threadId } from "node:worker_threads";
 import { MillraceError } from "#base/errors";
 import { refusedByFileSystem } from "./file-errors.ts";
 import type { Files, OpenFile } from "./files.ts";
@@ -111,6 +112,7 @@ const openFlags = {
   create: constants.O_RDWR | constants.O_CREAT | constants.O_EXCL,
 } as const;
 
+/** Of this thread: each has its own copy of this module. */
 let temporaryCount = 0;
 
 export const systemFiles: Files = {
@@ -137,7 +139,7 @@ export const systemFiles: Files = {
 
   async writeFileAtomic(path, bytes) {
     temporaryCount += 1;
-    await replaceFile(systemFiles, path, `${path}.tmp-${process.pid}-${temporaryCount}`, bytes);
+    await replaceFile(systemFiles, path, `${path}.tmp-${process.pid}-${threadId}-${temporaryCount}`, bytes);
   },
 
   async list(folder) {
