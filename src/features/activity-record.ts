@@ -11,7 +11,7 @@ import type { ItemBody, UserBody } from "#wire/api";
 
 export const recordVersion = 1;
 
-export const recordKind = { event: 1, itemPut: 2, itemDelete: 3, userPut: 4, userDelete: 5, served: 6 } as const;
+export const recordKind = { event: 1, itemPut: 2, itemDelete: 3, userPut: 4, userDelete: 5, served: 6, itemPatch: 7, userPatch: 8 } as const;
 
 export interface EventRecord {
   readonly kind: "event";
@@ -36,6 +36,21 @@ export interface ItemPutRecord {
   readonly atMs: number;
   readonly id: string;
   readonly body: ItemBody;
+}
+
+/** Named fields replace those of the stored document, attributes merge by name. A record of its own, so that two patches at once both count. */
+export interface ItemPatchRecord {
+  readonly kind: "itemPatch";
+  readonly atMs: number;
+  readonly id: string;
+  readonly body: ItemBody;
+}
+
+export interface UserPatchRecord {
+  readonly kind: "userPatch";
+  readonly atMs: number;
+  readonly id: string;
+  readonly body: UserBody;
 }
 
 export interface ItemDeleteRecord {
@@ -67,7 +82,15 @@ export interface ServedRecord {
   readonly items: readonly string[];
 }
 
-export type ActivityRecord = EventRecord | ItemPutRecord | ItemDeleteRecord | UserPutRecord | UserDeleteRecord | ServedRecord;
+export type ActivityRecord =
+  | EventRecord
+  | ItemPutRecord
+  | ItemPatchRecord
+  | ItemDeleteRecord
+  | UserPutRecord
+  | UserPatchRecord
+  | UserDeleteRecord
+  | ServedRecord;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -105,7 +128,9 @@ export class RecordWriter {
         this.#string(record.context);
         break;
       case "itemPut":
+      case "itemPatch":
       case "userPut":
+      case "userPatch":
         this.#string(record.id);
         this.#string(JSON.stringify(record.body));
         break;
@@ -175,7 +200,7 @@ export function decodeRecord(bytes: Uint8Array): ActivityRecord {
   const kind = reader.u8();
   const version = reader.u8();
   if (version === 0 || kind === 0) throw damaged("kind or version is 0");
-  if (version > recordVersion || kind > recordKind.served) {
+  if (version > recordVersion || kind > recordKind.userPatch) {
     throw new MillraceError("unsupported", `activity record of kind ${kind}, version ${version}`, { todo: "use a newer millrace for this data folder" });
   }
   const atMs = reader.f64();
@@ -208,6 +233,10 @@ function readBody(kind: number, atMs: number, reader: RecordReader): ActivityRec
       return { kind: "itemPut", atMs, id: reader.string(), body: reader.object() as ItemBody };
     case recordKind.userPut:
       return { kind: "userPut", atMs, id: reader.string(), body: reader.object() as UserBody };
+    case recordKind.itemPatch:
+      return { kind: "itemPatch", atMs, id: reader.string(), body: reader.object() as ItemBody };
+    case recordKind.userPatch:
+      return { kind: "userPatch", atMs, id: reader.string(), body: reader.object() as UserBody };
     case recordKind.itemDelete:
       return { kind: "itemDelete", atMs, id: reader.string() };
     case recordKind.userDelete:

@@ -90,6 +90,21 @@ export class Catalog {
     return item;
   }
 
+  /** Merges into an item's document: named fields replace, attributes merge by name. A deleted item stays deleted. */
+  patchItem(id: string, body: ItemBody, atMs: number): void {
+    const item = this.items.find(id);
+    if (item === undefined || this.#presence.get(item) === presence.absent) return;
+    const before = this.#itemBodies[item] ?? {};
+    const attributes = body.attributes === undefined ? before.attributes : { ...before.attributes, ...body.attributes };
+    this.putItem(id, { ...before, ...body, ...(attributes === undefined ? {} : { attributes }) }, atMs);
+  }
+
+  /** Merges attributes by name into what is known of a user. */
+  patchUser(id: string, body: UserBody): void {
+    const before = this.getUser(id);
+    if (before !== undefined) this.putUser(id, { attributes: { ...before.attributes, ...body.attributes } });
+  }
+
   /** Forgets an item's document; events that name it later do not bring it back, a PUT does. */
   deleteItem(id: string): boolean {
     const item = this.items.find(id);

@@ -5,12 +5,7 @@
 // Cost: about 100 bytes an id. The map is cut into 256 parts by the id's last characters, because a native Map doubles itself in
 // one go: 10 ms and more at 200 k entries, which no serving loop may spend; a part stays 256 times smaller.
 
-const partCount = 256;
-
-function partOf(id: string): number {
-  const end = id.length - 1;
-  return (id.charCodeAt(end) * 31 + (end > 0 ? id.charCodeAt(end - 1) * 7 : 0) + (end > 1 ? id.charCodeAt(end - 2) : 0)) & (partCount - 1);
-}
+import { partCount, partOf } from "#base/part-of";
 
 export class HandleTable {
   readonly #parts: Map<string, number>[] = Array.from({ length: partCount }, () => new Map<string, number>());

@@ -1,0 +1,137 @@
+// All state that the activity log decides: catalogue, aggregations, exposures, answers that can be joined, known event ids.
+// One way in: `apply(record)`. The intake applies a record after the log has acknowledged it, the rebuild applies the same records from the log,
+// so both give the same state.
+// Invariants: 1. records are applied in offset order, each once  2. nothing here reads a clock or writes anything out
+// 3. an exposure is applied when its answer is given (the next request must see it) and again only by a rebuild, never twice in a process.
+// Concurrency: owned by the serving loop. Memory: bounded by the limits of each part, reported by `bytes()`.
+
+import { Catalog } from "#features/catalog";
+import { type ActivityRecord, type EventRecord } from "#features/activity-record";
+import { createFeatureSet, type Declarations, type FeatureSet } from "#features/feature-set";
+import { RecentListStore } from "#features/recent-list";
+import { DecayedCountStore } from "#features/decayed-count";
+import { EventDedupe } from "./event-dedupe.ts";
+import { type Served, ServedMemory } from "./served-memory.ts";
+
+export interface ActivityStateOptions<D extends Declarations> {
+  readonly eventTypes: readonly string[];
+  readonly aggregations: D;
+  readonly freshItems: number;
+  /** Newest exposures remembered per user. */
+  readonly exposuresPerUser: number;
+  readonly servedAnswers: number;
+  readonly eventIdsPerGeneration: number;
+  /** New for each process: letters and digits. */
+  readonly incarnation: string;
+}
+
+export type JoinOutcome = { readonly result: "joined" | "not-shown" | "unknown"; readonly pipeline: string };
+
+export class ActivityState<D extends Declarations> {
+  readonly catalog: Catalog;
+  readonly features: FeatureSet<D>;
+  /** What was shown to each user; an entry's tag is the item's state version at that time. */
+  readonly exposures: RecentListStore;
+  readonly served: ServedMemory;
+  readonly dedupe: EventDedupe;
+  readonly #decayedByItem: readonly DecayedCountStore[];
+  #events = 0;
+  #newestMs = 0;
+
+  constructor(options: ActivityStateOptions<D>) {
+    this.features = createFeatureSet(options.eventTypes, options.aggregations);
+    const stores = Object.values(this.features.stores) as unknown[];
+    this.#decayedByItem = stores.filter((store): store is DecayedCountStore => store instanceof DecayedCountStore && store.options.by === "item");
+    this.catalog = new Catalog({
+      freshItems: options.freshItems,
+      onAvailability: (item, available) => {
+        for (const store of this.#decayedByItem) {
+          if (available) store.show(item);
+          else store.hide(item);
+        }
+      },
+    });
+    this.exposures = new RecentListStore({ n: options.exposuresPerUser, types: {} }, options.eventTypes);
+    this.served = new ServedMemory(options.servedAnswers, options.incarnation);
+    this.dedupe = new EventDedupe(options.eventIdsPerGeneration);
+  }
+
+  /** Events counted, live and rebuilt. */
+  get events(): number {
+    return this.#events;
+  }
+
+  /** Newest event time seen, ms; 0 before the first. */
+  get newestEventMs(): number {
+    return this.#newestMs;
+  }
+
+  apply(record: ActivityRecord): void {
+    switch (record.kind) {
+      case "event":
+        this.#applyEvent(record);
+        break;
+      case "itemPut":
+        this.catalog.putItem(record.id, record.body, record.atMs);
+        break;
+      case "itemPatch":
+        this.catalog.patchItem(record.id, record.body, record.atMs);
+        break;
+      case "userPatch":
+        this.catalog.patchUser(record.id, record.body);
+        break;
+      case "itemDelete":
+        this.catalog.deleteItem(record.id);
+        break;
+      case "userPut":
+        this.catalog.putUser(record.id, record.body);
+        break;
+      case "userDelete":
+        this.catalog.deleteUser(record.id);
+        break;
+      case "served": {
+        const user = this.catalog.meetUser(record.user);
+        const items = Uint32Array.from(record.items, (id) => this.catalog.meetItem(id, record.atMs));
+        this.applyServed({ recommendationId: record.recommendationId, pipeline: record.pipeline, user, items, atMs: record.atMs });
+        break;
+      }
+    }
+  }
+
+  /** Remembers an answer: exposure of its items and the id that later events name. */
+  applyServed(served: Served): void {
+    for (const item of served.items) this.exposures.add(served.user, item, served.atMs, this.catalog.stateVersion.get(item));
+    this.served.add(served);
+  }
+
+  /** What a recommendation id in an event refers to. */
+  join(recommendationId: string, itemId: string): JoinOutcome {
+    const served = this.served.find(recommendationId);
+    if (served === undefined) return { result: "unknown", pipeline: "other" };
+    const item = this.catalog.items.find(itemId);
+    return { result: item !== undefined && served.items.includes(item) ? "joined" : "not-shown", pipeline: served.pipeline };
+  }
+
+  /** Bytes by owner. */
+  bytes(): Record<string, number> {
+    return {
+      ...this.features.bytes(),
+      catalog: this.catalog.bytes,
+      exposures: this.exposures.bytes,
+      served: this.served.bytes,
+      eventIds: this.dedupe.bytes,
+    };
+  }
+
+  #applyEvent(record: EventRecord): void {
+    if (record.id !== "") this.dedupe.add(record.id);
+    const type = this.features.typeIndex(record.type);
+    // A type that the configuration no longer declares counts nowhere; the record stays in the log.
+    if (type === undefined) return;
+    const user = this.catalog.meetUser(record.user);
+    const item = this.catalog.meetItem(record.item, record.atMs);
+    this.features.fold({ type, user, item, atMs: record.atMs, value: Number.isNaN(record.value) ? 0 : record.value });
+    this.#events += 1;
+    if (record.atMs > this.#newestMs) this.#newestMs = record.atMs;
+  }
+}

@@ -1,0 +1,236 @@
+// The configuration of a gateway: event types, aggregations, pipelines, limits. Plain data, so that a file, a test or a replay can write it.
+// Invariants: 1. every number has a name, a unit in the name and a default here  2. `checkConfig` refuses what cannot work, naming the field
+// 3. the aggregations follow from the configuration alone: the same configuration and log give the same state.
+
+import Type, { type Static } from "typebox";
+import { Compile } from "typebox/compile";
+import { MillraceError } from "#base/errors";
+import { cooccurrence } from "#features/cooccurrence";
+import { decayedCount } from "#features/decayed-count";
+import { historyList } from "#features/history-list";
+import { recentList } from "#features/recent-list";
+import type { ScoreWeights } from "./operator/weighted-score.ts";
+import type { TasteOptions } from "./taste.ts";
+
+const minuteMs = 60_000;
+const hourMs = 60 * minuteMs;
+const dayMs = 24 * hourMs;
+
+const closed = { additionalProperties: false } as const;
+const Positive = Type.Number({ exclusiveMinimum: 0 });
+const Share = Type.Number({ minimum: -1e6, maximum: 1e6 });
+
+const Weights = Type.Object(
+  {
+    trend: Share,
+    trendFloor: Positive,
+    popularity: Share,
+    popularityFloor: Positive,
+    ownBase: Share,
+    ownOften: Share,
+    ownFloor: Positive,
+    ownRecency: Share,
+    ownHalfLifeDays: Positive,
+    ownTogether: Share,
+    together: Share,
+    togetherFloor: Positive,
+    fresh: Share,
+    freshHalfLifeDays: Positive,
+  },
+  closed,
+);
+
+const Pipeline = Type.Object(
+  {
+    title: Type.Optional(Type.String({ maxLength: 200 })),
+    /** Most candidates of each source; 0 leaves the source out. */
+    quota: Type.Object(
+      {
+        ownHistory: Type.Integer({ minimum: 0, maximum: 2_000 }),
+        together: Type.Integer({ minimum: 0, maximum: 2_000 }),
+        popular: Type.Integer({ minimum: 0, maximum: 2_000 }),
+        trending: Type.Integer({ minimum: 0, maximum: 2_000 }),
+        fresh: Type.Integer({ minimum: 0, maximum: 2_000 }),
+      },
+      closed,
+    ),
+    weights: Weights,
+    /** Attribute predicate that holds for every answer of this pipeline. */
+    filter: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+    /** Minutes for which a shown item stays away; 0: not at all. */
+    shownMinutes: Type.Number({ minimum: 0 }),
+    /** Minutes for which an item that the user is done with stays away; 0: not at all; "forever". */
+    doneMinutes: Type.Union([Type.Number({ minimum: 0 }), Type.Literal("forever")]),
+    /** At most `max` items of one category in any `window` consecutive places. */
+    categories: Type.Optional(Type.Object({ window: Type.Integer({ minimum: 1, maximum: 200 }), max: Type.Integer({ minimum: 1, maximum: 200 }) }, closed)),
+    deadlineMs: Type.Integer({ minimum: 1, maximum: 10_000 }),
+  },
+  closed,
+);
+
+export const GatewayConfigSchema = Type.Object(
+  {
+    /** Event type -> weight in all counts; 0: kept in the log, counted nowhere. */
+    eventTypes: Type.Record(Type.String({ pattern: "^[a-z][a-z0-9_-]{0,31}$" }), Type.Number({ minimum: 0, maximum: 1_000 }), { minProperties: 1, maxProperties: 64 }),
+    /** Event types after which a user is done with an item. */
+    doneTypes: Type.Array(Type.String(), { maxItems: 64 }),
+    popularityHalfLifeHours: Positive,
+    trendHalfLifeHours: Positive,
+    /** Items kept in order of popularity, of trend, of creation. */
+    listItems: Type.Integer({ minimum: 100, maximum: 100_000 }),
+    history: Type.Object({ items: Type.Integer({ minimum: 8, maximum: 65_536 }), halfLifeDays: Positive }, closed),
+    done: Type.Object({ items: Type.Integer({ minimum: 8, maximum: 65_536 }) }, closed),
+    together: Type.Object(
+      {
+        windowMinutes: Type.Number({ minimum: 0 }),
+        halfLifeDays: Positive,
+        /** Events of a user that a new one is paired with at most. */
+        pairsPerEvent: Type.Integer({ minimum: 1, maximum: 4_096 }),
+        neighbours: Type.Integer({ minimum: 8, maximum: 16_384 }),
+        seeds: Type.Integer({ minimum: 1, maximum: 1_000 }),
+        seedHalfLifeDays: Positive,
+        seedPower: Type.Number({ minimum: 0, maximum: 2 }),
+        candidatePower: Type.Number({ minimum: 0, maximum: 2 }),
+        shrinkage: Type.Number({ minimum: 0 }),
+      },
+      closed,
+    ),
+    pipelines: Type.Record(Type.String({ pattern: "^[a-z][a-z0-9-]{0,63}$" }), Pipeline, { minProperties: 1, maxProperties: 64 }),
+    limits: Type.Object(
+      {
+        exposuresPerUser: Type.Integer({ minimum: 8, maximum: 65_536 }),
+        servedAnswers: Type.Integer({ minimum: 1, maximum: 10_000_000 }),
+        eventIdsPerGeneration: Type.Integer({ minimum: 1, maximum: 10_000_000 }),
+      },
+      closed,
+    ),
+  },
+  closed,
+);
+export type GatewayConfig = Static<typeof GatewayConfigSchema>;
+export type PipelineConfig = Static<typeof Pipeline>;
+
+/** Weights chosen by the replay of a shop's log (docs/design/recommend.md). */
+const shopWeights: ScoreWeights = {
+  trend: 0.64,
+  trendFloor: 0.3,
+  popularity: 0.11,
+  popularityFloor: 0.5,
+  ownBase: 0.6,
+  ownOften: 1.07,
+  ownFloor: 0.02,
+  ownRecency: -0.87,
+  ownHalfLifeDays: 21,
+  ownTogether: 0,
+  together: 1.5,
+  togetherFloor: 0.03,
+  fresh: 1.7,
+  freshHalfLifeDays: 2,
+};
+
+const shopQuota = { ownHistory: 300, together: 500, popular: 200, trending: 100, fresh: 100 };
+
+/** The default: a feed of things that come and go (`home`), a shop (`shop`), a shop's page of new things (`discover`), and what everybody sees (`popular`). */
+export const defaultConfig: GatewayConfig = {
+  eventTypes: { impression: 0, click: 1, watch: 1, like: 3, share: 3, cart: 2, purchase: 5 },
+  doneTypes: ["purchase"],
+  popularityHalfLifeHours: 6,
+  trendHalfLifeHours: 0.5,
+  listItems: 2_000,
+  history: { items: 300, halfLifeDays: 14 },
+  done: { items: 4_096 },
+  together: {
+    windowMinutes: 60,
+    halfLifeDays: 14,
+    pairsPerEvent: 64,
+    neighbours: 512,
+    seeds: 60,
+    seedHalfLifeDays: 2,
+    seedPower: 0.5,
+    candidatePower: 0.5,
+    shrinkage: 5,
+  },
+  pipelines: {
+    home: {
+      title: "A feed that follows the last clicks; what was shown stays away for some minutes, unless it changed",
+      quota: { ownHistory: 100, together: 500, popular: 200, trending: 200, fresh: 100 },
+      weights: { ...shopWeights, ownBase: 0.5, ownOften: 0.5, ownFloor: 1, together: 1.5, togetherFloor: 0.02, fresh: 0.5, freshHalfLifeDays: 0.05 },
+      shownMinutes: 10,
+      doneMinutes: 0,
+      categories: { window: 5, max: 2 },
+      deadlineMs: 200,
+    },
+    shop: {
+      title: "Things to buy again and things that go with them",
+      quota: shopQuota,
+      weights: shopWeights,
+      shownMinutes: 0,
+      doneMinutes: 0,
+      deadlineMs: 200,
+    },
+    discover: {
+      title: "Things that the user never bought",
+      quota: shopQuota,
+      weights: shopWeights,
+      shownMinutes: 0,
+      doneMinutes: "forever",
+      deadlineMs: 200,
+    },
+    popular: {
+      title: "The same for everybody",
+      quota: { ownHistory: 0, together: 0, popular: 300, trending: 300, fresh: 50 },
+      weights: { ...shopWeights, ownBase: 0, ownOften: 0, ownRecency: 0, together: 0 },
+      shownMinutes: 0,
+      doneMinutes: 0,
+      deadlineMs: 200,
+    },
+  },
+  limits: { exposuresPerUser: 256, servedAnswers: 65_536, eventIdsPerGeneration: 500_000 },
+};
+
+const validator = Compile(GatewayConfigSchema);
+
+/** Returns the configuration when it can work. Throws `invalid` naming the first field that is wrong. */
+export function checkConfig(config: unknown): GatewayConfig {
+  if (!validator.Check(config)) {
+    const error = validator.Errors(config)[0];
+    const where = error === undefined || error.instancePath === "" ? "" : ` ${error.instancePath.slice(1).replaceAll("/", ".")}`;
+    throw new MillraceError("invalid", `configuration${where} ${error?.message ?? "is not valid"}`, { todo: "see defaultConfig for the form and the defaults" });
+  }
+  const checked = config as GatewayConfig;
+  for (const type of checked.doneTypes) {
+    if (checked.eventTypes[type] === undefined) {
+      throw new MillraceError("invalid", `configuration doneTypes names "${type}", which eventTypes lacks`, { todo: "declare the event type" });
+    }
+  }
+  return checked;
+}
+
+/** The aggregations that recommend reads. The order matters: a co-occurrence reads its list before the list takes the event. */
+// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the declarations are the type
+export function aggregationsOf(config: GatewayConfig) {
+  const types = config.eventTypes;
+  const presence = Object.fromEntries(Object.entries(types).filter(([, weight]) => weight > 0).map(([type]) => [type, 1]));
+  const doneTypes = Object.fromEntries(config.doneTypes.map((type) => [type, 1]));
+  const togetherHalfLifeMs = config.together.halfLifeDays * dayMs;
+  return {
+    popularity: decayedCount({ by: "item", halfLifeMs: config.popularityHalfLifeHours * hourMs, types, top: config.listItems }),
+    trend: decayedCount({ by: "item", halfLifeMs: config.trendHalfLifeHours * hourMs, types, top: config.listItems }),
+    togetherNorm: decayedCount({ by: "item", halfLifeMs: togetherHalfLifeMs, types: presence }),
+    together: cooccurrence({
+      list: "recent",
+      windowMs: config.together.windowMinutes * minuteMs,
+      halfLifeMs: togetherHalfLifeMs,
+      neighbours: config.together.neighbours,
+      pairsPerEvent: config.together.pairsPerEvent,
+    }),
+    recent: recentList({ n: config.together.pairsPerEvent, types: presence }),
+    history: historyList({ n: config.history.items, halfLifeMs: config.history.halfLifeDays * dayMs, types: presence }),
+    done: historyList({ n: config.done.items, halfLifeMs: dayMs, types: doneTypes }),
+  };
+}
+
+export function tasteOptionsOf(config: GatewayConfig): TasteOptions {
+  const { seeds, seedHalfLifeDays, seedPower, candidatePower, shrinkage } = config.together;
+  return { seeds, seedHalfLifeMs: seedHalfLifeDays * dayMs, seedPower, candidatePower, shrinkage };
+}

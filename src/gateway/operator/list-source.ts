@@ -1,0 +1,26 @@
+// Popular, rising, fresh: the head of an ordered list of items, as far as they pass the filter.
+// Cost: walks at most `walkMax` entries of the list, so that a narrow filter cannot hold the loop.
+
+import type { TopList } from "#features/top-list";
+import { source } from "#pipeline/index";
+import { eligible, type SceneRequest, type SceneStores } from "../scene.ts";
+
+/** Entries of a list looked at for one request. */
+const walkMax = 4_000;
+
+// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the columns are the type
+export function listSource<const N extends string>(name: N, stores: SceneStores, list: TopList) {
+  return source<SceneRequest>()(name, {}, ({ req, limit }, emit) => {
+    const handles = list.handles;
+    const out = emit(Math.min(limit, handles.length));
+    const end = Math.min(handles.length, walkMax);
+    let row = 0;
+    for (let at = 0; at < end && row < out.id.length; at += 1) {
+      const item = handles[at]!;
+      if (req.exclude.has(item) || !eligible(stores, req, item)) continue;
+      out.id[row] = item;
+      row += 1;
+    }
+    return row;
+  });
+}

@@ -1,0 +1,123 @@
+// Builds the pipeline of a scene from its configuration: the whole of recommend in one function, control flow on top, operators as leaves.
+//   recall (own history, together, popular, trending, fresh, named) -> available -> predicate -> shown -> done -> counters, taste -> weighted -> select
+// and, when that fails, is late or short: popular, fresh and a scan of the catalogue -> the same filters but `shown` -> popularity.
+
+import { type Built, pipeline, score, topK, windowed } from "#pipeline/index";
+import type { Clock } from "#platform/clock";
+import type { PipelineConfig } from "./config.ts";
+import { availableFilter } from "./operator/available-filter.ts";
+import { catalogueScanSource } from "./operator/catalogue-scan-source.ts";
+import { counterHydrate } from "./operator/counter-hydrate.ts";
+import { doneFilter, shownFilter } from "./operator/dedupe-filter.ts";
+import { listSource } from "./operator/list-source.ts";
+import { namedSource } from "./operator/named-source.ts";
+import { ownHistorySource } from "./operator/own-history-source.ts";
+import { predicateFilter } from "./operator/predicate-filter.ts";
+import { tasteHydrate } from "./operator/taste-hydrate.ts";
+import { togetherSource } from "./operator/together-source.ts";
+import { weightedScore } from "./operator/weighted-score.ts";
+import type { SceneRequest, SceneStores } from "./scene.ts";
+import type { TasteOptions, TastePool } from "./taste.ts";
+
+/** Columns of an answer that reasons and explain read. */
+export type SceneColumns = {
+  readonly ownCount: "f32";
+  readonly ownDecayed: "f32";
+  readonly ownAgeDays: "f32";
+  readonly together: "f32";
+  readonly via: "u32";
+  readonly trend: "f32";
+  readonly popularity: "f32";
+  readonly ageDays: "f32";
+  readonly category: "u32";
+  readonly id: "u32";
+  readonly score: "f32";
+  readonly sources: "u32";
+};
+
+export interface ScenePipelineParts {
+  readonly stores: SceneStores;
+  readonly tastes: TastePool;
+  readonly tasteOptions: TasteOptions;
+  readonly clock: Clock;
+}
+
+const minuteMs = 60_000;
+
+/** By popularity alone: what the fallback knows of every item. */
+const popularityScore = score<SceneRequest>()("popularity", { popularity: "f32", trend: "f32" }, { score: "f32" }, (_, batch, out) => {
+  const popularity = batch.col("popularity");
+  const trend = batch.col("trend");
+  for (let row = 0; row < batch.n; row += 1) out.score[row] = Math.log1p(popularity[row]!) + Math.log1p(trend[row]!);
+});
+
+/** What everybody gets when nothing better is there; empty only when no available item passes the filter. The flow that falls back here has its own
+ * filters applied to these rows too (pipeline/run.ts), so that none is repeated. */
+export function popularFallback(name: string, { stores, clock }: ScenePipelineParts): Built<SceneRequest> {
+  const ranked = (flow: "popular" | "scan"): Built<SceneRequest> => {
+    const begun = pipeline<SceneRequest>(flow === "scan" ? `${name}-scan` : name);
+    const recalled =
+      flow === "scan"
+        ? begun.recall([catalogueScanSource(stores, clock)], { quota: { "catalogue-scan": 400 }, onError: "empty" })
+        : begun.recall([listSource("popular", stores, stores.popularity.top!), listSource("fresh", stores, stores.catalog.fresh)], {
+            quota: { popular: 400, fresh: 200 },
+            onError: "empty",
+          });
+    const scored = recalled.hydrate(counterHydrate(stores)).score(popularityScore).select(({ req }) => req.n, topK());
+    return (flow === "scan" ? scored : scored.fallback(ranked("scan"))).build();
+  };
+  return ranked("popular");
+}
+
+/** The pipeline of one scene. */
+export function scenePipeline(name: string, config: PipelineConfig, parts: ScenePipelineParts): Built<SceneRequest, SceneColumns> {
+  const { stores, tastes, tasteOptions } = parts;
+  const { quota } = config;
+  const off = (rows: number): { when?: () => boolean } => (rows === 0 ? { when: () => false } : {});
+  const doneMs = config.doneMinutes === "forever" ? Number.POSITIVE_INFINITY : config.doneMinutes * minuteMs;
+
+  const ranked = pipeline<SceneRequest>(name)
+    .recall(
+      [
+        ownHistorySource(stores),
+        togetherSource(stores, tastes, tasteOptions),
+        listSource("popular", stores, stores.popularity.top!),
+        listSource("trending", stores, stores.trend.top!),
+        listSource("fresh", stores, stores.catalog.fresh),
+        namedSource(stores),
+      ],
+      {
+        onError: "skip",
+        quota: {
+          "own-history": Math.max(1, quota.ownHistory),
+          together: Math.max(1, quota.together),
+          popular: Math.max(1, quota.popular),
+          trending: Math.max(1, quota.trending),
+          fresh: Math.max(1, quota.fresh),
+          named: 1_000,
+        },
+        each: {
+          "own-history": off(quota.ownHistory),
+          together: off(quota.together),
+          popular: off(quota.popular),
+          trending: off(quota.trending),
+          fresh: off(quota.fresh),
+          named: { when: ({ req }) => req.predicate?.ids !== undefined },
+        },
+      },
+    )
+    .filter(availableFilter(stores))
+    .filter(predicateFilter(stores), { when: ({ req }) => req.predicate !== undefined })
+    .filter(shownFilter(stores, config.shownMinutes * minuteMs), { optional: true, when: () => config.shownMinutes > 0 })
+    .filter(doneFilter(stores, doneMs), { when: () => doneMs > 0 })
+    .hydrate(counterHydrate(stores))
+    .hydrate(tasteHydrate())
+    .score(weightedScore(config.weights));
+
+  const count = ({ req }: { req: SceneRequest }): number => req.n;
+  const fallback = popularFallback(`${name}-fallback`, parts);
+  const { categories } = config;
+  return categories === undefined
+    ? ranked.select(count, topK()).fallback(fallback).build()
+    : ranked.select(count, windowed({ by: "category", window: categories.window, max: categories.max })).fallback(fallback).build();
+}
