@@ -1,0 +1,213 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { drawBits, Draws } from "./draws.ts";
+import { Arrivals } from "./arrivals.ts";
+import { worldChecksum } from "./checksum.ts";
+import { worldParameters as parameter } from "./parameters.ts";
+import { createWorld, logistic } from "./world.ts";
+import { Yardstick } from "./yardstick.ts";
+
+const startMs = Date.UTC(2026, 0, 1);
+const hourMs = 3_600_000;
+const small = { seed: 7, startMs, rooms: 120, viewers: 80 };
+
+test("draws: equal keys give equal numbers, different streams and keys do not, and they are spread evenly", () => {
+  assert.equal(drawBits(1, 2, 3, 4, 5), drawBits(1, 2, 3, 4, 5));
+  const seen = new Set<number>();
+  for (let stream = 1; stream < 20; stream += 1) for (let a = 0; a < 20; a += 1) for (let b = 0; b < 5; b += 1) seen.add(drawBits(1, stream, a, b, 0));
+  assert.equal(seen.size, 19 * 20 * 5);
+  const draws = new Draws(3);
+  const buckets = new Float64Array(16);
+  let sum = 0;
+  let squares = 0;
+  const n = 40_000;
+  for (let i = 0; i < n; i += 1) {
+    buckets[Math.floor(draws.uniform(1, i % 200, Math.floor(i / 200)) * 16)]! += 1;
+    const normal = draws.normal(2, i);
+    sum += normal;
+    squares += normal * normal;
+  }
+  const chiSquare = buckets.reduce((total, count) => total + (count - n / 16) ** 2 / (n / 16), 0);
+  assert.ok(chiSquare < 40, `chi-square of 15 degrees of freedom is ${chiSquare}`);
+  assert.ok(Math.abs(sum / n) < 0.02 && Math.abs(squares / n - 1) < 0.03, `mean ${sum / n}, variance ${squares / n}`);
+});
+
+test("promise: the demo world of a seed is the same on every machine (golden checksum)", () => {
+  const world = createWorld(small);
+  assert.equal(worldChecksum(world), "d0496571");
+  world.advance(startMs + 5 * hourMs);
+  assert.equal(worldChecksum(world), "9776785f");
+  assert.notEqual(worldChecksum(createWorld({ ...small, seed: 8 })), worldChecksum(createWorld(small)));
+});
+
+test("the way to a moment does not matter: one step or many, with or without questions in between", () => {
+  const once = createWorld(small);
+  const many = createWorld(small);
+  const inOneStep = once.advance(startMs + 3 * hourMs);
+  const yardstick = new Yardstick(many);
+  const inSteps = [];
+  for (let at = startMs; at <= startMs + 3 * hourMs; at += 97_001) {
+    inSteps.push(...many.advance(at));
+    many.act(3, [{ id: many.rooms.idOf(5), position: 0 }], at);
+    yardstick.oracle(1, 5, at);
+    yardstick.randomClicks(1, 5, at);
+  }
+  inSteps.push(...many.advance(startMs + 3 * hourMs));
+  assert.ok(inOneStep.length > 1_000);
+  assert.deepEqual(inSteps, inOneStep);
+  assert.equal(worldChecksum(many), worldChecksum(once));
+  assert.deepEqual(many.advance(startMs), [], "the past changes nothing");
+});
+
+test("the changes, put and patched into a catalogue, give the rooms as they stand", () => {
+  const world = createWorld(small);
+  const catalogue = new Map<string, Record<string, unknown>>();
+  for (let slot = 0; slot < world.rooms.slots; slot += 1) {
+    const { id, ...body } = world.rooms.row(slot);
+    catalogue.set(id, body);
+  }
+  const kinds = new Set<string>();
+  for (const { kind, id, patch } of world.advance(startMs + 12 * hourMs)) {
+    kinds.add(kind);
+    if (kind === "retire") catalogue.delete(id);
+    else catalogue.set(id, { ...catalogue.get(id), ...patch });
+  }
+  assert.deepEqual([...kinds].sort(), ["close", "open", "retire", "topic", "watchers"]);
+  let settled = 0;
+  for (let slot = 0; slot < world.rooms.slots; slot += 1) {
+    const { id, ...body } = world.rooms.row(slot);
+    if (world.rooms.live[slot] !== 1 && !catalogue.has(id)) continue; // has made place, the new one was never open yet
+    settled += 1;
+    const known = catalogue.get(id);
+    assert.deepEqual({ ...known, attributes: undefined }, { ...body, attributes: undefined }, id);
+  }
+  assert.ok(settled > world.rooms.slots * 0.9);
+});
+
+test("rooms are in equilibrium from the first moment: as many open then as hours later", () => {
+  const world = createWorld({ seed: 5, startMs, rooms: 1_000, viewers: 10 });
+  const open = (): number => world.rooms.live.reduce((sum, live) => sum + live, 0);
+  // 1,500 slots, each open with 2/3: standard deviation 18.
+  assert.ok(Math.abs(open() - 1_000) < 90, `${open()} at the start`);
+  world.advance(startMs + 8 * hourMs);
+  assert.ok(Math.abs(open() - 1_000) < 90, `${open()} later`);
+});
+
+test("viewers click as often as the true probabilities say, and the same view gives the same actions", () => {
+  const world = createWorld({ seed: 11, startMs, rooms: 200, viewers: 100 });
+  let clicks = 0;
+  let expected = 0;
+  let variance = 0;
+  for (let view = 0; view < 4_000; view += 1) {
+    const viewer = view % 100;
+    const atMs = startMs + view * 1_000;
+    const shown = Array.from({ length: 10 }, (_, position) => ({ id: world.rooms.idOf((view * 31 + position * 17) % 200), position }));
+    const seen = world.act(viewer, shown, atMs, "r");
+    clicks += seen.clicked.length;
+    expected += seen.expectedClicks;
+    for (const { id, position } of shown) {
+      const p = world.clickProbability(viewer, world.rooms.slotOf(id)!, position, atMs);
+      variance += p * (1 - p);
+    }
+    if (view % 400 === 0) assert.deepEqual(world.act(viewer, shown, atMs, "r"), seen);
+    const clickedIds = new Set(seen.events.filter(({ type }) => type === "click").map(({ item }) => item));
+    assert.equal(clickedIds.size, seen.clicked.length);
+    for (const event of seen.events) {
+      assert.ok(clickedIds.has(event.item), "only what was clicked is liked and watched");
+      assert.ok(event.ts! > atMs && event.ts! < atMs + 700_000);
+      assert.equal(event.recommendationId, "r");
+    }
+  }
+  assert.ok(expected > 200, `${expected} expected`);
+  assert.ok(Math.abs(clicks - expected) < 4 * Math.sqrt(variance), `${clicks} clicks, ${expected} expected`);
+});
+
+test("the click model is the documented sum", () => {
+  const world = createWorld(small);
+  const slot = world.rooms.live.indexOf(1);
+  const at = startMs + 60_000;
+  const logit =
+    parameter.bias +
+    world.rooms.quality[slot]! +
+    parameter.tasteWeight * world.affinity(4, slot) +
+    world.topics.timeEffect(world.rooms.topic[slot]!, at) +
+    parameter.freshBonus * Math.exp(-(at - world.rooms.freshSinceMs[slot]!) / parameter.freshDecayMs) -
+    (world.tastes.speaks(4, world.rooms.language[slot]!) ? 0 : parameter.languageMismatch) -
+    parameter.positionSlope * Math.log(4);
+  assert.ok(Math.abs(world.clickProbability(4, slot, 3, at) - logistic(logit)) < 1e-12);
+  const closed = world.rooms.live.indexOf(0);
+  assert.equal(world.clickProbability(4, closed, 0, at), 0);
+});
+
+test("personalisation matters: the oracle is several times the best non-personal list, and that several times random", () => {
+  const figures: string[] = [];
+  for (const seed of [1, 2, 3]) {
+    const world = createWorld({ seed, startMs });
+    const yardstick = new Yardstick(world);
+    const arrivals = new Arrivals(world);
+    const views = 60;
+    const n = 10;
+    let random = 0;
+    let popular = 0;
+    let oracle = 0;
+    for (let view = 0; view < views; view += 1) {
+      const at = startMs + view * 5_000;
+      world.advance(at);
+      const viewer = arrivals.next();
+      random += yardstick.randomClicks(viewer, n, at) / (views * n);
+      popular += yardstick.expectedClicks(viewer, yardstick.popular(n, at), at) / (views * n);
+      oracle += yardstick.expectedClicks(viewer, yardstick.oracle(viewer, n, at), at) / (views * n);
+    }
+    figures.push(`seed ${seed}: random ${random.toFixed(4)}, popular ${popular.toFixed(4)}, oracle ${oracle.toFixed(4)}`);
+    assert.ok(random > 0.008 && random < 0.04, figures.at(-1));
+    assert.ok(popular > 2.5 * random && popular < 0.15, figures.at(-1));
+    assert.ok(oracle > 2.5 * popular && oracle > 0.25, figures.at(-1));
+  }
+});
+
+test("the oracle's list is the one with the highest probabilities", () => {
+  const world = createWorld(small);
+  const oracle = new Yardstick(world).oracle(9, 12, startMs);
+  const all = Array.from({ length: world.rooms.slots }, (_, slot) => slot)
+    .filter((slot) => world.rooms.live[slot] === 1)
+    .sort((a, b) => world.clickProbability(9, b, 0, startMs) - world.clickProbability(9, a, 0, startMs));
+  assert.deepEqual(oracle, all.slice(0, 12));
+});
+
+test("tastes drift with time, jump at a shift, and stand still without drift", () => {
+  const kept = (world: ReturnType<typeof createWorld>, before: Float64Array): number => {
+    const { vectors, viewers } = world.tastes;
+    let sum = 0;
+    for (let i = 0; i < vectors.length; i += 1) sum += vectors[i]! * before[i]!;
+    return sum / viewers;
+  };
+  const drifting = createWorld({ ...small, viewers: 400 });
+  const start = drifting.tastes.vectors.slice();
+  drifting.advance(startMs + hourMs);
+  const afterHour = kept(drifting, start);
+  drifting.advance(startMs + 6 * hourMs);
+  const afterSix = kept(drifting, start);
+  assert.ok(afterHour > 0.6 && afterHour < 0.97, `${afterHour}`);
+  assert.ok(afterSix < afterHour - 0.1, `${afterSix} after six hours`);
+
+  const still = createWorld({ ...small, drift: false, churn: false });
+  const checksum = worldChecksum(still);
+  const p = still.clickProbability(1, 1, 0, startMs);
+  assert.deepEqual(still.advance(startMs + 24 * hourMs), []);
+  assert.equal(worldChecksum(still), checksum);
+  assert.equal(still.clickProbability(1, 1, 0, still.nowMs), p);
+
+  const shifted = createWorld({ ...small, viewers: 400, drift: false, shifts: [{ atMs: startMs + hourMs, share: 0.5 }] });
+  const before = shifted.tastes.vectors.slice();
+  shifted.advance(startMs + hourMs - 1);
+  assert.deepEqual(shifted.tastes.vectors, before);
+  shifted.advance(startMs + hourMs);
+  const share = kept(shifted, before);
+  assert.ok(share > 0.4 && share < 0.85, `${share} after half of the viewers changed`);
+});
+
+test("bad options are refused with advice", () => {
+  assert.throws(() => createWorld({ ...small, topics: 13 }), /\[invalid\] demo world: topics is 13: give a multiple of 12/);
+  assert.throws(() => createWorld({ ...small, rooms: 0 }), /rooms is 0/);
+  assert.throws(() => createWorld({ ...small, seed: 0.5 }), /seed is 0.5/);
+});
