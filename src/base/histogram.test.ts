@@ -1,3 +1,5 @@
+// Guards the error bound of every latency that metrics and benches report.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Histogram, histogramBytes } from "./histogram.ts";

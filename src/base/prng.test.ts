@@ -1,3 +1,5 @@
+// Guards that a seed written down today gives the same run tomorrow, and that the draws are fair.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "./prng.ts";

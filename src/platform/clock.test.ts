@@ -1,3 +1,5 @@
+// Guards that simulated time keeps what the machine's clock keeps, and the reverse.
+
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { test } from "node:test";

@@ -1,3 +1,5 @@
+// Guards that what is tested on simulated files holds on the machine's.
+
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

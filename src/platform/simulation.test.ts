@@ -1,3 +1,5 @@
+// Guards that every failure found in simulation can be repeated by its seed, and that a stuck run says so.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MillraceError } from "#base/errors";

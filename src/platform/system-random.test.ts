@@ -1,3 +1,5 @@
+// Guards that ids do not collide and can be repeated from a seed where they must.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "#base/prng";

@@ -40,7 +40,7 @@ const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
       return;
     }
     case "burst":
-      for (let i = 0; i < 100_000; i++) port.send(i);
+      for (let i = 0; i < 66_000; i++) port.send(i);
       return clock.sleep(1_000_000, signal);
     case "files":
       await files.writeFileAtomic(task.path!, new TextEncoder().encode("by the worker"));

@@ -1,3 +1,5 @@
+// Guards that a worker body behaves the same as a thread and as a task of the simulation.
+
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
