@@ -1,0 +1,272 @@
+// Inner product of one query with many f32 rows, the best k kept in a heap that filters by its threshold.
+//
+// Why eight rows at once, each from its own eighth of the block: one core reads memory faster through several sequential streams than
+// through one (measured: 8 streams read 51 MB 1.4x as fast as 1), one load of the query serves eight rows, and eight accumulators hide the
+// latency of multiply-add. Why a filter: after some hundred rows nearly no score passes the root of the heap, so the scan has one
+// predictable branch for eight rows.
+// Order: higher score first; equal scores by the lower row. A score that is NaN or -Infinity never enters.
+//
+// The heap, at an address of the host:
+//   +0 u32 k   +4 u32 size   +8 u32 0   +12 u32 0   +16 f32 scores[k]   then u32 rows[k]
+// While scanning entry 0 is the worst kept; topKSort turns the entries best first.
+
+// @ts-ignore: known to the AssemblyScript compiler, a constant while compiling
+const relaxed: bool = ASC_FEATURE_RELAXED_SIMD;
+const scoresFrom: usize = 16;
+
+function multiplyAdd(a: v128, b: v128, c: v128): v128 {
+  if (relaxed) return f32x4.relaxed_madd(a, b, c);
+  return f32x4.add(f32x4.mul(a, b), c);
+}
+
+/** Four accumulators to one vector of their four sums: a transpose and additions instead of four horizontal sums. */
+function sumEach(a0: v128, a1: v128, a2: v128, a3: v128): v128 {
+  const t0 = v128.shuffle<f32>(a0, a1, 0, 4, 1, 5);
+  const t1 = v128.shuffle<f32>(a0, a1, 2, 6, 3, 7);
+  const t2 = v128.shuffle<f32>(a2, a3, 0, 4, 1, 5);
+  const t3 = v128.shuffle<f32>(a2, a3, 2, 6, 3, 7);
+  const u0 = f32x4.add(t0, t1);
+  const u1 = f32x4.add(t2, t3);
+  return f32x4.add(v128.shuffle<f32>(u0, u1, 0, 1, 4, 5), v128.shuffle<f32>(u0, u1, 2, 3, 6, 7));
+}
+
+/** One row, summed in the same order as a row of a group of eight, so that its place in a block does not change its score. */
+function dotOne(row: usize, rowBytes: usize, query: usize): f32 {
+  let sum = f32x4.splat(0);
+  for (let at: usize = 0; at < rowBytes; at += 16) sum = multiplyAdd(v128.load(row + at), v128.load(query + at), sum);
+  const low = v128.shuffle<f32>(sum, sum, 0, 1, 0, 1);
+  const high = v128.shuffle<f32>(sum, sum, 2, 3, 2, 3);
+  const pairs = f32x4.add(low, high);
+  return f32x4.extract_lane(pairs, 0) + f32x4.extract_lane(pairs, 1);
+}
+
+function isWorse(score: f32, row: u32, otherScore: f32, otherRow: u32): bool {
+  return score < otherScore || (score == otherScore && row > otherRow);
+}
+
+/** Lets an entry sink from the root of a heap of `size` entries. */
+function sink(scores: usize, rows: usize, size: u32, score: f32, row: u32): void {
+  let hole: u32 = 0;
+  for (;;) {
+    let child: u32 = 2 * hole + 1;
+    if (child >= size) break;
+    let childScore = load<f32>(scores + ((<usize>child) << 2));
+    let childRow = load<u32>(rows + ((<usize>child) << 2));
+    if (child + 1 < size) {
+      const rightScore = load<f32>(scores + ((<usize>child) << 2), 4);
+      const rightRow = load<u32>(rows + ((<usize>child) << 2), 4);
+      if (isWorse(rightScore, rightRow, childScore, childRow)) {
+        child += 1;
+        childScore = rightScore;
+        childRow = rightRow;
+      }
+    }
+    if (!isWorse(childScore, childRow, score, row)) break;
+    store<f32>(scores + ((<usize>hole) << 2), childScore);
+    store<u32>(rows + ((<usize>hole) << 2), childRow);
+    hole = child;
+  }
+  store<f32>(scores + ((<usize>hole) << 2), score);
+  store<u32>(rows + ((<usize>hole) << 2), row);
+}
+
+/** Offers one scored row to the heap; returns the threshold after it: below it nothing can enter. */
+function offer(heap: usize, score: f32, row: u32): f32 {
+  const k = load<u32>(heap);
+  const size = load<u32>(heap, 4);
+  const scores = heap + scoresFrom;
+  const rows = scores + ((<usize>k) << 2);
+  if (size < k) {
+    if (!(score > -Infinity)) return -Infinity;
+    let hole = size;
+    while (hole > 0) {
+      const parent = (hole - 1) >> 1;
+      const parentScore = load<f32>(scores + ((<usize>parent) << 2));
+      const parentRow = load<u32>(rows + ((<usize>parent) << 2));
+      if (!isWorse(score, row, parentScore, parentRow)) break;
+      store<f32>(scores + ((<usize>hole) << 2), parentScore);
+      store<u32>(rows + ((<usize>hole) << 2), parentRow);
+      hole = parent;
+    }
+    store<f32>(scores + ((<usize>hole) << 2), score);
+    store<u32>(rows + ((<usize>hole) << 2), row);
+    store<u32>(heap, size + 1, 4);
+    return size + 1 < k ? -Infinity : load<f32>(scores);
+  }
+  // A score that is no number is worse than nothing and better than nothing: it must not come past this line.
+  if (score == score && isWorse(load<f32>(scores), load<u32>(rows), score, row)) sink(scores, rows, k, score, row);
+  return load<f32>(scores);
+}
+
+function thresholdOf(heap: usize): f32 {
+  return load<u32>(heap, 4) < load<u32>(heap) ? -Infinity : load<f32>(heap, 16);
+}
+
+/** Offers the lanes that reach the threshold; the row of lane i is `row + i * step`. */
+function offerFour(heap: usize, scores: v128, row: u32, step: u32, threshold: f32): f32 {
+  let score = f32x4.extract_lane(scores, 0);
+  if (score >= threshold) threshold = offer(heap, score, row);
+  score = f32x4.extract_lane(scores, 1);
+  if (score >= threshold) threshold = offer(heap, score, row + step);
+  score = f32x4.extract_lane(scores, 2);
+  if (score >= threshold) threshold = offer(heap, score, row + 2 * step);
+  score = f32x4.extract_lane(scores, 3);
+  if (score >= threshold) threshold = offer(heap, score, row + 3 * step);
+  return threshold;
+}
+
+/** Empties the heap at `heap` and sets how many it keeps (k >= 1). */
+export function topKReset(heap: usize, k: u32): void {
+  store<u32>(heap, k);
+  store<u64>(heap, 0, 4);
+  store<u32>(heap, 0, 12);
+}
+
+/** Sorts the kept entries best first and returns how many there are. The heap takes no more offers until it is reset. */
+export function topKSort(heap: usize): u32 {
+  const k = load<u32>(heap);
+  const size = load<u32>(heap, 4);
+  const scores = heap + scoresFrom;
+  const rows = scores + ((<usize>k) << 2);
+  for (let last = size; last > 1;) {
+    last -= 1;
+    const score = load<f32>(scores + ((<usize>last) << 2));
+    const row = load<u32>(rows + ((<usize>last) << 2));
+    store<f32>(scores + ((<usize>last) << 2), load<f32>(scores));
+    store<u32>(rows + ((<usize>last) << 2), load<u32>(rows));
+    sink(scores, rows, last, score, row);
+  }
+  return size;
+}
+
+/**
+ * Scores `rowCount` rows that lie `stride` bytes apart and offers them to the heap as rows `firstRow`, `firstRow + 1`, ...
+ * `rowBytes` = bytes of a row that are multiplied, a multiple of 16; the query holds as many.
+ */
+export function dotTopK(heap: usize, rowsAt: usize, rowCount: u32, stride: usize, rowBytes: usize, query: usize, firstRow: u32): void {
+  let threshold = thresholdOf(heap);
+  const part = rowCount >> 3;
+  const leap = stride * <usize>part;
+  let r0 = rowsAt;
+  let r1 = r0 + leap;
+  let r2 = r1 + leap;
+  let r3 = r2 + leap;
+  let r4 = r3 + leap;
+  let r5 = r4 + leap;
+  let r6 = r5 + leap;
+  let r7 = r6 + leap;
+  let bar = f32x4.splat(threshold);
+  for (let i: u32 = 0; i < part; i++) {
+    let a0 = f32x4.splat(0);
+    let a1 = a0;
+    let a2 = a0;
+    let a3 = a0;
+    let a4 = a0;
+    let a5 = a0;
+    let a6 = a0;
+    let a7 = a0;
+    for (let at: usize = 0; at < rowBytes; at += 16) {
+      const x = v128.load(query + at);
+      a0 = multiplyAdd(v128.load(r0 + at), x, a0);
+      a1 = multiplyAdd(v128.load(r1 + at), x, a1);
+      a2 = multiplyAdd(v128.load(r2 + at), x, a2);
+      a3 = multiplyAdd(v128.load(r3 + at), x, a3);
+      a4 = multiplyAdd(v128.load(r4 + at), x, a4);
+      a5 = multiplyAdd(v128.load(r5 + at), x, a5);
+      a6 = multiplyAdd(v128.load(r6 + at), x, a6);
+      a7 = multiplyAdd(v128.load(r7 + at), x, a7);
+    }
+    const s = sumEach(a0, a1, a2, a3);
+    const t = sumEach(a4, a5, a6, a7);
+    if (v128.any_true(v128.or(f32x4.ge(s, bar), f32x4.ge(t, bar)))) {
+      threshold = offerFour(heap, s, firstRow + i, part, threshold);
+      threshold = offerFour(heap, t, firstRow + i + 4 * part, part, threshold);
+      bar = f32x4.splat(threshold);
+    }
+    r0 += stride;
+    r1 += stride;
+    r2 += stride;
+    r3 += stride;
+    r4 += stride;
+    r5 += stride;
+    r6 += stride;
+    r7 += stride;
+  }
+  for (let i = part << 3; i < rowCount; i++) {
+    const score = dotOne(rowsAt + stride * <usize>i, rowBytes, query);
+    if (score >= threshold) threshold = offer(heap, score, firstRow + i);
+  }
+}
+
+/**
+ * As dotTopK, for the `listCount` rows whose numbers (u32, each at most once, any order) stand at `list`. The heap gets those numbers.
+ * A number >= rowCount is passed over. Returns how many were passed over.
+ */
+export function dotTopKOf(heap: usize, rowsAt: usize, rowCount: u32, stride: usize, rowBytes: usize, query: usize, list: usize, listCount: u32): u32 {
+  let threshold = thresholdOf(heap);
+  let passedOver: u32 = 0;
+  let i: u32 = 0;
+  const top = i32x4.splat(rowCount);
+  while (i < listCount) {
+    const entry = list + ((<usize>i) << 2);
+    // Eight that are all in range go together; otherwise, and at the end, one by one.
+    if (listCount - i >= 8 && i32x4.all_true(v128.and(i32x4.lt_u(v128.load(entry), top), i32x4.lt_u(v128.load(entry, 16), top)))) {
+      const r0 = rowsAt + stride * <usize>load<u32>(entry);
+      const r1 = rowsAt + stride * <usize>load<u32>(entry, 4);
+      const r2 = rowsAt + stride * <usize>load<u32>(entry, 8);
+      const r3 = rowsAt + stride * <usize>load<u32>(entry, 12);
+      const r4 = rowsAt + stride * <usize>load<u32>(entry, 16);
+      const r5 = rowsAt + stride * <usize>load<u32>(entry, 20);
+      const r6 = rowsAt + stride * <usize>load<u32>(entry, 24);
+      const r7 = rowsAt + stride * <usize>load<u32>(entry, 28);
+      let a0 = f32x4.splat(0);
+      let a1 = a0;
+      let a2 = a0;
+      let a3 = a0;
+      let a4 = a0;
+      let a5 = a0;
+      let a6 = a0;
+      let a7 = a0;
+      for (let at: usize = 0; at < rowBytes; at += 16) {
+        const x = v128.load(query + at);
+        a0 = multiplyAdd(v128.load(r0 + at), x, a0);
+        a1 = multiplyAdd(v128.load(r1 + at), x, a1);
+        a2 = multiplyAdd(v128.load(r2 + at), x, a2);
+        a3 = multiplyAdd(v128.load(r3 + at), x, a3);
+        a4 = multiplyAdd(v128.load(r4 + at), x, a4);
+        a5 = multiplyAdd(v128.load(r5 + at), x, a5);
+        a6 = multiplyAdd(v128.load(r6 + at), x, a6);
+        a7 = multiplyAdd(v128.load(r7 + at), x, a7);
+      }
+      const bar = f32x4.splat(threshold);
+      const s = sumEach(a0, a1, a2, a3);
+      const t = sumEach(a4, a5, a6, a7);
+      if (v128.any_true(f32x4.ge(s, bar))) threshold = offerListed(heap, s, entry, threshold);
+      if (v128.any_true(f32x4.ge(t, bar))) threshold = offerListed(heap, t, entry + 16, threshold);
+      i += 8;
+      continue;
+    }
+    const row = load<u32>(entry);
+    if (row < rowCount) {
+      const score = dotOne(rowsAt + stride * <usize>row, rowBytes, query);
+      if (score >= threshold) threshold = offer(heap, score, row);
+    } else {
+      passedOver += 1;
+    }
+    i += 1;
+  }
+  return passedOver;
+}
+
+/** Offers the lanes that reach the threshold; the row of lane i is the i-th u32 at `list`. */
+function offerListed(heap: usize, scores: v128, list: usize, threshold: f32): f32 {
+  let score = f32x4.extract_lane(scores, 0);
+  if (score >= threshold) threshold = offer(heap, score, load<u32>(list));
+  score = f32x4.extract_lane(scores, 1);
+  if (score >= threshold) threshold = offer(heap, score, load<u32>(list, 4));
+  score = f32x4.extract_lane(scores, 2);
+  if (score >= threshold) threshold = offer(heap, score, load<u32>(list, 8));
+  score = f32x4.extract_lane(scores, 3);
+  if (score >= threshold) threshold = offer(heap, score, load<u32>(list, 12));
+  return threshold;
+}

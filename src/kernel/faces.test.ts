@@ -1,0 +1,92 @@
+// The typed faces refuse what kernels would not survive: wrong sizes, wrong lanes, batches and keys beyond their limits.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type ErrorCode, MillraceError } from "#base/errors";
+import { createF32Block, createTopK, f32RowBytes, searchByDot, writeF32Rows } from "./dot-top-k.ts";
+import { gatherRows } from "./gather-rows.ts";
+import { hashKeys } from "./hash-keys.ts";
+import { KernelMemory, kernelMemoryLimits } from "./kernel-memory.ts";
+import { KeyBatch, keyLimits } from "./key-batch.ts";
+import { keySeed } from "./key-hash.ts";
+import { KeyTable, keyTableBytes } from "./key-table.ts";
+
+function refuses(code: ErrorCode, call: () => unknown): void {
+  assert.throws(call, (error: unknown) => error instanceof MillraceError && error.code === code && error.todo !== undefined);
+}
+
+const small = { dataBytes: 4_096, laneBytes: 8 * 1024 };
+
+test("a memory refuses shapes beyond its limits, foreign memories and lanes that are not there", () => {
+  refuses("invalid", () => KernelMemory.create({ dataBytes: 0, lanes: 0 }));
+  refuses("invalid", () => KernelMemory.create({ dataBytes: 0, lanes: kernelMemoryLimits.lanesMax + 1 }));
+  refuses("invalid", () => KernelMemory.create({ dataBytes: 0, laneBytes: 100 }));
+  refuses("invalid", () => KernelMemory.create({ dataBytes: 2 ** 32 }));
+  refuses("invalid", () => KernelMemory.create({ dataBytes: 1.5 }));
+  const memory = KernelMemory.create({ ...small, lanes: 2 });
+  refuses("invalid", () => KernelMemory.attach(memory.memory, 2));
+  refuses("invalid", () => KernelMemory.attach({ buffer: new SharedArrayBuffer(65_536) }, 0));
+  refuses("invalid", () => KernelMemory.format(memory.memory, { dataBytes: 1 << 20 }));
+  assert.notEqual(KernelMemory.attach(memory.memory, 1).lane.take(16), memory.lane.take(16));
+});
+
+test("the data area is handed out once, aligned, and no further than it goes", () => {
+  const memory = KernelMemory.create(small);
+  const first = memory.reserve(100);
+  assert.equal(first, memory.dataFrom);
+  assert.equal(memory.reserve(1), first + 128);
+  assert.equal(first % 64, 0);
+  refuses("overloaded", () => memory.reserve(memory.freeBytes + 1));
+  memory.reserve(memory.freeBytes);
+  assert.equal(memory.freeBytes, 0);
+});
+
+test("search refuses dimensions, k and rows that do not fit", () => {
+  const memory = KernelMemory.create(small);
+  const block = createF32Block(memory, 10, 5);
+  assert.equal(f32RowBytes(5), 32);
+  refuses("invalid", () => f32RowBytes(0));
+  refuses("invalid", () => createTopK(0));
+  refuses("invalid", () => createTopK(65_537));
+  refuses("invalid", () => searchByDot(block, new Float32Array(6), createTopK(1)));
+  refuses("invalid", () => searchByDot(block, new Float32Array(5), createTopK(2_000)));
+  refuses("invalid", () => writeF32Rows(block, 9, new Float32Array(10)));
+  refuses("invalid", () => writeF32Rows(block, 0, new Float32Array(7)));
+  writeF32Rows(block, 9, new Float32Array(5));
+});
+
+test("gather refuses widths and arrays that do not fit", () => {
+  const memory = KernelMemory.create(small);
+  refuses("invalid", () => gatherRows({ memory, at: memory.dataFrom, rowBytes: 0, rowCount: 1 }, Uint32Array.of(0), new Uint8Array(4)));
+  refuses("invalid", () => gatherRows({ memory, at: memory.dataFrom, rowBytes: 8, rowCount: 1 }, Uint32Array.of(0, 0), new Uint8Array(15)));
+  refuses("invalid", () => gatherRows({ memory, at: memory.dataFrom, rowBytes: 9_000, rowCount: 1 }, Uint32Array.of(0), new Uint8Array(9_000)));
+});
+
+test("a batch keeps bytes and texts apart, grows, and is reused; its limits are errors that leave it whole", () => {
+  const batch = KeyBatch.of(["é", Uint8Array.of(1, 2), ""]);
+  assert.deepEqual([...batch.offsets.subarray(0, 4)], [0, 2, 4, 4]);
+  assert.deepEqual([...batch.bytes.subarray(0, 4)], [0xc3, 0xa9, 1, 2]);
+  batch.clear();
+  for (let i = 0; i < 1_000; i++) batch.add(`key number ${i}`);
+  assert.equal(batch.count, 1_000);
+  assert.equal(Buffer.from(batch.bytes.subarray(batch.offsets[999], batch.offsets[1_000])).toString(), "key number 999");
+  refuses("invalid", () => batch.add(new Uint8Array(keyLimits.keyBytesMax + 1)));
+  refuses("invalid", () => batch.add("é".repeat(keyLimits.keyBytesMax / 2 + 1)));
+  batch.add(new Uint8Array(keyLimits.keyBytesMax));
+  batch.add("é".repeat(keyLimits.keyBytesMax / 2));
+  assert.equal(batch.count, 1_002);
+});
+
+test("key tables refuse sizes, answers and addresses that cannot be", () => {
+  const size = { keysMax: 10, keyBytesMax: 100 };
+  const memory = KernelMemory.create({ dataBytes: keyTableBytes(size), laneBytes: 8 * 1024 });
+  refuses("invalid", () => KeyTable.create(memory, { keysMax: 0, keyBytesMax: 1 }, keySeed(0n)));
+  const table = KeyTable.create(memory, size, keySeed(0n));
+  memory.reserve(memory.freeBytes);
+  refuses("overloaded", () => KeyTable.create(memory, size, keySeed(0n)));
+  refuses("corrupt", () => KeyTable.attach(memory, table.at + 64));
+  refuses("invalid", () => table.probe(KeyBatch.of(["a", "b"]), new Uint32Array(1)));
+  refuses("invalid", () => hashKeys(memory, KeyBatch.of(["a"]), keySeed(0n), new Uint32Array(1)));
+  assert.equal(table.probe(new KeyBatch(), new Uint32Array(0)), 0);
+  assert.equal(table.keysMax, 10);
+});

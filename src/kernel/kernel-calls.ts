@@ -1,0 +1,41 @@
+// What every kernel variant answers to: the exports of the WebAssembly binaries, and their scalar twin, argument for argument.
+// Why addresses and not arrays: a kernel sees one memory and takes whole batches; a call costs 0.1-0.2 us, a copied array far more.
+// The typed faces (dot-top-k.ts, gather-rows.ts, key-table.ts, hash-keys.ts) check bounds and place arguments; call them, not this, unless
+// the data lies in the memory already. Addresses and counts are unsigned 32-bit; results are turned unsigned by the faces (`>>> 0`).
+// The layouts that the addresses point to are described in kernels/*.ts, at the kernel.
+
+export interface KernelCalls {
+  /** Empties the heap at `heap` (16 + 8 k bytes, 16-aligned) and sets how many it keeps. */
+  topKReset(heap: number, k: number): void;
+  /** Sorts the kept entries best first; returns how many. The heap must be reset before it takes offers again. */
+  topKSort(heap: number): number;
+  /** Offers rows `firstRow`... of a block to the heap. `rowBytes`: multiple of 16. */
+  dotTopK(heap: number, rowsAt: number, rowCount: number, stride: number, rowBytes: number, query: number, firstRow: number): void;
+  /** As dotTopK for the listed rows; returns how many numbers were out of range and passed over. */
+  dotTopKOf(heap: number, rowsAt: number, rowCount: number, stride: number, rowBytes: number, query: number, list: number, listCount: number): number;
+  /** Copies the rows to `out`; returns how many numbers were out of range (rows of zeros). `touched`: a scratch word. */
+  gatherRows(rowsAt: number, rowCount: number, rowBytes: number, indices: number, count: number, out: number, touched: number): number;
+  /** Key i = bytes `offsets[i]` to `offsets[i + 1]` behind `keys`; reads up to 7 bytes further. Writes a u64 each. */
+  hashKeys(keys: number, offsets: number, count: number, seedLow: number, seedHigh: number, out: number): void;
+  /** Returns how many keys were handled before the table was full. `scratch`: 512 bytes. */
+  keyTableInsert(table: number, keys: number, offsets: number, count: number, outRows: number, scratch: number): number;
+  /** Returns how many keys were found; absent ones get row 0xFFFFFFFF. `scratch`: 512 bytes. */
+  keyTableProbe(table: number, keys: number, offsets: number, count: number, outRows: number, scratch: number): number;
+}
+
+/** Names of all calls: a binary that lacks one is refused when it is loaded. */
+export const kernelCallNames: readonly (keyof KernelCalls)[] = [
+  "topKReset",
+  "topKSort",
+  "dotTopK",
+  "dotTopKOf",
+  "gatherRows",
+  "hashKeys",
+  "keyTableInsert",
+  "keyTableProbe",
+];
+
+/** The row of a key that is not in a table. */
+export const absentRow = 0xffffffff;
+/** Working space of the two key table calls, bytes. */
+export const keyTableScratchBytes = 512;

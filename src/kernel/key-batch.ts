@@ -1,0 +1,73 @@
+// Many byte-string keys as one run of bytes and their bounds: the form in which keys go to a kernel, to a file and over the wire.
+// Invariant: key i is the bytes `offsets[i]` to `offsets[i + 1]` of `bytes`; `offsets[0]` is 0.
+// Cost: a reused batch allocates nothing once it has grown. Limits: keyBytesMax a key, keysMax and batchBytesMax a batch.
+
+import { MillraceError } from "#base/errors";
+
+export const keyLimits = {
+  /** Longest key. */
+  keyBytesMax: 4_096,
+  keysMax: 1 << 20,
+  batchBytesMax: 1 << 28,
+} as const;
+
+const encoder = new TextEncoder();
+
+export class KeyBatch {
+  #bytes = new Uint8Array(4_096);
+  #offsets = new Uint32Array(257);
+  #count = 0;
+
+  /** Adds the bytes of each key; a text is added as UTF-8. */
+  static of(keys: Iterable<Uint8Array | string>): KeyBatch {
+    const batch = new KeyBatch();
+    for (const key of keys) batch.add(key);
+    return batch;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+  /** Valid up to `offsets[count]`, until the next `add`. */
+  get bytes(): Uint8Array {
+    return this.#bytes;
+  }
+  /** `count + 1` bounds are valid, until the next `add`. */
+  get offsets(): Uint32Array {
+    return this.#offsets;
+  }
+
+  /** Empties the batch and keeps its room. */
+  clear(): void {
+    this.#count = 0;
+  }
+
+  /** Throws `invalid` for a key that is too long, `overloaded` when the batch is full. */
+  add(key: Uint8Array | string): void {
+    const from = this.#offsets[this.#count]!;
+    // A UTF-16 unit takes at most three bytes of UTF-8.
+    const room = typeof key === "string" ? key.length * 3 : key.length;
+    if (this.#count === keyLimits.keysMax || from + room > keyLimits.batchBytesMax) {
+      throw new MillraceError("overloaded", `a batch of ${this.#count} keys and ${from} bytes is full`, { todo: "send smaller batches" });
+    }
+    if (from + room > this.#bytes.length) this.#bytes = grown(this.#bytes, new Uint8Array(Math.max(from + room, this.#bytes.length * 2)));
+    let size: number;
+    if (typeof key === "string") {
+      size = encoder.encodeInto(key, this.#bytes.subarray(from)).written;
+    } else {
+      this.#bytes.set(key, from);
+      size = key.length;
+    }
+    if (size > keyLimits.keyBytesMax) {
+      throw new MillraceError("invalid", `a key of ${size} bytes`, { todo: `use keys of at most ${keyLimits.keyBytesMax} bytes` });
+    }
+    if (this.#count + 2 > this.#offsets.length) this.#offsets = grown(this.#offsets, new Uint32Array(this.#offsets.length * 2));
+    this.#count++;
+    this.#offsets[this.#count] = from + size;
+  }
+}
+
+function grown<T extends Uint8Array | Uint32Array>(from: T, to: T): T {
+  to.set(from);
+  return to;
+}

@@ -1,0 +1,241 @@
+// The scalar twin of the kernels: the same calls over the same bytes, in plain TypeScript.
+// Why: it runs where the binaries are missing or refused, it is the readable definition of what they do, and one test suite holds all equal.
+// Invariants: 1. same arguments, layouts and answers as kernels/*.ts; a table built by one variant is read by any other
+//             2. scores are summed in f64 and rounded once, so they may differ from the binaries' in the last bits (f32 sums depend on order).
+// Cost: 3-5x a SIMD scan, about 3x a batched probe. Concurrency: as the kernels (one inserting thread, any number of readers of a table).
+
+import { absentRow, type KernelCalls } from "./kernel-calls.ts";
+import { KeyHasher } from "./key-hash.ts";
+import type { WasmMemory } from "./web-assembly.ts";
+
+const scoresFrom = 16;
+
+/** Binds the twin to a memory. */
+export function bindScalar(memory: WasmMemory): KernelCalls {
+  const { buffer } = memory;
+  const u8 = new Uint8Array(buffer);
+  const u32 = new Uint32Array(buffer);
+  const f32 = new Float32Array(buffer);
+  const view = new DataView(buffer);
+
+  // ---- top k: the heap's root is the worst entry kept ----
+
+  const isWorse = (score: number, row: number, otherScore: number, otherRow: number): boolean => score < otherScore || (score === otherScore && row > otherRow);
+
+  /** `scores` and `rows` are word indices. */
+  function sink(scores: number, rows: number, size: number, score: number, row: number): void {
+    let hole = 0;
+    for (;;) {
+      let child = 2 * hole + 1;
+      if (child >= size) break;
+      if (child + 1 < size && isWorse(f32[scores + child + 1]!, u32[rows + child + 1]!, f32[scores + child]!, u32[rows + child]!)) child++;
+      if (!isWorse(f32[scores + child]!, u32[rows + child]!, score, row)) break;
+      f32[scores + hole] = f32[scores + child]!;
+      u32[rows + hole] = u32[rows + child]!;
+      hole = child;
+    }
+    f32[scores + hole] = score;
+    u32[rows + hole] = row;
+  }
+
+  /** Offers one scored row; returns the threshold after it. */
+  function offer(heap: number, score: number, row: number): number {
+    const head = heap >>> 2;
+    const k = u32[head]!;
+    const size = u32[head + 1]!;
+    const scores = (heap + scoresFrom) >>> 2;
+    const rows = scores + k;
+    if (size === k) {
+      if (isWorse(f32[scores]!, u32[rows]!, score, row)) sink(scores, rows, k, score, row);
+      return f32[scores]!;
+    }
+    if (!(score > -Infinity)) return -Infinity;
+    let hole = size;
+    while (hole > 0) {
+      const parent = (hole - 1) >>> 1;
+      if (!isWorse(score, row, f32[scores + parent]!, u32[rows + parent]!)) break;
+      f32[scores + hole] = f32[scores + parent]!;
+      u32[rows + hole] = u32[rows + parent]!;
+      hole = parent;
+    }
+    f32[scores + hole] = score;
+    u32[rows + hole] = row;
+    u32[head + 1] = size + 1;
+    return size + 1 < k ? -Infinity : f32[scores]!;
+  }
+
+  function thresholdOf(heap: number): number {
+    const head = heap >>> 2;
+    return u32[head + 1]! < u32[head]! ? -Infinity : f32[head + (scoresFrom >>> 2)]!;
+  }
+
+  function dot(row: number, query: number, words: number): number {
+    let a = 0;
+    let b = 0;
+    let c = 0;
+    let d = 0;
+    // Rows are padded to a multiple of four.
+    for (let i = 0; i < words; i += 4) {
+      a += f32[row + i]! * f32[query + i]!;
+      b += f32[row + i + 1]! * f32[query + i + 1]!;
+      c += f32[row + i + 2]! * f32[query + i + 2]!;
+      d += f32[row + i + 3]! * f32[query + i + 3]!;
+    }
+    return Math.fround(a + c + (b + d));
+  }
+
+  // ---- key table ----
+
+  let hasher = new KeyHasher({ low: 0, high: 0 });
+  let hasherLow = 0;
+  let hasherHigh = 0;
+
+  function useSeed(low: number, high: number): void {
+    if (low === hasherLow && high === hasherHigh) return;
+    hasher = new KeyHasher({ low, high });
+    hasherLow = low;
+    hasherHigh = high;
+  }
+
+  function keyEquals(record: number, key: number, bytes: number): boolean {
+    if (u32[(record + 4) >>> 2] !== bytes) return false;
+    for (let i = 0; i < bytes; i++) if (u8[record + 8 + i] !== u8[key + i]) return false;
+    return true;
+  }
+
+  /** Where the last search ended. */
+  let endSlot = 0;
+
+  /** The key's row, or `absentRow`; hashes the key first, `hasher.high` is its tag afterwards. */
+  function search(table: number, key: number, bytes: number): number {
+    const head = table >>> 2;
+    const slotMask = u32[head + 1]!;
+    const slots = (table + u32[head + 2]!) >>> 2;
+    const records = table + u32[head + 3]!;
+    hasher.hash(view, key, key + bytes);
+    const tag = hasher.high;
+    for (let slot = (hasher.low & slotMask) >>> 0; ; slot = ((slot + 1) & slotMask) >>> 0) {
+      // The reference before the tag: whoever inserts writes them in the other order.
+      const reference = Atomics.load(u32, slots + 2 * slot + 1);
+      if (reference === 0) {
+        endSlot = slot;
+        return absentRow;
+      }
+      if (u32[slots + 2 * slot] === tag && keyEquals(records + reference, key, bytes)) return u32[(records + reference) >>> 2]!;
+    }
+  }
+
+  return {
+    topKReset(heap, k) {
+      u32.fill(0, heap >>> 2, (heap >>> 2) + 4);
+      u32[heap >>> 2] = k;
+    },
+
+    topKSort(heap) {
+      const head = heap >>> 2;
+      const size = u32[head + 1]!;
+      const scores = (heap + scoresFrom) >>> 2;
+      const rows = scores + u32[head]!;
+      for (let last = size - 1; last > 0; last--) {
+        const score = f32[scores + last]!;
+        const row = u32[rows + last]!;
+        f32[scores + last] = f32[scores]!;
+        u32[rows + last] = u32[rows]!;
+        sink(scores, rows, last, score, row);
+      }
+      return size;
+    },
+
+    dotTopK(heap, rowsAt, rowCount, stride, rowBytes, query, firstRow) {
+      let threshold = thresholdOf(heap);
+      const words = rowBytes >>> 2;
+      const step = stride >>> 2;
+      let row = rowsAt >>> 2;
+      for (let i = 0; i < rowCount; i++, row += step) {
+        const score = dot(row, query >>> 2, words);
+        if (score >= threshold) threshold = offer(heap, score, firstRow + i);
+      }
+    },
+
+    dotTopKOf(heap, rowsAt, rowCount, stride, rowBytes, query, list, listCount) {
+      let threshold = thresholdOf(heap);
+      let passedOver = 0;
+      for (let i = 0; i < listCount; i++) {
+        const row = u32[(list >>> 2) + i]!;
+        if (row >= rowCount) {
+          passedOver++;
+          continue;
+        }
+        const score = dot((rowsAt + row * stride) / 4, query >>> 2, rowBytes >>> 2);
+        if (score >= threshold) threshold = offer(heap, score, row);
+      }
+      return passedOver;
+    },
+
+    gatherRows(rowsAt, rowCount, rowBytes, indices, count, out) {
+      let absent = 0;
+      for (let i = 0; i < count; i++) {
+        const index = u32[(indices >>> 2) + i]!;
+        const to = out + i * rowBytes;
+        if (index < rowCount) {
+          const from = rowsAt + index * rowBytes;
+          u8.copyWithin(to, from, from + rowBytes);
+        } else {
+          u8.fill(0, to, to + rowBytes);
+          absent++;
+        }
+      }
+      return absent;
+    },
+
+    hashKeys(keys, offsets, count, seedLow, seedHigh, out) {
+      useSeed(seedLow >>> 0, seedHigh >>> 0);
+      for (let i = 0; i < count; i++) {
+        hasher.hash(view, keys + u32[(offsets >>> 2) + i]!, keys + u32[(offsets >>> 2) + i + 1]!);
+        u32[(out >>> 2) + 2 * i] = hasher.low;
+        u32[(out >>> 2) + 2 * i + 1] = hasher.high;
+      }
+    },
+
+    keyTableProbe(table, keys, offsets, count, outRows) {
+      useSeed(u32[(table >>> 2) + 8]!, u32[(table >>> 2) + 9]!);
+      let found = 0;
+      for (let i = 0; i < count; i++) {
+        const from = u32[(offsets >>> 2) + i]!;
+        const row = search(table, keys + from, u32[(offsets >>> 2) + i + 1]! - from);
+        if (row !== absentRow) found++;
+        u32[(outRows >>> 2) + i] = row;
+      }
+      return found;
+    },
+
+    keyTableInsert(table, keys, offsets, count, outRows) {
+      const head = table >>> 2;
+      useSeed(u32[head + 8]!, u32[head + 9]!);
+      const slots = (table + u32[head + 2]!) >>> 2;
+      const records = table + u32[head + 3]!;
+      for (let i = 0; i < count; i++) {
+        const from = u32[(offsets >>> 2) + i]!;
+        const bytes = u32[(offsets >>> 2) + i + 1]! - from;
+        let row = search(table, keys + from, bytes);
+        if (row === absentRow) {
+          row = u32[head + 6]!;
+          const reference = u32[head + 5]!;
+          const recordBytes = 8 + Math.ceil(bytes / 8) * 8;
+          if (row >= u32[head + 7]! || reference + recordBytes > u32[head + 4]!) return i;
+          const record = records + reference;
+          u32[record >>> 2] = row;
+          u32[(record + 4) >>> 2] = bytes;
+          u8.copyWithin(record + 8, keys + from, keys + from + bytes);
+          u8.fill(0, record + 8 + bytes, record + recordBytes);
+          Atomics.store(u32, slots + 2 * endSlot, hasher.high);
+          Atomics.store(u32, slots + 2 * endSlot + 1, reference);
+          u32[head + 5] = reference + recordBytes;
+          Atomics.store(u32, head + 6, row + 1);
+        }
+        u32[(outRows >>> 2) + i] = row;
+      }
+      return count;
+    },
+  };
+}
