@@ -58,6 +58,13 @@ test("every way to fail fails: error, hang, busy loop, leftover process, silent 
   assert.match(stdout, /dies.test.ts: ended with exit code 3/);
 });
 
+test("what does not fit the budget is named and does not fail", () => {
+  const { status, stdout, last } = runner("--budget-s", "1", "good.test", "hangs.test");
+  assert.equal(last, "2 passed, 0 failed, 1 skipped");
+  assert.equal(status, 0);
+  assert.match(stdout, /Not finished within the budget of 1 s \(1 of 2\):\n {2}test\/hangs.test.ts \(cut short\)/);
+});
+
 test("words that match no file are an error", () => {
   const { status, stdout } = runner("no-such-file");
   assert.equal(status, 1);

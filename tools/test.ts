@@ -2,6 +2,7 @@
 //   npm test                        everything that is fast
 //   npm run test:long               the same with MILLRACE_LONG=1: more seeds, more crashes, more time
 //   npm test -- --timeout-s 300     more time for each file, on a slow machine
+//   npm test -- --budget-s 600      no longer than that: what did not fit is named at the end, and is no failure
 //   npm test -- backbone wal.test   only test files whose path contains one of the words (no house rules, no type check)
 // Why not `node --test` alone: it waits for ever on a file whose children hold its output, has no list of promises, and hides why a test was
 // skipped.
@@ -43,6 +44,8 @@ interface Outcome {
   readonly failures: string[];
   /** Lines that say what a fast run left out. */
   readonly reduced: string[];
+  /** The budget ended before the file did. */
+  readonly cutShort: boolean;
   readonly output: string;
 }
 
@@ -52,12 +55,16 @@ const { values: flags, positionals: words } = parseArgs({
     long: { type: "boolean", default: false },
     /** For a slow machine. */
     "timeout-s": { type: "string" },
+    /** Files that have not ended by then are left out and named; they do not count as failed. */
+    "budget-s": { type: "string" },
     /** Another tree: for the runner's own test. */
     root: { type: "string", default: join(import.meta.dirname, "..") },
   },
 });
 const root = resolve(flags.root);
 const timeoutMs = flags["timeout-s"] !== undefined ? Number(flags["timeout-s"]) * 1000 : flags.long ? fileTimeoutMs.long : fileTimeoutMs.fast;
+/** performance.now() counts from the start of this process. */
+const endMs = flags["budget-s"] === undefined ? Number.POSITIVE_INFINITY : Number(flags["budget-s"]) * 1000;
 const running = new Set<ChildProcess>();
 const scratch = mkdtempSync(join(tmpdir(), "millrace-test-"));
 
@@ -102,11 +109,15 @@ async function run(job: Job, index: number): Promise<Outcome> {
   };
   child.stdout.setEncoding("utf8").on("data", keep);
   child.stderr.setEncoding("utf8").on("data", keep);
-  let timedOut = false;
-  const timer = setTimeout(() => {
-    timedOut = true;
-    killGroup(child);
-  }, timeoutMs);
+  const killed: { by?: "timeout" | "budget" } = {};
+  const leftMs = endMs - performance.now();
+  const timer = setTimeout(
+    () => {
+      killed.by = leftMs < timeoutMs ? "budget" : "timeout";
+      killGroup(child);
+    },
+    Math.min(timeoutMs, leftMs),
+  );
   const closed = new Promise((resolve) => child.once("close", resolve));
   const exit = await new Promise<string>((resolve) => {
     child.on("error", (error) => resolve(`could not start: ${error.message}`));
@@ -132,15 +143,18 @@ async function run(job: Job, index: number): Promise<Outcome> {
     else if (result.passed) passed++;
     else failures.push(`${result.name}\n${result.error ?? "failed without an error"}`);
   }
-  if (timedOut) {
+  const cutShort = killed.by === "budget";
+  if (killed.by === "timeout") {
     const last = lines.findLast((line) => line?.kind === "running");
     failures.push(`hung: killed after ${timeoutMs / 1000} s${last === undefined ? "" : `; the test that began last: ${last.name}`}`);
+  } else if (cutShort) {
+    // What it found until then counts; that it did not end does not.
   } else if (exit !== "exit code 0" && failures.length === 0) failures.push(job.reports ? `ended with ${exit} outside its tests` : exit);
   else if (job.reports && results.length === 0 && failures.length === 0) failures.push("holds no test");
   if (left) failures.push("left processes running after its end (killed now): stop what a test starts, also when it fails");
   if (!job.reports && failures.length === 0) passed = 1;
   const reduced = [...notes, ...output.split("\n")].filter((line) => /MILLRACE_LONG|test:long|\breduced\b/i.test(line)).map((line) => line.trim());
-  return { job, ms: performance.now() - started, results, passed, skipped, failures, reduced, output };
+  return { job, ms: performance.now() - started, results, passed, skipped, failures, reduced, output, cutShort };
 }
 
 /** A line cut by a kill is no line. */
@@ -237,10 +251,16 @@ async function main(): Promise<void> {
   const workers = availableParallelism();
   console.log(`millrace tests${flags.long ? ", long" : ""}: ${queue.length} files and checks, ${workers} at a time, Node ${process.versions.node}`);
   const outcomes: Outcome[] = [];
+  const notRun: string[] = [];
   const waiting = queue.entries();
   const work = async (): Promise<void> => {
     for (const [index, job] of waiting) {
+      if (performance.now() >= endMs) {
+        notRun.push(job.name);
+        continue;
+      }
       const outcome = await run(job, index);
+      if (outcome.cutShort) notRun.push(`${job.name} (cut short)`);
       outcomes.push(outcome);
       printOutcome(outcome, outcomes.length, queue.length);
     }
@@ -251,6 +271,8 @@ async function main(): Promise<void> {
   const reduced = outcomes.flatMap((outcome) => outcome.reduced.map((line) => `${outcome.job.name}: ${line}`));
   if (reduced.length > 0 && !flags.long) console.log(["\nReduced in this run (npm run test:long does all):", ...reduced].join("\n  "));
   printSkipped(outcomes);
+  if (notRun.length > 0)
+    console.log([`\nNot finished within the budget of ${flags["budget-s"]} s (${notRun.length} of ${queue.length}):`, ...notRun].join("\n  "));
   console.log("\nSlowest:");
   for (const { job, ms } of outcomes.toSorted((a, b) => b.ms - a.ms).slice(0, 5)) console.log(`  ${(ms / 1000).toFixed(1).padStart(6)} s  ${job.name}`);
   printPromises(outcomes);
