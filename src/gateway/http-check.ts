@@ -20,8 +20,8 @@ interface SchemaError {
 export function checkOf<S extends TSchema>(schema: S): Check<Static<S>> {
   const compiled = Compile(schema);
   return (value, what) => {
-    if (compiled.Check(value)) return value as Static<S>;
-    throw new MillraceError("invalid", sentenceOf(compiled.Errors(value) as SchemaError[], what), { todo: "correct that field, /openapi.json has the schema" });
+    if (compiled.Check(value)) return value;
+    throw new MillraceError("invalid", sentenceOf(compiled.Errors(value), what), { todo: "correct that field, /openapi.json has the schema" });
   };
 }
 
