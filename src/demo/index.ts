@@ -1,0 +1,7 @@
+// The face of the demo: the world, the yardsticks of its answers, and the audience that plays it.
+
+export { audienceDefaults, type AudienceOptions, newAudience, type RunningAudience, startAudience } from "./audience.ts";
+export type { AudienceReport, AudienceSecond, ClickRates } from "./audience-report.ts";
+export { createWorld, type PageView, type World, type WorldOptions } from "./world.ts";
+export { Yardstick } from "./yardstick.ts";
+export { liveThrough } from "./history.ts";
