@@ -1,7 +1,11 @@
 // The commands of `millrace`. Called by bin/millrace.js under the pinned Node, from source or from the built form.
+// Each command stands in a file of its own; this one declares options, defaults and help, and turns errors into a line and an exit code:
+// 0 done, 1 failed, 2 the command line was wrong.
 
-import { Command } from "commander";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { toMillraceError } from "#base/errors";
 import { systemFiles } from "#platform/system-files";
+import { printError, setExitCode } from "#platform/system-process";
 
 /** The package's version: the manifest stands two folders up, in the clone as in dist/. */
 async function packageVersion(): Promise<string> {
@@ -10,10 +14,68 @@ async function packageVersion(): Promise<string> {
   return (JSON.parse(new TextDecoder().decode(bytes)) as { version: string }).version;
 }
 
+function integer(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!Number.isInteger(value) || value < min || value > max) throw new InvalidArgumentError(`give a whole number from ${min} to ${max}`);
+    return value;
+  };
+}
+
 /** Runs one command. `args` are the words after `millrace`. */
 export async function main(args: readonly string[]): Promise<void> {
+  const version = await packageVersion();
   const program = new Command("millrace")
     .description("Real-time recommendation infrastructure: what a user did a moment ago changes what is recommended now.")
-    .version(await packageVersion());
-  await program.parseAsync(args, { from: "user" });
+    .version(version)
+    .exitOverride()
+    .showHelpAfterError("(--help shows all options)");
+
+  program
+    .command("start")
+    .description("runs the server on loopback; into an empty data folder it puts a demo world and plays viewers against the API")
+    .addOption(new Option("-p, --port <number>", "HTTP port, 0 takes a free one").env("MILLRACE_PORT").default(8080).argParser(integer(0, 65_535)))
+    .addOption(new Option("--host <address>", "loopback address to listen on").env("MILLRACE_HOST").default("127.0.0.1"))
+    .addOption(new Option("-d, --data <folder>", "data folder").env("MILLRACE_DATA").default("./data"))
+    .addOption(
+      new Option("--durability <policy>", "what an acknowledgement means: synced before, synced every interval, never synced")
+        .env("MILLRACE_DURABILITY")
+        .choices(["always", "interval", "none"])
+        .default("interval"),
+    )
+    .addOption(new Option("--interval-ms <ms>", "at durability interval: between syncs").default(200).argParser(integer(2, 60_000)))
+    .addOption(new Option("-c, --config <file>", "configuration (.json, .ts, .js): event types, pipelines, weights").env("MILLRACE_CONFIG"))
+    .addOption(new Option("--preset <name>", "configuration to begin with").choices(["feed", "shop"]).default("feed"))
+    .addOption(new Option("--no-demo", "no demo world and no simulated viewers"))
+    .addOption(new Option("--seed <number>", "seed of the demo world").default(1).argParser(integer(0, 2 ** 31)))
+    .addOption(new Option("--rate <number>", "page views a second of the simulated viewers").default(40).argParser(integer(1, 1_000)))
+    .action(async (options: StartCommandOptions) => {
+      const { start } = await import("./start.ts");
+      await start({ ...options, version });
+    });
+
+  try {
+    await program.parseAsync(args, { from: "user" });
+  } catch (thrown) {
+    if (thrown instanceof CommanderError) {
+      setExitCode(thrown.exitCode === 0 ? 0 : 2);
+      return;
+    }
+    printError(`millrace: ${toMillraceError(thrown).message}`);
+    setExitCode(1);
+  }
+}
+
+/** The options of `start` as declared above. */
+export interface StartCommandOptions {
+  readonly port: number;
+  readonly host: string;
+  readonly data: string;
+  readonly durability: "always" | "interval" | "none";
+  readonly intervalMs: number;
+  readonly config?: string;
+  readonly preset: "feed" | "shop";
+  readonly demo: boolean;
+  readonly seed: number;
+  readonly rate: number;
 }

@@ -128,9 +128,29 @@ const shopWeights: ScoreWeights = {
   freshHalfLifeDays: 2,
 };
 
-const shopQuota = { ownHistory: 300, together: 500, popular: 200, trending: 100, fresh: 100 };
+const shopQuota = { ownHistory: 300, together: 500, popular: 200, trending: 100, fresh: 50 };
 
-/** The default: a feed of things that come and go (`home`), a shop (`shop`), a shop's page of new things (`discover`), and what everybody sees (`popular`). */
+const everybody: PipelineConfig = {
+  title: "The same for everybody",
+  quota: { ownHistory: 0, together: 0, popular: 300, trending: 300, fresh: 50 },
+  weights: { ...shopWeights, ownBase: 0, ownOften: 0, ownRecency: 0, together: 0 },
+  shownMinutes: 0,
+  doneMinutes: 0,
+  deadlineMs: 200,
+};
+
+const shopPipeline: PipelineConfig = {
+  title: "Things to buy again and things that go with them",
+  quota: shopQuota,
+  weights: shopWeights,
+  shownMinutes: 0,
+  doneMinutes: 0,
+  deadlineMs: 200,
+};
+
+const discoverPipeline: PipelineConfig = { ...shopPipeline, title: "Things that the user never bought", doneMinutes: "forever" };
+
+/** The default: a feed of things that come and go. */
 export const defaultConfig: GatewayConfig = {
   eventTypes: { impression: 0, click: 1, watch: 1, like: 3, share: 3, cart: 2, purchase: 5 },
   doneTypes: ["purchase"],
@@ -160,32 +180,32 @@ export const defaultConfig: GatewayConfig = {
       categories: { window: 5, max: 2 },
       deadlineMs: 200,
     },
-    shop: {
-      title: "Things to buy again and things that go with them",
-      quota: shopQuota,
-      weights: shopWeights,
-      shownMinutes: 0,
-      doneMinutes: 0,
-      deadlineMs: 200,
-    },
-    discover: {
-      title: "Things that the user never bought",
-      quota: shopQuota,
-      weights: shopWeights,
-      shownMinutes: 0,
-      doneMinutes: "forever",
-      deadlineMs: 200,
-    },
-    popular: {
-      title: "The same for everybody",
-      quota: { ownHistory: 0, together: 0, popular: 300, trending: 300, fresh: 50 },
-      weights: { ...shopWeights, ownBase: 0, ownOften: 0, ownRecency: 0, together: 0 },
-      shownMinutes: 0,
-      doneMinutes: 0,
-      deadlineMs: 200,
-    },
+    shop: shopPipeline,
+    discover: discoverPipeline,
+    popular: everybody,
   },
   limits: { exposuresPerUser: 256, servedAnswers: 65_536, eventIdsPerGeneration: 500_000 },
+};
+
+/** A shop: baskets instead of sessions, weeks instead of hours. Chosen by a replay (docs/design/recommend.md). */
+export const shopConfig: GatewayConfig = {
+  ...defaultConfig,
+  eventTypes: { impression: 0, click: 0.1, watch: 0.1, like: 0.3, share: 0.3, cart: 0.5, purchase: 1 },
+  popularityHalfLifeHours: 7 * 24,
+  trendHalfLifeHours: 3 * 24,
+  history: { items: 300, halfLifeDays: 90 },
+  together: {
+    windowMinutes: 1,
+    halfLifeDays: 60,
+    pairsPerEvent: 300,
+    neighbours: 512,
+    seeds: 100,
+    seedHalfLifeDays: 30,
+    seedPower: 0.5,
+    candidatePower: 1,
+    shrinkage: 5,
+  },
+  pipelines: { ...defaultConfig.pipelines, shop: shopPipeline, discover: discoverPipeline },
 };
 
 const validator = Compile(GatewayConfigSchema);

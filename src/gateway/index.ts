@@ -11,7 +11,7 @@ import { GatewayMetrics } from "./metrics.ts";
 import { rebuild } from "./rebuild.ts";
 import { Recommender } from "./recommend.ts";
 
-export { checkConfig, defaultConfig, type GatewayConfig } from "./config.ts";
+export { checkConfig, defaultConfig, type GatewayConfig, shopConfig } from "./config.ts";
 export type { Gateway, GatewayStatus, Readiness } from "./gateway.ts";
 export { GatewayMetrics } from "./metrics.ts";
 

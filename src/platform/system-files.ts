@@ -2,7 +2,8 @@
 // Cost: every call is one trip through libuv's thread pool (about 20-60 us); the serving loop never blocks on a disk.
 
 import { constants } from "node:fs";
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
+import { type FileHandle, mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { threadId } from "node:worker_threads";
 import { MillraceError } from "#base/errors";
@@ -217,3 +218,12 @@ export const systemFiles: Files = {
 
   join: (...parts) => join(...parts),
 };
+
+/** A new empty folder of the system's temporary space; whoever asked for it removes it. */
+export async function makeTemporaryFolder(prefix: string): Promise<string> {
+  try {
+    return await mkdtemp(join(tmpdir(), prefix));
+  } catch (thrown) {
+    throw refused("make a temporary folder in", tmpdir(), thrown);
+  }
+}

@@ -1,0 +1,60 @@
+// `millrace start`: the server, and beside it the demo while the data folder is its own.
+
+import { pino } from "pino";
+import { toMillraceError } from "#base/errors";
+import { systemClock } from "#platform/system-clock";
+import { absolutePath, exitNow, onStopSignal, printError, printLine, setExitCode } from "#platform/system-process";
+import { startServer } from "#roles/server";
+import { readConfig } from "./config-file.ts";
+import type { StartCommandOptions } from "./main.ts";
+
+/** How long a stop waits for running requests. */
+const drainMs = 5_000;
+
+export async function start(options: StartCommandOptions & { readonly version: string }): Promise<void> {
+  const config = await readConfig(options.config, options.preset);
+  const dataFolder = absolutePath(options.data);
+  const logger = pino({ level: "warn" }, pino.destination(2));
+  const server = await startServer({
+    host: options.host,
+    port: options.port,
+    dataFolder,
+    durability: options.durability,
+    intervalMs: options.intervalMs,
+    config,
+    version: options.version,
+    logger,
+  });
+  printLine(`millrace ${options.version} listens on ${server.address}, data in ${options.data}, durability ${options.durability}`);
+
+  const stopping = new AbortController();
+  onStopSignal((signal) => {
+    printLine(`${signal}: finishing running requests`);
+    stopping.abort();
+    void (async () => {
+      try {
+        const { cutOff } = await server.stop(drainMs);
+        printLine(cutOff === 0 ? "stopped; everything acknowledged is in the log" : `stopped; ${cutOff} requests were cut off after ${drainMs} ms`);
+        setExitCode(0);
+        // Whatever else still runs (a timer of a library) must not keep a stopped server alive.
+        systemClock.after(500, () => exitNow(0), { background: true });
+      } catch (thrown) {
+        printError(`millrace: ${toMillraceError(thrown).message}`);
+        exitNow(1);
+      }
+    })();
+  });
+
+  const startMs = systemClock.monotonicMs();
+  try {
+    await server.gateway.opened;
+  } catch (thrown) {
+    await server.stop(0).catch(() => undefined);
+    throw thrown;
+  }
+  const { eventsRebuilt, items, users } = server.gateway.status();
+  printLine(`ready after ${(systemClock.monotonicMs() - startMs).toFixed(0)} ms: ${eventsRebuilt} events counted again from the log, ${items} items, ${users} users`);
+  printLine(`  page     ${server.address}/`);
+  printLine(`  API      ${server.address}/openapi.json`);
+  printLine(`  metrics  ${server.address}/metrics`);
+}

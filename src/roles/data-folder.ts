@@ -1,0 +1,46 @@
+// The data folder of a node: where what lies, and the embedded backbone over it.
+//   DATA/registry.sqlite   names, leases, locks
+//   DATA/log/PARTITION/    segment files (docs/format/log-segment.md)
+// Invariant: one server writes a data folder; a second one gets `conflict` from the log's lock and changes nothing.
+
+import type { Durability, Log } from "#backbone/log";
+import { openEmbeddedLog } from "#backbone/embedded-log";
+import type { Registry } from "#backbone/registry";
+import { openSqliteRegistry } from "#backbone/sqlite-registry";
+import { systemClock } from "#platform/system-clock";
+import { systemFiles } from "#platform/system-files";
+import { systemProcesses } from "#platform/system-processes";
+
+export interface DataFolder {
+  readonly registry: Registry;
+  readonly log: Log;
+  close(): Promise<void>;
+}
+
+/** Opens the backbone of a data folder, making what is missing. */
+export async function openDataFolder(folder: string, durability: Durability, intervalMs?: number): Promise<DataFolder> {
+  await systemFiles.makeFolder(folder);
+  const registry = openSqliteRegistry({ path: systemFiles.join(folder, "registry.sqlite"), clock: systemClock, processes: systemProcesses });
+  const log = openEmbeddedLog({
+    files: systemFiles,
+    clock: systemClock,
+    registry,
+    folder: systemFiles.join(folder, "log"),
+    durability,
+    ...(intervalMs === undefined ? {} : { intervalMs }),
+  });
+  return {
+    registry,
+    log,
+    async close() {
+      await log.close();
+      await registry.close();
+    },
+  };
+}
+
+/** Is there nothing in the folder's log yet? */
+export async function isEmptyDataFolder(folder: string): Promise<boolean> {
+  const partitions = await systemFiles.list(systemFiles.join(folder, "log"));
+  return partitions === undefined || partitions.length === 0;
+}

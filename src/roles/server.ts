@@ -1,0 +1,72 @@
+// The server of one node, wired: data folder -> gateway -> HTTP. No logic of its own.
+// Order of a start: the port first (a taken one is the commonest mistake and costs nothing yet), then the rebuild, during which /health/ready says how far
+// it is. Order of a stop: no new requests, running ones are answered, the log is synced and closed.
+
+import type { Durability } from "#backbone/log";
+import { type GatewayConfig, GatewayMetrics, type OpenGateway, openGateway } from "#gateway/index";
+import { createHttpServer, type HttpServer } from "#gateway/http-server";
+import type { HttpLogger } from "#gateway/http-errors";
+import { systemClock } from "#platform/system-clock";
+import { systemFiles } from "#platform/system-files";
+import { randomId, systemRandom } from "#platform/system-random";
+import { type DataFolder, openDataFolder } from "./data-folder.ts";
+
+export interface ServerOptions {
+  readonly host: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+  readonly dataFolder: string;
+  readonly durability: Durability;
+  /** At durability `interval`: milliseconds between syncs, default 200. */
+  readonly intervalMs?: number;
+  readonly config: GatewayConfig;
+  readonly version: string;
+  readonly logger?: HttpLogger;
+}
+
+export interface Server {
+  /** For example `http://127.0.0.1:8080`. */
+  readonly address: string;
+  readonly gateway: OpenGateway;
+  /** Stops in order, at the latest after `timeoutMs`; says how many requests were cut off. */
+  stop(timeoutMs: number): Promise<{ cutOff: number }>;
+}
+
+/** Starts a server; resolves once it listens. `gateway.opened` resolves when it is ready. */
+export async function startServer(options: ServerOptions): Promise<Server> {
+  const { host, port, config, version, logger } = options;
+  const metrics = new GatewayMetrics();
+  let folder: DataFolder | undefined;
+  let http: HttpServer | undefined;
+  let gateway: OpenGateway | undefined;
+  try {
+    folder = await openDataFolder(options.dataFolder, options.durability, options.intervalMs);
+    gateway = openGateway({ log: folder.log, clock: systemClock, config, version, incarnation: randomId(systemRandom, 6), metrics });
+    http = createHttpServer({
+      gateway,
+      metrics,
+      clock: systemClock,
+      files: systemFiles,
+      host,
+      port,
+      build: { version },
+      ...(logger === undefined ? {} : { logger }),
+    });
+    await http.listen();
+  } catch (thrown) {
+    await gateway?.close().catch(() => undefined);
+    await folder?.close();
+    throw thrown;
+  }
+  const opened = { folder, http, gateway };
+  return {
+    address: http.address,
+    gateway,
+    async stop(timeoutMs) {
+      const outcome = await opened.http.drain(timeoutMs);
+      await opened.gateway.close();
+      await opened.folder.close();
+      return outcome;
+    },
+  };
+}
