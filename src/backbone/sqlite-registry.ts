@@ -7,7 +7,7 @@
 // elsewhere; any other ends by the wall clock, which the processes of a machine share; a clock set back gives a lease its own time anew, not more.
 // Cost: get or held about 15 us on the calling thread, a synced put one disk sync there (puts without a lease are rare: heads, names, schemas).
 // Concurrency: one thread a registry, any number of registries and processes a file. A process that finds the file locked waits up to `busyMs`, blocking.
-// Limits: `registryLimits`; deleted keys are remembered for watchers, 10,000 of them.
+// Limits: `registryLimits`; deleted keys are remembered for watchers, `tombstonesMax` of them.
 // File: `PRAGMA user_version` 1; tables below.
 
 import { DatabaseSync, type StatementSync } from "node:sqlite";
@@ -26,12 +26,15 @@ export interface SqliteRegistryOptions {
   readonly processes?: Processes;
   /** How often a watcher looks for changes of other processes. Milliseconds, 1 to 10,000, default 20. Cost: about 15 us a look. */
   readonly watchPollMs?: number;
+  /** How many deleted keys are remembered for watchers; one that comes later compares instead. 100 to 1,000,000, default 10,000. */
+  readonly tombstonesMax?: number;
   /** How long a call waits, blocking its thread, while another process holds the file. Milliseconds, default 1,000. */
   readonly busyMs?: number;
 }
 
 const userVersion = 1;
-const tombstonesMax = 10_000;
+/** After how many changes the number of tombstones is looked at. */
+const tombstoneCheckEvery = 64;
 /** How often a watcher looks for leases whose process is gone. Chosen. */
 const sweepMs = 250;
 
@@ -40,6 +43,7 @@ create table counter (one integer primary key check (one = 1), revision integer 
 insert into counter values (1, 0, 0, 0);
 create table entry (key text primary key, value blob, revision integer not null, lease text) strict, without rowid;
 create index entry_revision on entry (revision);
+create index entry_deleted on entry (revision) where value is null;
 create index entry_lease on entry (lease) where lease is not null;
 create table lease (id text primary key, owner text not null, expires integer not null, ttl integer not null) strict, without rowid;
 create index lease_expires on lease (expires);
@@ -64,11 +68,14 @@ class SqliteRegistry implements Registry {
   readonly #clock: Clock;
   readonly #processes: Processes | undefined;
   readonly #pollMs: number;
+  readonly #tombstonesMax: number;
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
   readonly #changes = new Wake();
   readonly #leases = new Set<Lease>();
   readonly #ending = new AbortController();
+  /** Whether the transaction under way has changed anything: who waits must not be woken by his own vain try. */
+  #touched = false;
   #watchers = 0;
   #poll: Timer | undefined;
   #seenRevision = 0;
@@ -79,6 +86,7 @@ class SqliteRegistry implements Registry {
     this.#clock = options.clock;
     this.#processes = options.processes;
     this.#pollMs = options.watchPollMs ?? 20;
+    this.#tombstonesMax = options.tombstonesMax ?? 10_000;
     try {
       this.#database = new DatabaseSync(options.path, { timeout: options.busyMs ?? 1_000 });
     } catch (thrown) {
@@ -234,11 +242,12 @@ class SqliteRegistry implements Registry {
     try {
       this.#database.exec(synced ? "pragma synchronous = full" : "pragma synchronous = normal");
       this.#database.exec("begin immediate");
+      this.#touched = false;
       try {
         this.#expire();
         const result = work();
         this.#database.exec("commit");
-        this.#changes.notify();
+        if (this.#touched) this.#changes.notify();
         return result;
       } catch (thrown) {
         if (this.#database.isTransaction) this.#database.exec("rollback");
@@ -267,7 +276,9 @@ class SqliteRegistry implements Registry {
   }
 
   #run(sql: string, ...values: (string | number | null | Uint8Array)[]): number {
-    return Number(this.#statement(sql).run(...values).changes);
+    const changed = Number(this.#statement(sql).run(...values).changes);
+    if (changed > 0) this.#touched = true;
+    return changed;
   }
 
   #prepareFile(): void {
@@ -307,11 +318,12 @@ class SqliteRegistry implements Registry {
   #bury(key: string): void {
     const revision = this.#nextRevision();
     this.#run("update entry set value = null, lease = null, revision = ? where key = ?", revision, key);
+    if (revision % tombstoneCheckEvery !== 0) return;
     const count = this.#one<{ n: number }>("select count(*) as n from entry where value is null")!.n;
-    if (count <= tombstonesMax) return;
+    if (count <= this.#tombstonesMax) return;
     const last = this.#one<{ revision: number }>(
       "select revision from entry where value is null order by revision limit 1 offset ?",
-      Math.floor(tombstonesMax / 2),
+      Math.floor(this.#tombstonesMax / 2),
     )!.revision;
     this.#run("delete from entry where value is null and revision <= ?", last);
     this.#run("update counter set pruned = ?", last);
