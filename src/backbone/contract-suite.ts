@@ -33,7 +33,8 @@ export function beginSuite<World>(suite: string, engine: Engine<World>): Suite<W
       test(`${suite} contract, ${engine.name}: ${name}`, { skip: reason ?? false, timeout: 60_000 }, () => engine.within(body));
     },
     end() {
-      for (const skip of engine.skip ?? []) for (const name of skip.tests) assert.ok(names.has(name), `the skip list of ${engine.name} names an unknown test: ${name}`);
+      for (const skip of engine.skip ?? [])
+        for (const name of skip.tests) assert.ok(names.has(name), `the skip list of ${engine.name} names an unknown test: ${name}`);
     },
   };
 }

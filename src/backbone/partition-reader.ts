@@ -46,7 +46,10 @@ export class PartitionCursor {
     for (;;) {
       const writer = this.#context.writer();
       if (writer !== undefined) {
-        if (offset >= writer.bounds.next) return undefined;
+        const { first, next } = writer.bounds;
+        if (offset >= next) return undefined;
+        // Also when its memory still has it: what was trimmed is gone for everybody.
+        if (offset < first) throw trimmed(this.#context.folder.partition, offset, first);
         const recent = writer.readRecent(offset, bytesMax);
         if (recent !== undefined) return recent;
         this.#segments = writer.segments;

@@ -121,7 +121,11 @@ export function registryContract(engine: Engine<RegistryWorld>): void {
     await other.delete("w/b");
     await eventually(clock, () => text(last(changes, "w/a")?.entry?.value) === "20" && last(changes, "w/b")?.entry === undefined, "the last changes");
     const values = changes.filter((change) => change.key === "w/a").map((change) => Number(text(change.entry?.value)));
-    assert.deepEqual(values, [...values].sort((a, b) => a - b), "changes of a key came in order");
+    assert.deepEqual(
+      values,
+      [...values].sort((a, b) => a - b),
+      "changes of a key came in order",
+    );
     assert.ok(changes.every((change) => change.key.startsWith("w/")));
     abort.abort();
     await watching;
@@ -254,7 +258,8 @@ export function registryContract(engine: Engine<RegistryWorld>): void {
     assert.ok(await registry.put("k".repeat(registryLimits.keyLengthMax), big));
     assert.equal((await registry.get("k".repeat(registryLimits.keyLengthMax)))!.value.length, big.length);
     await assert.rejects(registry.put("k", new Uint8Array(big.length + 1)), refusal("invalid"));
-    for (const key of ["", "k".repeat(registryLimits.keyLengthMax + 1), "a b", "ü", "a*", "a>"]) await assert.rejects(registry.put(key, big), refusal("invalid"), key);
+    for (const key of ["", "k".repeat(registryLimits.keyLengthMax + 1), "a b", "ü", "a*", "a>"])
+      await assert.rejects(registry.put(key, big), refusal("invalid"), key);
     for (const time of [0, 99, 3_600_001, NaN]) await assert.rejects(registry.lease(time), refusal("invalid"));
     const lease: Lease = await registry.lease(100);
     await assert.rejects(registry.tryLock("", lease), refusal("invalid"));

@@ -1,0 +1,92 @@
+// The log contract on the embedded engine: on the machine with the SQLite registry, and simulated with the memory registry.
+
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Simulation } from "#platform/simulation";
+import { systemClock } from "#platform/system-clock";
+import { systemFiles } from "#platform/system-files";
+import { systemProcesses } from "#platform/system-processes";
+import { StoppableClock } from "./contract-suite.ts";
+import { openEmbeddedLog } from "./embedded-log.ts";
+import type { Durability, Log } from "./log.ts";
+import { logContract } from "./log.contract.ts";
+import { createMemoryRegistry } from "./memory-registry.ts";
+import type { Registry } from "./registry.ts";
+import { openSqliteRegistry } from "./sqlite-registry.ts";
+
+/** Short enough to be waited for, long enough for a busy machine. */
+const leaseMs = 600;
+
+for (const durability of ["always", "interval", "none"] satisfies Durability[]) {
+  // Small segments in one of them, so that the whole contract also runs over rotation.
+  const segmentBytesMax = durability === "interval" ? 4096 : 64 * 1024 * 1024;
+
+  // At `none` the machine shows nothing that the simulation does not.
+  if (durability !== "none") {
+    logContract({
+      name: `files, ${durability}`,
+      within: async (body) => {
+        const folder = await mkdtemp(join(tmpdir(), "millrace-log-"));
+        const logs: Log[] = [];
+        const registries: Registry[] = [];
+        const open = (clock: StoppableClock): Log => {
+          const registry = openSqliteRegistry({ path: join(folder, "registry.sqlite"), clock, processes: systemProcesses });
+          const log = openEmbeddedLog({ files: systemFiles, clock: systemClock, registry, folder: join(folder, "log"), durability, segmentBytesMax, leaseMs });
+          registries.push(registry);
+          logs.push(log);
+          return log;
+        };
+        try {
+          await body({
+            clock: systemClock,
+            open: async () => open(new StoppableClock(systemClock)),
+            openStoppable: async () => {
+              const clock = new StoppableClock(systemClock);
+              return { log: open(clock), stop: () => clock.stop() };
+            },
+          });
+        } finally {
+          for (const log of logs) await log.close().catch(() => undefined);
+          for (const registry of registries) await registry.close();
+          await rm(folder, { recursive: true, force: true });
+        }
+      },
+    });
+  }
+
+  logContract({
+    name: `simulated, ${durability}`,
+    within: async (body) => {
+      const simulation = new Simulation({ seed: process.env["SEED"] ?? 1 });
+      await simulation.run(async () => {
+        const { files, clock } = simulation.node("a");
+        const registry = createMemoryRegistry({ clock });
+        const logs: Log[] = [];
+        const open = (registryClock: StoppableClock): Log => {
+          const log = openEmbeddedLog({
+            files,
+            clock,
+            registry: registry.connect({ clock: registryClock }),
+            folder: "/log",
+            durability,
+            segmentBytesMax,
+            leaseMs,
+          });
+          logs.push(log);
+          return log;
+        };
+        await body({
+          clock,
+          open: async () => open(new StoppableClock(clock)),
+          openStoppable: async () => {
+            const stoppable = new StoppableClock(clock);
+            return { log: open(stoppable), stop: () => stoppable.stop() };
+          },
+        });
+        for (const log of logs) await log.close().catch(() => undefined);
+        await registry.close();
+      });
+    },
+  });
+}
