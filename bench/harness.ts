@@ -116,27 +116,30 @@ export interface Samples {
 
 /**
  * Runs every variant once a round, in an order that turns by one each round, so that drift of the machine meets all alike.
- * One unmeasured round comes first. With `node --expose-gc` garbage is collected before each sample.
+ * One unmeasured round comes first. A variant that is undefined (a peer that is not there) has no samples. With `node --expose-gc` garbage is collected before each sample.
  */
-export async function alternatingRounds<Name extends string>(rounds: number, variants: Record<Name, () => unknown>): Promise<Record<Name, Samples>> {
-  const names = Object.keys(variants) as Name[];
-  const result = Object.fromEntries(names.map((name) => [name, { wallMs: [], cpuMs: [] }])) as unknown as Record<Name, Samples>;
+export async function alternatingRounds<Variants extends Readonly<Record<string, (() => unknown) | undefined>>>(
+  rounds: number,
+  variants: Variants,
+): Promise<{ [Name in keyof Variants]: Samples }> {
+  const present = Object.entries(variants).flatMap(([name, run]) => (run === undefined ? [] : [{ name, run }]));
+  const result = Object.fromEntries(present.map(({ name }): [string, Samples] => [name, { wallMs: [], cpuMs: [] }]));
   const collect = (globalThis as { gc?: () => void }).gc;
   for (let round = -1; round < rounds; round++) {
-    for (let step = 0; step < names.length; step++) {
-      const name = names[(step + round + 1) % names.length]!;
+    for (let step = 0; step < present.length; step++) {
+      const { name, run } = present[(step + round + 1) % present.length]!;
       collect?.();
       const cpuBefore = ownCpuMs();
       const wallBefore = performance.now();
-      await variants[name]();
+      await run();
       const wall = performance.now() - wallBefore;
       const cpu = ownCpuMs() - cpuBefore;
       if (round < 0) continue;
-      result[name].wallMs.push(wall);
-      result[name].cpuMs.push(cpu);
+      result[name]!.wallMs.push(wall);
+      result[name]!.cpuMs.push(cpu);
     }
   }
-  return result;
+  return result as { [Name in keyof Variants]: Samples };
 }
 
 // ---- load -------------------------------------------------------------------------------------------------------------------------
