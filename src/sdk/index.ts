@@ -1,0 +1,28 @@
+// The public face of the package: `import { Client } from "millrace"`.
+// What is not exported here is private and follows no version.
+
+export { errorActors, type ErrorCode, MillraceError } from "#base/errors";
+export { apiLimits } from "#wire/api";
+export type {
+  Condition,
+  EventBody,
+  EventsAnswer,
+  ItemBody,
+  ItemRow,
+  ItemsPage,
+  PipelineGraph,
+  Predicate,
+  PutAnswer,
+  Reason,
+  RecommendAnswer,
+  RecommendedItem,
+  Rejection,
+  StatusAnswer,
+  StepTrace,
+  UserBody,
+  UserRow,
+} from "#wire/api";
+export { Client, type ClientOptions, Events, Items, type RecommendRequest, Rows } from "./client.ts";
+export { EventBuffer, type EventBufferCounts, type EventBufferOptions, type EventSender } from "./event-buffer.ts";
+export { RequestError } from "./request-error.ts";
+export type { CallOptions } from "./transport.ts";
