@@ -15,7 +15,7 @@ export type TestLine =
       /** Reason, or true when none was given. */
       readonly skipped?: string | boolean;
       readonly todo?: string | boolean;
-      /** A suite is no test of its own; a parent that failed only through its subtests is not counted again. */
+      /** A suite is no test of its own unless it failed itself (in a hook); a parent that failed only through its subtests is not counted again. */
       readonly counts: boolean;
       readonly ms: number;
       readonly error?: string;
@@ -42,7 +42,7 @@ function lineOf(event: TestEvent): TestLine | undefined {
         passed: event.type === "test:pass",
         ...(skip !== undefined && { skipped: skip }),
         ...(todo !== undefined && { todo }),
-        counts: details.type !== "suite" && failure?.failureType !== "subtestsFailed",
+        counts: event.type === "test:pass" ? details.type !== "suite" : failure?.failureType !== "subtestsFailed",
         ms: details.duration_ms,
         ...(failure !== undefined && { error: inspect(failure.cause ?? failure, { breakLength: 140 }) }),
       };

@@ -19,6 +19,7 @@ const files: Record<string, string> = {
   "leaves.test.ts": `test("leaves", () => { spawn("sleep", ["60"], { stdio: "ignore" }).unref(); });`,
   "silent-skip.test.ts": `test.skip("secret", () => {});`,
   "left-to-do.test.ts": `test("later", { todo: true }, () => {});`,
+  "hook.test.ts": `import { before, suite } from "node:test"; suite("house", () => { before(() => { throw new Error("no water"); }); test("bath", () => {}); });`,
   "empty.test.ts": ``,
   "dies.test.ts": `test("fine", () => {}); setTimeout(() => process.exit(3), 400);`,
 };
@@ -43,10 +44,10 @@ test("a good file passes; promises, skips with their reason and what was reduced
   assert.match(stdout, /good.test.ts: reduced to 3 seeds/);
 });
 
-test("every way to fail fails: error, hang, busy loop, leftover process, silent skip, todo, no test, early end", () => {
+test("every way to fail fails: error, hang, busy loop, leftover process, silent skip, todo, failed hook, no test, early end", () => {
   const { status, stdout, last } = runner(".test");
   assert.equal(status, 1);
-  assert.equal(last, "4 passed, 8 failed, 2 skipped", stdout);
+  assert.equal(last, "4 passed, 10 failed, 2 skipped", stdout);
   assert.match(stdout, /BROKEN +inner/);
   assert.match(stdout, /SEED=7/);
   assert.match(stdout, /hangs.test.ts: hung: killed after 3 s; the test that began last: waits/);
@@ -54,6 +55,8 @@ test("every way to fail fails: error, hang, busy loop, leftover process, silent 
   assert.match(stdout, /leaves.test.ts: left processes running/);
   assert.match(stdout, /silent-skip.test.ts: secret/);
   assert.match(stdout, /left-to-do.test.ts: later/);
+  assert.match(stdout, /hook.test.ts: house/);
+  assert.match(stdout, /no water/);
   assert.match(stdout, /empty.test.ts: holds no test/);
   assert.match(stdout, /dies.test.ts: ended with exit code 3/);
 });
