@@ -13,7 +13,7 @@ export interface Why {
   readonly id: number;
   /** Pipeline that knew the row best: the one that chose it, else the one it was asked of. */
   readonly pipeline: string;
-  readonly verdict: "chosen" | "not recalled" | "filtered" | "ranked" | "dropped";
+  readonly verdict: "chosen" | "not recalled" | "filtered" | "ranked" | "dropped" | "flow failed";
   /** One sentence: `not recalled`, `filtered by unseen`, `ranked 214 of 1724`, `dropped by at most 1 of a author in 5 places`. */
   readonly text: string;
   /** The step that filtered, ranked or dropped it. */
@@ -155,7 +155,7 @@ export class ExplainLog {
     };
     const left = this.#departures.get(ordinal);
     if (left === undefined) {
-      if (place === undefined) return { ...known, verdict: "ranked", text: "passed every step of a flow that did not answer" };
+      if (place === undefined) return { ...known, verdict: "flow failed", text: "recalled by a flow that failed" };
       return { ...known, verdict: "chosen", text: `chosen for place ${place}`, place };
     }
     const { step, rule } = left;

@@ -5,7 +5,7 @@
 //             5. a deadline ends waits, it never discards rows that are there: synchronous steps still run after it.
 // Concurrency: flights share nothing but the pool.
 
-import { MillraceError } from "#base/errors";
+import { MillraceError, toMillraceError } from "#base/errors";
 import type { Clock, Timer } from "#platform/clock";
 import type { ColumnArray, ColumnPool } from "./column.ts";
 import { ExplainLog } from "./explain.ts";
@@ -216,8 +216,6 @@ export class Flight {
       this.#throwIfAborted();
       this.#endAll(stage, calls);
       if (stage.kind === "recall") this.#merge(stage, calls);
-      if (stage.number === plan.lastSelect && this.table.n > this.wanted!)
-        throw new MillraceError("internal", `pipeline ${plan.name} chose more rows than asked for`);
     }
     if (!this.#logged) this.#endRecalls(plan.stages.length + 1);
   }
@@ -242,7 +240,12 @@ export class Flight {
   }
 
   #countOf(step: PlanStep): number {
-    const k = typeof step.k === "function" ? step.k(new StepCall(this, step, 0)) : step.k!;
+    let k: number;
+    try {
+      k = typeof step.k === "function" ? step.k(new StepCall(this, step, 0)) : step.k!;
+    } catch (thrown) {
+      throw toMillraceError(thrown, `the k of select ${step.name} of pipeline ${step.pipeline} cannot be computed`);
+    }
     if (!(k >= 0)) throw new MillraceError("invalid", `the k of select ${step.name} of pipeline ${step.pipeline} is ${k}`, { todo: "ask for 0 or more rows" });
     return Math.min(Math.floor(k), this.tools.limits.candidatesMax);
   }
@@ -317,8 +320,8 @@ export class Flight {
   }
 
   #emit(call: StepCall, rows: number): Record<string, ColumnArray> {
-    if (call.outcome !== undefined) throw call.thrown;
     const { step } = call;
+    if (call.outcome !== undefined) throw new MillraceError("timeout", `source ${step.name} emitted after it was given up`, { todo: "stop at ctx.signal" });
     const { pool } = this.table;
     if (!Number.isInteger(rows) || rows < 0) throw new Defect(step, `emitted ${rows} rows`, "emit a whole number of rows");
     const before = call.chunks!.reduce((sum, chunk) => sum + chunk.n, 0);
@@ -388,7 +391,7 @@ export class Flight {
 
   #endAll(stage: PlanStage, calls: readonly StepCall[]): void {
     let failure: StepCall | undefined;
-    let emptied: StepCall | undefined;
+    let emptied: string | undefined;
     for (const call of calls) {
       const startMs = this.tools.clock.monotonicMs();
       const rowsIn = this.table.n;
@@ -405,16 +408,18 @@ export class Flight {
         if (this.#ends(call)) failure ??= call;
         else {
           this.#degrade(call, outcome);
-          if (call.step.onError === "empty" && call.step.kind !== "source") emptied ??= call;
+          if (call.step.onError === "empty" && call.step.kind !== "source") emptied ??= call.step.name;
           if (call.step.onError === "skip" && call.step.kind === "select") this.#selectPlainly(call);
         }
       } else if (outcome === "off" && call.step.kind === "select") this.#selectPlainly(call);
       this.#giveBack(call);
       const isSource = call.step.kind === "source";
-      if (emptied === call) this.#empty(call.step.name);
       const micros = (call.finishedMs - call.startedMs + this.tools.clock.monotonicMs() - startMs) * 1000;
-      this.#record(call, stage, isSource ? call.emitted : rowsIn, isSource ? call.kept : this.table.n, micros);
+      const rowsLeft = emptied === call.step.name ? 0 : this.table.n;
+      this.#record(call, stage, isSource ? call.emitted : rowsIn, isSource ? call.kept : rowsLeft, micros);
     }
+    // After all calls of the stage, since their arrays have as many rows as the batch had.
+    if (emptied !== undefined) this.#empty(emptied);
     if (failure === undefined) return;
     for (const call of calls) this.#dropChunks(call);
     const error = errorOf(failure, failure.thrown);
@@ -495,7 +500,7 @@ export class Flight {
       }
     }
     if (columns !== step.writes.size) throw new Defect(step, "removed a column it declared", "write into the arrays that are given");
-    const scores = step.kind === "score" ? call.drafts!.get(scoreColumn) : undefined;
+    const scores = call.drafts!.get(scoreColumn);
     if (scores !== undefined && this.table.n > 0 && replaceNaN(scores as Float32Array, this.table.n) === this.table.n) {
       throw new Defect(step, `gave NaN for all ${this.table.n} rows`, "look at the columns it reads: a model without parameters, or a division by 0");
     }

@@ -266,7 +266,7 @@ function assemble(
       ...base(step, policy, pipeline),
       kind,
       stage: number,
-      optional: kind === "filter" && (policy).optional === true,
+      optional: kind === "filter" && policy.optional === true,
       reads,
       writes,
       k: kind === "select" ? declaration.k : undefined,

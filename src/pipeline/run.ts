@@ -96,11 +96,11 @@ export class Runner {
         todo: "retry later, or raise concurrencyMax",
       });
     }
-    this.#inFlight++;
     const startMs = clock.monotonicMs();
     const request: RequestInfo = { req, nowMs: clock.nowMs(), explain: options.explain === true, signal: options.signal };
     const journey = new Journey(this.#tools, request, startMs, options.timeoutMs ?? limits.timeoutMs);
     let rows = 0;
+    this.#inFlight++;
     try {
       await journey.fly(built.plan, undefined);
       const result = joinParts<C>(built.plan, journey, (clock.monotonicMs() - startMs) * 1000);
@@ -143,7 +143,7 @@ class Journey {
     const reserveMs = fallback === undefined ? 0 : (fallback.policy.reserveMs ?? this.#timeoutMs * fallbackShare);
     const flight = new Flight(plan, this.#tools, this.#request, this.#deadlineMs - reserveMs, this.#chosen, missing);
     const failure = await this.#complete(flight, missing);
-    if (this.parts.length <= 1 && missing === undefined) this.wanted = flight.wanted;
+    if (this.parts.length === 1) this.wanted = flight.wanted;
     const found = failure === undefined ? this.parts.at(-1)!.n : 0;
     const wanted = missing ?? flight.wanted ?? (found === 0 ? 1 : found);
     if (failure === undefined && found >= wanted) return;
@@ -161,7 +161,7 @@ class Journey {
     this.#deadlineMs = Math.max(this.#deadlineMs, this.#tools.clock.monotonicMs() + reserveMs);
     try {
       // Without a select nobody said how many rows to answer with, and the fallback's own k decides.
-      await this.fly(fallback.plan, missing ?? (flight.wanted === undefined ? undefined : wanted - found));
+      await this.fly(fallback.plan, flight.wanted === undefined ? undefined : wanted - found);
     } catch (thrown) {
       if (thrown instanceof Defect && this.#tools.strict) throw thrown;
       if (this.#request.signal?.aborted === true) throw thrown;

@@ -83,18 +83,17 @@ export interface Select<R, In extends Reads> {
   readonly run: SelectRun<R, In>;
 }
 
-/** `id` and `sources` are written by the framework alone. */
-interface Reserved {
-  readonly id?: "the framework writes the column id itself";
-  readonly sources?: "the framework writes the column sources itself";
-}
+/** Nothing for columns a step may write; else an object type no declaration has, whose key is the message the compiler prints. */
+type CheckReserved<Out> = [keyof Out & ("id" | "sources")] extends [never]
+  ? unknown
+  : { readonly "the framework itself writes this column": keyof Out & ("id" | "sources") };
 
 /**
  * Declares a source of candidates. `run` calls `emit(rows)` and fills the arrays it gets (`id` and the declared columns, preset to their defaults).
  * It may emit several times (fill before the next call), and may return how many rows are used when it emitted more than it filled.
  */
 export function source<R = unknown>() {
-  return <const Out extends ColumnSpecs, const N extends string>(name: N, writes: Out & Reserved, run: SourceRun<R, Out>): Source<R, Out, N> => ({
+  return <const Out extends ColumnSpecs, const N extends string>(name: N, writes: Out & CheckReserved<Out>, run: SourceRun<R, Out>): Source<R, Out, N> => ({
     kind: "source",
     name,
     writes,
@@ -107,7 +106,7 @@ export function hydrate<R = unknown>() {
   return <const In extends Reads, const Out extends ColumnSpecs>(
     name: string,
     reads: In,
-    writes: Out & Reserved,
+    writes: Out & CheckReserved<Out>,
     run: WriterRun<R, In, Out>,
   ): Hydrate<R, In, Out> => ({
     kind: "hydrate",
@@ -123,7 +122,7 @@ export function score<R = unknown>() {
   return <const In extends Reads, const Out extends ColumnSpecs>(
     name: string,
     reads: In,
-    writes: Out & Reserved,
+    writes: Out & CheckReserved<Out>,
     run: WriterRun<R, In, Out>,
   ): Score<R, In, Out> => ({
     kind: "score",
