@@ -80,7 +80,7 @@ export interface MemoryPoolStats {
 
 /** The smallest class that holds `bytes`. */
 export function classBytesOf(bytes: number): number {
-  let base = memoryPoolLimits.classBytesMin as number;
+  let base = memoryPoolLimits.classBytesMin;
   while (base * 2 <= bytes) base *= 2;
   const quarter = base / 4;
   const size = Math.max(base, Math.ceil(bytes / quarter) * quarter);
