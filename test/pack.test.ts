@@ -2,11 +2,12 @@
 // machine's own Node too, and drags in no build tools.
 
 import assert from "node:assert/strict";
-import { execFile, execFileSync } from "node:child_process";
+import { execFile, execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { after, before, suite, test, type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 
 const root = join(import.meta.dirname, "..");
@@ -17,6 +18,8 @@ after(() => rmSync(scratch, { recursive: true, force: true }));
 const run = promisify(execFile);
 /** Installing copies about 190 MB (the pinned Node); a loaded machine is slow at it. */
 const installTimeoutMs = 90_000;
+
+const startTimeoutMs = 60_000;
 
 /** Why the tarball could not be installed, as npm says it; undefined once it is. */
 let notInstalled: string | undefined;
@@ -48,12 +51,13 @@ interface Lockfile {
   readonly packages: Readonly<Record<string, { readonly dev?: boolean }>>;
 }
 
-/** Packages that only our devDependencies bring. */
+/** Packages that only our devDependencies bring: in no place of the lockfile are they needed at run time. */
 function developmentPackages(): string[] {
   const lock = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8")) as Lockfile;
-  return Object.entries(lock.packages).flatMap(([path, { dev }]) =>
-    dev === true && path.startsWith("node_modules/") ? [path.slice("node_modules/".length)] : [],
-  );
+  const places = Object.entries(lock.packages).filter(([path]) => path !== "");
+  const nameOf = (path: string): string => path.slice(path.lastIndexOf("node_modules/") + "node_modules/".length);
+  const needed = new Set(places.filter(([, { dev }]) => dev !== true).map(([path]) => nameOf(path)));
+  return [...new Set(places.map(([path]) => nameOf(path)))].filter((name) => !needed.has(name));
 }
 
 suite("the packed tarball", { skip: hasNpm() ? false : "npm is not installed" }, () => {
@@ -99,6 +103,46 @@ suite("the packed tarball", { skip: hasNpm() ? false : "npm is not installed" },
     const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
     const { stdout } = await run(join(home, "node_modules", ".bin", "millrace"), ["--version"], { cwd: home, env: userEnvironment() });
     assert.equal(stdout.trim(), version);
+  });
+
+  test("promise: the packed server starts in an empty folder, becomes ready, and ends in order on SIGTERM", async (t) => {
+    if (!installed(t)) return;
+    const args = ["start", "--port", "0", "--data", join(home, "data"), "--rate", "5"];
+    const server = spawn(join(home, "node_modules", ".bin", "millrace"), args, { cwd: home, env: userEnvironment(), stdio: ["ignore", "pipe", "pipe"] });
+    let output = "";
+    for (const stream of [server.stdout, server.stderr]) stream.setEncoding("utf8").on("data", (chunk: string) => (output += chunk));
+    const ended = new Promise<string>((resolve) => server.once("exit", (code, signal) => resolve(signal ?? String(code))));
+    try {
+      const deadline = performance.now() + startTimeoutMs;
+      let address: string | undefined;
+      for (;;) {
+        address ??= /listens on (http:\S+?),/.exec(output)?.[1];
+        const answer = address === undefined ? undefined : await fetch(`${address}/health/ready`).catch(() => undefined);
+        if (answer?.status === 200) break;
+        assert.ok(performance.now() < deadline && server.exitCode === null, `not ready, it said:\n${output}`);
+        await sleep(200);
+      }
+      const page = await fetch(`${address}/`);
+      assert.equal(page.status, 200);
+      assert.match(await page.text(), /<html/i);
+      const kernels = JSON.stringify(await (await fetch(`${address}/v1/status`)).json());
+      assert.doesNotMatch(kernels, /scalar/, "the packed kernels were not found: the server fell back to plain TypeScript");
+    } finally {
+      server.kill("SIGTERM");
+      const forced = setTimeout(() => server.kill("SIGKILL"), 15_000);
+      await ended;
+      clearTimeout(forced);
+    }
+    assert.equal(await ended, "0", output);
+  });
+
+  test("an application can import the client, under the machine's own Node", async (t) => {
+    if (!installed(t)) return;
+    const { stdout } = await run("node", ["--input-type=module", "-e", `console.log(Object.keys(await import("millrace")).length)`], {
+      cwd: home,
+      env: userEnvironment(),
+    });
+    assert.ok(Number(stdout) > 0, "the package exports nothing");
   });
 
   test("brings no development dependency", (t) => {
