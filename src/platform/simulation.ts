@@ -18,9 +18,12 @@
 import type { Prng } from "#base/prng";
 import type { Clock } from "./clock.ts";
 import type { Files } from "./files.ts";
+import type { Network } from "./network.ts";
+import type { Processes } from "./processes.ts";
 import { SimulatedClock, type WallTime } from "./simulated-clock.ts";
 import { SimulatedDisk, type Unsynced } from "./simulated-disk.ts";
 import { SimulatedFiles } from "./simulated-files.ts";
+import { SimulatedInternet, SimulatedNetwork } from "./simulated-network.ts";
 import { Life, SimulatedScheduler } from "./simulated-scheduler.ts";
 import { SimulatedWorkers } from "./simulated-workers.ts";
 import type { Workers } from "./workers.ts";
@@ -49,6 +52,10 @@ export interface SimulatedNode {
   readonly clock: Clock;
   readonly files: Files;
   readonly workers: Workers;
+  /** Other machines are reached by their names as hosts. */
+  readonly network: Network;
+  /** Judges the incarnations of its own machine. */
+  readonly processes: Processes;
   /** The machine's disk: faults, capacity, contents. It outlives the incarnation. */
   readonly disk: SimulatedDisk;
   /** Random numbers of this incarnation. */
@@ -78,6 +85,8 @@ export class Simulation {
   readonly random: Prng;
   /** A clock outside all machines: it never crashes. */
   readonly clock: Clock;
+  /** The wires between the machines: partitions, resets. */
+  readonly internet: SimulatedInternet;
   readonly #scheduler: SimulatedScheduler;
   readonly #startMs: number;
   readonly #clockSkewMsMax: number;
@@ -92,6 +101,7 @@ export class Simulation {
     this.random = this.#scheduler.random.fork("test");
     this.#startMs = options.startMs ?? defaultStartMs;
     this.#clockSkewMsMax = options.clockSkewMsMax ?? 0;
+    this.internet = new SimulatedInternet(this.#scheduler);
     this.clock = new SimulatedClock(this.#scheduler, new Life(), { offsetMs: this.#startMs }, "world");
   }
 
@@ -152,6 +162,7 @@ export class Simulation {
       clock: new SimulatedClock(scheduler, ofLife, machine.wall, ofName),
       files: new SimulatedFiles({ scheduler, life: ofLife, disk: machine.disk, name: ofName }),
     });
+    const network = new SimulatedNetwork(this.internet, life, machine.name);
     return {
       name: machine.name,
       incarnation,
@@ -160,11 +171,21 @@ export class Simulation {
       },
       ...platform(life, name),
       workers: new SimulatedWorkers(scheduler, life, name, platform),
+      network,
+      processes: {
+        self: name,
+        isGone(owner) {
+          const [ownerMachine, ownerIncarnation] = owner.split("#");
+          if (ownerMachine !== machine.name) return false;
+          return Number(ownerIncarnation) < machine.incarnations || (Number(ownerIncarnation) === machine.incarnations && machine.current?.alive !== true);
+        },
+      },
       disk: machine.disk,
       random: scheduler.random.fork(`node ${name}`),
       run: (body) => runWithin(life, body),
       crash(how, unsynced = "seeded") {
         if (!life.alive) return;
+        network.crash(how);
         life.end();
         if (how === "power") machine.disk.powerCut(unsynced);
       },
