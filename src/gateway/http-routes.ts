@@ -337,5 +337,5 @@ function refuseAll(noun: string, rejected: readonly Rejection[]): never {
   const reason = first.message.replace(/^\[[a-z-]+\] /, "");
   const what = rejected.length === 1 ? reason : `all ${rejected.length} ${noun}s were rejected, the first because: ${reason}`;
   const code = isErrorCode(first.code) && rejected.every((one) => one.code === first.code) ? first.code : "invalid";
-  throw new HttpRefusal(code, what, { rejected });
+  throw new HttpRefusal(code, what, { rejected, todo: "correct it and send again, error.rejected has each reason" });
 }

@@ -20,7 +20,7 @@ import { isLoopbackHeader, loopbackAddress } from "./http-host.ts";
 import { openApiOf, openApiOptions, sharedSchemas } from "./http-openapi.ts";
 import { pageRoutes } from "./http-page.ts";
 import { gatewayRoutes, type Route, StatusedAnswer, TextAnswer } from "./http-routes.ts";
-import { createExposition } from "./metrics-exposition.ts";
+import { createExposition, type LoopStall } from "./metrics-exposition.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 
 export interface HttpLimits {
@@ -68,8 +68,8 @@ export interface HttpServerOptions {
   readonly logger?: HttpLogger;
   /** Labels of `rec_build_info`; `version` also stands in the OpenAPI document. */
   readonly build?: Readonly<{ version: string } & Record<string, string>>;
-  /** Longest stall of the loop since the start, in milliseconds. */
-  readonly loopStallMs?: () => number;
+  /** A started meter of the serving loop. */
+  readonly loopStall?: LoopStall;
   readonly limits?: Partial<HttpLimits>;
 }
 
@@ -138,7 +138,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       "",
       logger,
     );
-    response.writeHead(417, { "content-type": "application/json; charset=utf-8" }).end(JSON.stringify(body));
+    const text = JSON.stringify(body);
+    response.writeHead(417, { "content-type": "application/json; charset=utf-8", "content-length": text.length, connection: "close" }).end(text);
   });
   app.setValidatorCompiler(() => () => true);
   app.setSerializerCompiler(() => (value) => JSON.stringify(value));
@@ -170,7 +171,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     const work = metrics.pipelineSummaries().map((one) => ({ ...one, fallbacks: { ...one.fallbacks }, steps: [...one.steps] }));
     const { ready, waiting } = readiness();
     const http = { running: running.size, requests, refused };
-    return { ...numbers, ready, waiting: [...waiting], pipelines: [...pipelines], memoryBytes: { ...memoryBytes }, work, http };
+    const stall = options.loopStall === undefined ? {} : { loopStallMaxMs: options.loopStall.maxMs };
+    return { ...numbers, ...stall, ready, waiting: [...waiting], pipelines: [...pipelines], memoryBytes: { ...memoryBytes }, work, http };
   }
 
   /** What is checked of every request before its body is read. Throws. */
@@ -181,7 +183,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
         todo: "call it as 127.0.0.1, localhost or [::1]",
       });
     }
-    if (route === undefined) throw noRoute(request);
+    // A target with a host of its own (`GET http://...`) is for proxies; the Host header would not be the one that counts.
+    if (route === undefined || !request.raw.url!.startsWith("/")) throw noRoute(request);
     if (draining && route.always !== true) throw new HttpRefusal("unavailable", "the server is stopping", { todo: "send the request again to the next one" });
     if (route.always !== true && running.size > limits.requestsMax) {
       throw new HttpRefusal("overloaded", `${limits.requestsMax} requests are being answered, the most at a time`, {
@@ -327,7 +330,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       clock,
       build,
       running: () => running.size,
-      loopStallMs: options.loopStallMs,
+      loopStall: options.loopStall,
     });
     add({
       method: "GET",

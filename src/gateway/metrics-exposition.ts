@@ -9,8 +9,14 @@ import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { Histogram } from "#base/histogram";
 import type { Clock } from "#platform/clock";
 import type { GatewayStatus } from "./gateway.ts";
-import { Counter, type Family } from "./metric-families.ts";
+import { Counter, Family } from "./metric-families.ts";
 import type { GatewayMetrics } from "./metrics.ts";
+
+/** The platform's meter of the serving loop: CPU time between two ticks, in microseconds, and the largest value in milliseconds. */
+export interface LoopStall {
+  readonly histogram: Histogram;
+  readonly maxMs: number;
+}
 
 export interface ExpositionSources {
   readonly metrics: GatewayMetrics;
@@ -18,8 +24,7 @@ export interface ExpositionSources {
   readonly clock: Clock;
   /** Labels of `rec_build_info`, e.g. the version and the live kernel. */
   readonly build: Readonly<Record<string, string>>;
-  /** Longest stall of the loop in milliseconds since the start, from the platform's meter. */
-  readonly loopStallMs?: (() => number) | undefined;
+  readonly loopStall?: LoopStall | undefined;
   /** Running requests. */
   readonly running: () => number;
 }
@@ -71,8 +76,13 @@ export function createExposition(sources: ExpositionSources): Exposition {
   gauge("rec_events_rebuilt", "Events counted again from the log at the start", (of) => of.eventsRebuilt);
   gauge("rec_start_time_seconds", "When the gateway started", (of) => of.startedAtMs / 1_000);
   gauge("rec_http_requests_running", "HTTP requests that are being answered", () => sources.running());
-  const { loopStallMs } = sources;
-  if (loopStallMs !== undefined) gauge("rec_loop_stall_seconds", "Longest stall of the serving loop since the start", () => loopStallMs() / 1_000);
+  const { loopStall } = sources;
+  if (loopStall !== undefined) {
+    const stalls = new Family("rec_loop_stall_seconds", "CPU time of the serving thread between two ticks of a 1 ms timer", [], () => loopStall.histogram, 1);
+    stalls.with();
+    families.push(stalls);
+    gauge("rec_loop_stall_max_seconds", "The largest of them since the start", () => loopStall.maxMs / 1_000);
+  }
   new Gauge({
     name: "rec_memory_bytes",
     help: "Memory held, by owner",

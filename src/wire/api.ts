@@ -248,6 +248,7 @@ export const StatusAnswer = Type.Object({
       ),
     }),
   ),
+  loopStallMaxMs: Type.Optional(Type.Number({ description: "the most CPU time that the serving loop was held in one go" })),
   http: Type.Object({ running: Type.Integer(), requests: Type.Integer(), refused: Type.Integer({ description: "answered with a status of 400 or above" }) }),
 });
 export type StatusAnswer = Static<typeof StatusAnswer>;
