@@ -112,7 +112,10 @@ async function powerCut(seed: number, durability: Durability, wrap: (files: File
             const retried = simulation.random.chance(0.2);
             sent.push(...events);
             const answers = await Promise.all([gateway.putEvents(events), ...(retried ? [gateway.putEvents(events)] : [])]);
-            assert.equal(answers.reduce((sum, answer) => sum + answer.accepted, 0), events.length);
+            assert.equal(
+              answers.reduce((sum, answer) => sum + answer.accepted, 0),
+              events.length,
+            );
             for (const { id } of events) acknowledged.set(id, simulation.clock.monotonicMs());
             await node.clock.sleep(simulation.random.between(0, 10));
           }

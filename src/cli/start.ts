@@ -53,7 +53,9 @@ export async function start(options: StartCommandOptions & { readonly version: s
     throw thrown;
   }
   const { eventsRebuilt, items, users } = server.gateway.status();
-  printLine(`ready after ${(systemClock.monotonicMs() - startMs).toFixed(0)} ms: ${eventsRebuilt} events counted again from the log, ${items} items, ${users} users`);
+  printLine(
+    `ready after ${(systemClock.monotonicMs() - startMs).toFixed(0)} ms: ${eventsRebuilt} events counted again from the log, ${items} items, ${users} users`,
+  );
   printLine(`  page     ${server.address}/`);
   printLine(`  API      ${server.address}/openapi.json`);
   printLine(`  metrics  ${server.address}/metrics`);

@@ -83,14 +83,7 @@ export interface ServedRecord {
 }
 
 export type ActivityRecord =
-  | EventRecord
-  | ItemPutRecord
-  | ItemPatchRecord
-  | ItemDeleteRecord
-  | UserPutRecord
-  | UserPatchRecord
-  | UserDeleteRecord
-  | ServedRecord;
+  EventRecord | ItemPutRecord | ItemPatchRecord | ItemDeleteRecord | UserPutRecord | UserPatchRecord | UserDeleteRecord | ServedRecord;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -253,7 +246,9 @@ function readBody(kind: number, atMs: number, reader: RecordReader): ActivityRec
 }
 
 function damaged(what: string): MillraceError {
-  return new MillraceError("corrupt", `activity record: ${what}`, { todo: "restore the data folder from a copy; the record passed the log's checksum, so this is a defect to report" });
+  return new MillraceError("corrupt", `activity record: ${what}`, {
+    todo: "restore the data folder from a copy; the record passed the log's checksum, so this is a defect to report",
+  });
 }
 
 class RecordReader {

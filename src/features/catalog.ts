@@ -167,13 +167,9 @@ export class Catalog {
     return body === undefined ? undefined : { id, ...body };
   }
 
-  /** Offers all available items to `fresh` again when removals have emptied it. */
-  refill(): void {
-    if (!this.fresh.wantsRefill) return;
-    this.fresh.beginRefill();
-    for (let item = 0; item < this.#columns; item += 1) {
-      if (this.#presence.get(item) === presence.available) this.fresh.update(item, this.createdAt.get(item));
-    }
+  /** Offers an item to `fresh` when it is available: for refilling. */
+  offerFresh(item: number): void {
+    if (this.available(item)) this.fresh.update(item, this.createdAt.get(item));
   }
 
   /** Estimate: 300 bytes a document. */

@@ -34,7 +34,8 @@ export function createFeatureSet<const D extends Declarations>(eventTypes: reado
     const existing = stores[name];
     if (existing !== undefined) return existing;
     const declaration = declarations[name];
-    if (declaration === undefined) throw new MillraceError("invalid", `aggregation "${name}" is not declared`, { todo: `declare it, or use one of: ${names.join(", ")}` });
+    if (declaration === undefined)
+      throw new MillraceError("invalid", `aggregation "${name}" is not declared`, { todo: `declare it, or use one of: ${names.join(", ")}` });
     if (building.has(name)) throw new MillraceError("invalid", `aggregation "${name}" needs itself`, { todo: "break the circle" });
     building.add(name);
     const types = declaration.options["types"];
@@ -48,8 +49,10 @@ export function createFeatureSet<const D extends Declarations>(eventTypes: reado
     const store = declaration.create({
       eventTypes,
       sister: (other) => {
-        if (names.indexOf(other) < names.indexOf(name)) {
-          throw new MillraceError("invalid", `aggregation "${name}" reads "${other}", which is folded before it`, { todo: `declare "${name}" before "${other}"` });
+        if (declarations[other] !== undefined && names.indexOf(other) < names.indexOf(name)) {
+          throw new MillraceError("invalid", `aggregation "${name}" reads "${other}", which is folded before it`, {
+            todo: `declare "${name}" before "${other}"`,
+          });
         }
         return build(other);
       },

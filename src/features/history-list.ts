@@ -103,9 +103,7 @@ export class HistoryListStore implements AggregationStore {
   }
 
   get bytes(): number {
-    return (
-      this.#items.bytes + this.#times.bytes + this.#counts.bytes + this.#decayed.bytes + this.#address.bytes + this.#length.bytes + this.#bits.bytes
-    );
+    return this.#items.bytes + this.#times.bytes + this.#counts.bytes + this.#decayed.bytes + this.#address.bytes + this.#length.bytes + this.#bits.bytes;
   }
 
   #touch(entry: number, atMs: number, weight: number): void {

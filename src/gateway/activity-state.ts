@@ -10,6 +10,7 @@ import { type ActivityRecord, type EventRecord } from "#features/activity-record
 import { createFeatureSet, type Declarations, type FeatureSet } from "#features/feature-set";
 import { RecentListStore } from "#features/recent-list";
 import { DecayedCountStore } from "#features/decayed-count";
+import { ListRefill } from "#features/list-refill";
 import { EventDedupe } from "./event-dedupe.ts";
 import { type Served, ServedMemory } from "./served-memory.ts";
 
@@ -25,6 +26,9 @@ export interface ActivityStateOptions<D extends Declarations> {
   readonly incarnation: string;
 }
 
+/** Handles offered to a list a batch: about 40 us. */
+const refillStep = 2_000;
+
 export type JoinOutcome = { readonly result: "joined" | "not-shown" | "unknown"; readonly pipeline: string };
 
 export class ActivityState<D extends Declarations> {
@@ -35,6 +39,7 @@ export class ActivityState<D extends Declarations> {
   readonly served: ServedMemory;
   readonly dedupe: EventDedupe;
   readonly #decayedByItem: readonly DecayedCountStore[];
+  readonly #refills: readonly ListRefill[];
   #events = 0;
   #newestMs = 0;
 
@@ -51,6 +56,13 @@ export class ActivityState<D extends Declarations> {
         }
       },
     });
+    const size = (): number => this.catalog.items.size;
+    this.#refills = [
+      new ListRefill(this.catalog.fresh, size, (item) => this.catalog.offerFresh(item)),
+      ...this.#decayedByItem.flatMap((store) =>
+        store.top === undefined ? [] : [new ListRefill(store.top, size, (item) => this.catalog.available(item) && store.show(item))],
+      ),
+    ];
     this.exposures = new RecentListStore({ n: options.exposuresPerUser, types: {} }, options.eventTypes);
     this.served = new ServedMemory(options.servedAnswers, options.incarnation);
     this.dedupe = new EventDedupe(options.eventIdsPerGeneration);
@@ -98,6 +110,11 @@ export class ActivityState<D extends Declarations> {
     }
   }
 
+  /** Upkeep after a batch: lists that lost many entries are refilled by a bounded step. */
+  maintain(): void {
+    for (const refill of this.#refills) refill.step(refillStep);
+  }
+
   /** Remembers an answer: exposure of its items and the id that later events name. */
   applyServed(served: Served): void {
     for (const item of served.items) this.exposures.add(served.user, item, served.atMs, this.catalog.stateVersion.get(item));
@@ -131,6 +148,8 @@ export class ActivityState<D extends Declarations> {
     const user = this.catalog.meetUser(record.user);
     const item = this.catalog.meetItem(record.item, record.atMs);
     this.features.fold({ type, user, item, atMs: record.atMs, value: Number.isNaN(record.value) ? 0 : record.value });
+    // Counting put it into the lists; what may not be recommended takes no place there.
+    if (!this.catalog.available(item)) for (const store of this.#decayedByItem) store.hide(item);
     this.#events += 1;
     if (record.atMs > this.#newestMs) this.#newestMs = record.atMs;
   }

@@ -71,7 +71,10 @@ const Pipeline = Type.Object(
 export const GatewayConfigSchema = Type.Object(
   {
     /** Event type -> weight in all counts; 0: kept in the log, counted nowhere. */
-    eventTypes: Type.Record(Type.String({ pattern: "^[a-z][a-z0-9_-]{0,31}$" }), Type.Number({ minimum: 0, maximum: 1_000 }), { minProperties: 1, maxProperties: 64 }),
+    eventTypes: Type.Record(Type.String({ pattern: "^[a-z][a-z0-9_-]{0,31}$" }), Type.Number({ minimum: 0, maximum: 1_000 }), {
+      minProperties: 1,
+      maxProperties: 64,
+    }),
     /** Event types after which a user is done with an item. */
     doneTypes: Type.Array(Type.String(), { maxItems: 64 }),
     popularityHalfLifeHours: Positive,
@@ -130,7 +133,8 @@ const shopWeights: ScoreWeights = {
 
 const shopQuota = { ownHistory: 300, together: 500, popular: 200, trending: 100, fresh: 50 };
 
-const everybody: PipelineConfig = {
+/** What everybody sees, without dedupe: a pipeline of its own and the last resort of the others. */
+export const everybodyPipeline: PipelineConfig = {
   title: "The same for everybody",
   quota: { ownHistory: 0, together: 0, popular: 300, trending: 300, fresh: 50 },
   weights: { ...shopWeights, ownBase: 0, ownOften: 0, ownRecency: 0, together: 0 },
@@ -182,7 +186,7 @@ export const defaultConfig: GatewayConfig = {
     },
     shop: shopPipeline,
     discover: discoverPipeline,
-    popular: everybody,
+    popular: everybodyPipeline,
   },
   limits: { exposuresPerUser: 256, servedAnswers: 65_536, eventIdsPerGeneration: 500_000 },
 };
@@ -215,7 +219,9 @@ export function checkConfig(config: unknown): GatewayConfig {
   if (!validator.Check(config)) {
     const error = validator.Errors(config)[0];
     const where = error === undefined || error.instancePath === "" ? "" : ` ${error.instancePath.slice(1).replaceAll("/", ".")}`;
-    throw new MillraceError("invalid", `configuration${where} ${error?.message ?? "is not valid"}`, { todo: "see defaultConfig for the form and the defaults" });
+    throw new MillraceError("invalid", `configuration${where} ${error?.message ?? "is not valid"}`, {
+      todo: "see defaultConfig for the form and the defaults",
+    });
   }
   const checked = config as GatewayConfig;
   for (const type of checked.doneTypes) {
@@ -230,7 +236,11 @@ export function checkConfig(config: unknown): GatewayConfig {
 // eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the declarations are the type
 export function aggregationsOf(config: GatewayConfig) {
   const types = config.eventTypes;
-  const presence = Object.fromEntries(Object.entries(types).filter(([, weight]) => weight > 0).map(([type]) => [type, 1]));
+  const presence = Object.fromEntries(
+    Object.entries(types)
+      .filter(([, weight]) => weight > 0)
+      .map(([type]) => [type, 1]),
+  );
   const doneTypes = Object.fromEntries(config.doneTypes.map((type) => [type, 1]));
   const togetherHalfLifeMs = config.together.halfLifeDays * dayMs;
   return {

@@ -246,7 +246,12 @@ export class Intake<D extends Declarations> {
     }
   }
 
-  async #putRows<T extends { id: string }>(rows: readonly unknown[], validator: Validator<T>, what: string, toRecord: (row: T) => ActivityRecord): Promise<PutAnswer> {
+  async #putRows<T extends { id: string }>(
+    rows: readonly unknown[],
+    validator: Validator<T>,
+    what: string,
+    toRecord: (row: T) => ActivityRecord,
+  ): Promise<PutAnswer> {
     const rejected: Rejection[] = [];
     const records: ActivityRecord[] = [];
     rows.forEach((row, index) => {
@@ -285,6 +290,7 @@ export class Intake<D extends Declarations> {
       const [result] = await Promise.all([appended, before.catch(() => undefined)]);
       this.#metrics.logAppend(this.#clock.monotonicMs() - startMs);
       await this.#applySlices(records);
+      this.#state.maintain();
       this.#advance(result.nextOffset);
       return result;
     })();

@@ -53,7 +53,11 @@ export function compilePredicate(predicate: unknown): Predicate {
 /** The ids of a condition on `id` that means "one of these". */
 function namedIds(condition: unknown): readonly string[] | undefined {
   if (typeof condition === "string") return [condition];
-  const list = Array.isArray(condition) ? condition : typeof condition === "object" && condition !== null ? (condition as { in?: unknown; eq?: unknown }).in : undefined;
+  const list = Array.isArray(condition)
+    ? condition
+    : typeof condition === "object" && condition !== null
+      ? (condition as { in?: unknown; eq?: unknown }).in
+      : undefined;
   if (Array.isArray(list)) return list.filter((id): id is string => typeof id === "string");
   const single = typeof condition === "object" && condition !== null ? (condition as { eq?: unknown }).eq : undefined;
   return typeof single === "string" ? [single] : undefined;

@@ -12,12 +12,12 @@ import type { Clock } from "#platform/clock";
 import type { PipelineGraph, RecommendAnswer, RecommendBody, RecommendedItem, Reason } from "#wire/api";
 import { apiLimits } from "#wire/api";
 import type { Served } from "./served-memory.ts";
-import { type GatewayConfig, type PipelineConfig, tasteOptionsOf } from "./config.ts";
+import { everybodyPipeline, type GatewayConfig, type PipelineConfig, tasteOptionsOf } from "./config.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { scoreTerms } from "./operator/weighted-score.ts";
 import { compilePredicate, type Predicate } from "./predicate.ts";
 import type { SceneRequest, SceneStores } from "./scene.ts";
-import { popularFallback, type SceneColumns, scenePipeline } from "./scene-pipeline.ts";
+import { type SceneColumns, scenePipeline } from "./scene-pipeline.ts";
 import { TastePool } from "./taste.ts";
 
 const defaultCount = 20;
@@ -50,7 +50,7 @@ export class Recommender {
   readonly #catalog: Catalog;
   readonly #tastes = new TastePool();
   readonly #scenes = new Map<string, Scene>();
-  readonly #lastResort: Built<SceneRequest>;
+  readonly #lastResort: Built<SceneRequest, SceneColumns>;
   readonly #runner: Runner;
   #answers = 0;
   #fallbacks = 0;
@@ -78,7 +78,7 @@ export class Recommender {
       const predicate = config.filter === undefined ? undefined : compilePredicate(config.filter);
       this.#scenes.set(name, { name, config, predicate, built: scenePipeline(name, config, parts) });
     }
-    this.#lastResort = popularFallback("last-resort", parts);
+    this.#lastResort = scenePipeline("last-resort", everybodyPipeline, parts);
   }
 
   get counts(): { readonly answers: number; readonly fallbacks: number; readonly degraded: number } {
@@ -123,7 +123,7 @@ export class Recommender {
       if (result.n === 0 && this.#catalog.availableCount > 0) {
         // Nothing passed the filters that the fallback shares (all is bought): rather what everybody sees than nothing.
         degraded.push("last-resort: nothing was left for this user");
-        result = (await this.#runner.run(this.#lastResort, req, { timeoutMs: deadlineMs })) as Result<SceneColumns>;
+        result = await this.#runner.run(this.#lastResort, req, { timeoutMs: deadlineMs });
       }
     } finally {
       if (req.taste !== undefined) this.#tastes.give(req.taste);
@@ -195,7 +195,9 @@ export class Recommender {
       ...(body.title === undefined ? {} : { title: body.title }),
       ...(body.category === undefined ? {} : { category: body.category }),
       ...(body.attributes === undefined ? {} : { attributes: body.attributes }),
-      ...(explain ? { parts: { ...columns, own: terms.own, "score.together": terms.together, "score.popular": terms.popular, "score.fresh": terms.fresh } } : {}),
+      ...(explain
+        ? { parts: { ...columns, own: terms.own, "score.together": terms.together, "score.popular": terms.popular, "score.fresh": terms.fresh } }
+        : {}),
     };
   }
 

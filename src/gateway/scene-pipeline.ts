@@ -53,7 +53,7 @@ const popularityScore = score<SceneRequest>()("popularity", { popularity: "f32",
 
 /** What everybody gets when nothing better is there; empty only when no available item passes the filter. The flow that falls back here has its own
  * filters applied to these rows too (pipeline/run.ts), so that none is repeated. */
-export function popularFallback(name: string, { stores, clock }: ScenePipelineParts): Built<SceneRequest> {
+function popularFallback(name: string, { stores, clock }: ScenePipelineParts): Built<SceneRequest> {
   const ranked = (flow: "popular" | "scan"): Built<SceneRequest> => {
     const begun = pipeline<SceneRequest>(flow === "scan" ? `${name}-scan` : name);
     const recalled =
@@ -63,7 +63,10 @@ export function popularFallback(name: string, { stores, clock }: ScenePipelinePa
             quota: { popular: 400, fresh: 200 },
             onError: "empty",
           });
-    const scored = recalled.hydrate(counterHydrate(stores)).score(popularityScore).select(({ req }) => req.n, topK());
+    const scored = recalled
+      .hydrate(counterHydrate(stores))
+      .score(popularityScore)
+      .select(({ req }) => req.n, topK());
     return (flow === "scan" ? scored : scored.fallback(ranked("scan"))).build();
   };
   return ranked("popular");
@@ -119,5 +122,8 @@ export function scenePipeline(name: string, config: PipelineConfig, parts: Scene
   const { categories } = config;
   return categories === undefined
     ? ranked.select(count, topK()).fallback(fallback).build()
-    : ranked.select(count, windowed({ by: "category", window: categories.window, max: categories.max })).fallback(fallback).build();
+    : ranked
+        .select(count, windowed({ by: "category", window: categories.window, max: categories.max }))
+        .fallback(fallback)
+        .build();
 }

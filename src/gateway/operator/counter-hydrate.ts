@@ -6,18 +6,13 @@ import { msPerDay } from "./own-history-source.ts";
 
 // eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the columns are the type
 export function counterHydrate(stores: SceneStores) {
-  return hydrate<SceneRequest>()(
-    "counters",
-    {},
-    { popularity: "f32", trend: "f32", ageDays: "f32", category: "u32" },
-    ({ req }, batch, out) => {
-      stores.popularity.gather(batch.id, batch.n, req.nowMs, out.popularity);
-      stores.trend.gather(batch.id, batch.n, req.nowMs, out.trend);
-      for (let row = 0; row < batch.n; row += 1) {
-        const item = batch.id[row]!;
-        out.ageDays[row] = Math.max(0, req.nowMs - stores.catalog.createdAt.get(item)) / msPerDay;
-        out.category[row] = stores.catalog.category.get(item);
-      }
-    },
-  );
+  return hydrate<SceneRequest>()("counters", {}, { popularity: "f32", trend: "f32", ageDays: "f32", category: "u32" }, ({ req }, batch, out) => {
+    stores.popularity.gather(batch.id, batch.n, req.nowMs, out.popularity);
+    stores.trend.gather(batch.id, batch.n, req.nowMs, out.trend);
+    for (let row = 0; row < batch.n; row += 1) {
+      const item = batch.id[row]!;
+      out.ageDays[row] = Math.max(0, req.nowMs - stores.catalog.createdAt.get(item)) / msPerDay;
+      out.category[row] = stores.catalog.category.get(item);
+    }
+  });
 }

@@ -52,8 +52,7 @@ export function scoreTerms(row: ScoreColumns, weights: ScoreWeights): { own: num
         weights.ownRecency * 2 ** (-row.ownAgeDays / weights.ownHalfLifeDays)
       : 0,
     together: (own ? weights.ownTogether : weights.together) * taste,
-    popular:
-      weights.trend * Math.log1p(row.trend / weights.trendFloor) + weights.popularity * Math.log1p(row.popularity / weights.popularityFloor),
+    popular: weights.trend * Math.log1p(row.trend / weights.trendFloor) + weights.popularity * Math.log1p(row.popularity / weights.popularityFloor),
     fresh: own ? 0 : weights.fresh * 2 ** (-row.ageDays / weights.freshHalfLifeDays),
   };
 }
