@@ -78,6 +78,6 @@ export const house: House = {
     typebox: ["wire", "gateway", "sdk"],
   },
   builtins: { "node:sqlite": "src/backbone/sqlite-registry.ts" },
-  entries: [/^src\/cli\/main\.ts$/, /^src\/sdk\/index\.ts$/, /^bench\/[^/]+\.ts$/, /^examples\//, /\.test\.ts$/],
+  entries: [/^src\/cli\/main\.ts$/, /^src\/sdk\/index\.ts$/, /^bench\/[^/]+\.ts$/, /^examples\//, /\.(test|bench)\.ts$/],
   exceptions: [],
 };
