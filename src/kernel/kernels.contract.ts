@@ -176,6 +176,28 @@ export function kernelContract(variant: KernelVariant): void {
     assert.deepEqual([...u32.subarray(heap / 4 + 7, heap / 4 + 10)], [1_015, 15, 1_014]);
   });
 
+  test(under("data above 2 GiB is reached: addresses are unsigned"), () => {
+    // Untouched pages cost nothing.
+    const memory = newMemory(3 * 2 ** 30);
+    memory.reserve(2.5 * 2 ** 30);
+    const block = createF32Block(memory, 100, 4);
+    assert.ok(block.at > 2 ** 31);
+    writeF32Rows(block, 40, Float32Array.of(0, 0, 7, 0));
+    assert.deepEqual(answers(block, Float32Array.of(0, 0, 1, 0), 1), [{ row: 40, score: 7 }]);
+    assert.deepEqual(answers(block, Float32Array.of(0, 0, 1, 0), 1, Uint32Array.of(3, 40, 100)), [{ row: 40, score: 7 }]);
+    const row = new Float32Array(4);
+    assert.equal(gatherRows({ memory, at: block.at, rowBytes: 16, rowCount: 100 }, Uint32Array.of(40), new Uint8Array(row.buffer)), 0);
+    assert.equal(row[2], 7);
+    const size = { keysMax: 20, keyBytesMax: 400 };
+    const table = KeyTable.create(memory, size, keySeed(4n));
+    assert.ok(table.at > 2 ** 31);
+    const keys = KeyBatch.of(["one", "two", "a key of more than sixteen bytes"]);
+    const rows = new Uint32Array(3);
+    assert.equal(table.insert(keys, rows), 3);
+    assert.equal(table.probe(keys, rows.fill(9)), 3);
+    assert.deepEqual([...rows], [0, 1, 2]);
+  });
+
   test(under(`gather: rows of every width, absent ones zero and counted, batches longer than the lane (SEED=${seed})`), () => {
     const prng = new Prng(seed).fork("gather");
     for (let rowBytes = 1; rowBytes <= 300; rowBytes += rowBytes < 70 ? 1 : 13) {
