@@ -4,8 +4,10 @@ import { pino } from "pino";
 import { toMillraceError } from "#base/errors";
 import { systemClock } from "#platform/system-clock";
 import { absolutePath, exitNow, onStopSignal, printError, printLine, setExitCode } from "#platform/system-process";
+import { readDemoWorld, type RunningAudience, startDemo } from "#roles/demo";
 import { startServer } from "#roles/server";
 import { readConfig } from "./config-file.ts";
+import { demoLines } from "./demo-lines.ts";
 import type { StartCommandOptions } from "./main.ts";
 
 /** How long a stop waits for running requests. */
@@ -28,11 +30,13 @@ export async function start(options: StartCommandOptions & { readonly version: s
   printLine(`millrace ${options.version} listens on ${server.address}, data in ${options.data}, durability ${options.durability}`);
 
   const stopping = new AbortController();
+  let audience: RunningAudience | undefined;
   onStopSignal((signal) => {
     printLine(`${signal}: finishing running requests`);
     stopping.abort();
     void (async () => {
       try {
+        await audience?.stop();
         const { cutOff } = await server.stop(drainMs);
         printLine(cutOff === 0 ? "stopped; everything acknowledged is in the log" : `stopped; ${cutOff} requests were cut off after ${drainMs} ms`);
         setExitCode(0);
@@ -53,10 +57,22 @@ export async function start(options: StartCommandOptions & { readonly version: s
     throw thrown;
   }
   const { eventsRebuilt, items, users } = server.gateway.status();
-  printLine(
-    `ready after ${(systemClock.monotonicMs() - startMs).toFixed(0)} ms: ${eventsRebuilt} events counted again from the log, ${items} items, ${users} users`,
-  );
+  const tookMs = (systemClock.monotonicMs() - startMs).toFixed(0);
+  printLine(`ready after ${tookMs} ms: ${eventsRebuilt} events counted again from the log, ${items} items, ${users} users`);
   printLine(`  page     ${server.address}/`);
   printLine(`  API      ${server.address}/openapi.json`);
   printLine(`  metrics  ${server.address}/metrics`);
+
+  const world = await readDemoWorld(dataFolder);
+  if (!options.demo || (world === undefined && items > 0)) return;
+  audience = await startDemo({
+    baseUrl: server.address,
+    dataFolder,
+    seed: options.seed,
+    requestsPerS: options.rate,
+    world,
+    onReport: demoLines(server, printLine),
+  });
+  const failure = await audience.failed;
+  if (failure !== undefined && !stopping.signal.aborted) printError(`millrace: the demo audience ended, the server goes on: ${failure.message}`);
 }

@@ -27,7 +27,8 @@ export interface AggregationStore {
 /** What a store is built with: the names of the event types (index = FoldEvent.type) and its sister stores by name. */
 export interface StoreContext {
   readonly eventTypes: readonly string[];
-  sister(name: string): AggregationStore;
+  /** `folded-after`: refuses a sister that takes an event before this store does. */
+  sister(name: string, order?: "folded-after"): AggregationStore;
 }
 
 export interface Aggregation<S extends AggregationStore> {

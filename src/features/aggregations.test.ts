@@ -26,7 +26,7 @@ function declare(listLength = 4_096, neighbours = 512) {
     total: count({ by: "item", types }),
     popular: decayedCount({ by: "item", halfLifeMs, types, top: 5 }),
     active: decayedCount({ by: "user", halfLifeMs, types }),
-    together: cooccurrence({ list: "recent", windowMs, halfLifeMs, neighbours, pairsPerEvent: 4_096 }),
+    together: cooccurrence({ list: "recent", windowMs, halfLifeMs, neighbours, pairsPerEvent: 4_096, norm: "popular", shrinkage: 5 }),
     recent: recentList({ n: listLength, types }),
     history: historyList({ n: listLength, halfLifeMs, types }),
   });
@@ -151,7 +151,7 @@ test("a full last-N list keeps the newest by time, a late event older than all i
   assert.ok([...kept.items.subarray(kept.from, kept.to)].every((item) => item >= 13 && item !== 99));
 });
 
-test("a full neighbour table drops its weaker half and keeps the strong ones", () => {
+test("a full neighbour table is cut to its strongest", () => {
   const features = declare(4, 16);
   const nowMs = 1_700_000_000_000;
   // Item 0 is met with item 1 often, with 200 others once each, by different users.
@@ -165,7 +165,7 @@ test("a full neighbour table drops its weaker half and keeps the strong ones", (
   const view = together.of(0, nowMs)!;
   let held = 0;
   for (let slot = view.from; slot < view.to; slot += 1) if (view.neighbours[slot] !== 0) held += 1;
-  assert.ok(held <= 16, `${held} neighbours held`);
+  assert.ok(held <= 20, `${held} neighbours held`);
 });
 
 test("weights stay finite over years, reference times move", () => {
@@ -185,10 +185,12 @@ test("declarations that cannot work are refused with the name", () => {
     assert.throws(run, (thrown) => thrown instanceof MillraceError && thrown.code === "invalid" && text.test(thrown.message));
   };
   refused(() => createFeatureSet(["view"], { a: count({ by: "item", types: { buy: 1 } }) }), /"a" counts events of type "buy"/);
-  const pair = cooccurrence({ list: "recent", windowMs, halfLifeMs, neighbours: 8, pairsPerEvent: 8 });
+  const pair = cooccurrence({ list: "recent", windowMs, halfLifeMs, neighbours: 8, pairsPerEvent: 8, norm: "popular", shrinkage: 1 });
   refused(() => createFeatureSet(["view"], { pair }), /"recent" is not declared/);
   refused(() => createFeatureSet(["view"], { recent: recentList({ n: 8, types: { view: 1 } }), pair }), /folded before it/);
+  const recent = recentList({ n: 8, types: { view: 1 } });
   refused(() => createFeatureSet(["view"], { pair, recent: count({ by: "item", types: { view: 1 } }) }), /is no recentList/);
+  refused(() => createFeatureSet(["view"], { pair, recent, popular: count({ by: "item", types: { view: 1 } }) }), /is no decayedCount/);
   refused(
     () =>
       createFeatureSet(

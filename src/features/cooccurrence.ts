@@ -3,15 +3,20 @@
 // one's age, to i's neighbour j and to j's neighbour i.
 // Why from the recent list: the events to pair a new one with are the user's last N; a pair is counted when its later-arriving event is folded, so
 // the order of arrival does not matter as long as the list still holds the earlier one.
-// Invariants: 1. symmetric until an eviction  2. an item has at most `neighbours` neighbours: when its table is full, the weaker half leaves
-// 3. weights of one item are relative to that item's own reference time (forward decay), moved forward when the factor grows beyond 2^60,
-// so that f32 neither overflows nor is everything touched at once.
-// Layout: per item an open-addressing table of 8 .. 2 x neighbours slots (u32 neighbour + 1, f32 weight), 8 bytes a slot, linear probing, load <= 3/4, at the full size 1/2.
-// Cost: a pair 2 probes, about 60 ns; an event pairs with at most `pairsPerEvent` entries of the list.
+// Invariants: 1. symmetric until an eviction  2. an item keeps its `neighbours` strongest: a table that has grown a quarter beyond is cut to them,
+// strongest by weight / (norm of the neighbour + shrinkage), not by weight alone: that would keep only pairs with what is popular anyway and
+// cost a tenth of the novel recall of a shop's replay (docs/design/recommend.md)  3. weights of one item are relative to that item's own reference
+// time (forward decay), moved forward when the factor grows beyond 2^60, so that f32 neither overflows nor is everything touched at once.
+// Layout: per item an open-addressing table of u32 neighbour + 1 and f32 weight, 8 bytes a slot, linear probing, load <= 3/4, doubling up to the size that
+// holds 5/4 of `neighbours`.
+// Cost: a pair 2 probes, about 60 ns; an event pairs with at most `pairsPerEvent` entries of the list; a cut of 640 to 512 about 60 us, every 128th new
+// neighbour of a full item.
 
 import { MillraceError } from "#base/errors";
 import { BlockAllocator, chunkBits, chunkMask, f32Column, f64Column, u32Column, u8Column } from "#base/chunked";
+import { kthLargest } from "#base/select-largest";
 import type { Aggregation, AggregationStore, FoldEvent } from "./aggregation.ts";
+import { DecayedCountStore } from "./decayed-count.ts";
 import { RecentListStore } from "./recent-list.ts";
 
 const firstBits = 3;
@@ -22,8 +27,12 @@ export interface CooccurrenceOptions {
   readonly list: string;
   readonly windowMs: number;
   readonly halfLifeMs: number;
-  /** Neighbours an item keeps, a power of two, 8 to 16,384. */
+  /** Neighbours an item keeps, 8 to 16,384. */
   readonly neighbours: number;
+  /** Name of a `decayedCount` by item: how much of everything an item is, for choosing which neighbours to keep. */
+  readonly norm: string;
+  /** Added to the norm, in events. */
+  readonly shrinkage: number;
   /** Newest entries of the list that one event is paired with at most. */
   readonly pairsPerEvent: number;
 }
@@ -40,7 +49,9 @@ export interface NeighbourView {
 export class CooccurrenceStore implements AggregationStore {
   readonly options: CooccurrenceOptions;
   readonly #list: RecentListStore;
+  readonly #norm: DecayedCountStore;
   readonly #bitsMax: number;
+  readonly #usedMax: number;
   readonly #allocator = new BlockAllocator();
   readonly #neighbours = u32Column();
   readonly #weights = f32Column();
@@ -51,10 +62,12 @@ export class CooccurrenceStore implements AggregationStore {
   #items = 0;
   #evictions = 0;
 
-  constructor(options: CooccurrenceOptions, list: RecentListStore) {
+  constructor(options: CooccurrenceOptions, list: RecentListStore, norm: DecayedCountStore) {
     this.options = options;
     this.#list = list;
-    this.#bitsMax = Math.max(firstBits, Math.ceil(Math.log2(options.neighbours)) + 1);
+    this.#norm = norm;
+    this.#usedMax = Math.ceil(options.neighbours * 1.25);
+    this.#bitsMax = Math.max(firstBits, Math.ceil(Math.log2(this.#usedMax / 0.75)));
   }
 
   fold(event: FoldEvent): void {
@@ -106,7 +119,7 @@ export class CooccurrenceStore implements AggregationStore {
     return 0;
   }
 
-  /** How often a full table lost its weaker half. */
+  /** How often a table was cut. */
   get evictions(): number {
     return this.#evictions;
   }
@@ -136,7 +149,7 @@ export class CooccurrenceStore implements AggregationStore {
     }
     const used = this.#used.get(item);
     if (bits === this.#bitsMax) {
-      if (used >= this.options.neighbours) this.#evict(item);
+      if (used >= this.#usedMax) this.#evict(item, atMs);
     } else if (used * 4 >= 3 << bits) {
       bits += 1;
       this.#resize(item, bits);
@@ -190,23 +203,31 @@ export class CooccurrenceStore implements AggregationStore {
     this.#allocator.give(oldAddress, oldBits);
   }
 
-  /** Drops the weaker half of a full table. */
-  #evict(item: number): void {
+  /** Cuts a full table to its strongest neighbours. */
+  #evict(item: number, nowMs: number): void {
     this.#evictions += 1;
     const bits = this.#bits.get(item);
     const address = this.#address.get(item);
     const start = address & chunkMask;
-    const keys = this.#neighbours.chunks[address >>> chunkBits]!.slice(start, start + (1 << bits));
-    const weights = this.#weights.chunks[address >>> chunkBits]!.slice(start, start + (1 << bits));
-    const sorted = weights.filter((_, slot) => keys[slot] !== 0).sort();
-    const threshold = sorted[sorted.length >> 1]!;
-    this.#neighbours.chunks[address >>> chunkBits]!.fill(0, start, start + (1 << bits));
+    const end = start + (1 << bits);
+    const keys = this.#neighbours.chunks[address >>> chunkBits]!.slice(start, end);
+    const weights = this.#weights.chunks[address >>> chunkBits]!.slice(start, end);
+    const { neighbours, shrinkage } = this.options;
+    const strengths = new Float32Array(keys.length);
+    for (let slot = 0; slot < keys.length; slot += 1) {
+      strengths[slot] = keys[slot] === 0 ? -1 : weights[slot]! / (this.#norm.at(keys[slot]! - 1, nowMs) + shrinkage);
+    }
+    const threshold = kthLargest(strengths.slice(), strengths.length, neighbours);
+    this.#neighbours.chunks[address >>> chunkBits]!.fill(0, start, end);
     this.#used.set(item, 0);
-    let room = sorted.length - (sorted.length >> 1);
-    for (let slot = 0; slot < keys.length && room > 0; slot += 1) {
-      if (keys[slot] === 0 || weights[slot]! < threshold) continue;
-      this.#insert(item, bits, keys[slot]!, weights[slot]!);
-      room -= 1;
+    let room = neighbours;
+    // Strictly stronger ones first, then as many of the equal ones as fit, in slot order.
+    for (const equal of [false, true]) {
+      for (let slot = 0; slot < keys.length && room > 0; slot += 1) {
+        if (keys[slot] === 0 || (equal ? strengths[slot] !== threshold : strengths[slot]! <= threshold)) continue;
+        this.#insert(item, bits, keys[slot]!, weights[slot]!);
+        room -= 1;
+      }
     }
   }
 
@@ -227,11 +248,15 @@ export function cooccurrence(options: CooccurrenceOptions): Aggregation<Cooccurr
     kind: "cooccurrence",
     options: { ...options },
     create: (context) => {
-      const list = context.sister(options.list);
+      const list = context.sister(options.list, "folded-after");
       if (!(list instanceof RecentListStore)) {
         throw new MillraceError("invalid", `cooccurrence reads "${options.list}", which is no recentList`, { todo: "name a recentList aggregation" });
       }
-      return new CooccurrenceStore(options, list);
+      const norm = context.sister(options.norm);
+      if (!(norm instanceof DecayedCountStore) || norm.options.by !== "item") {
+        throw new MillraceError("invalid", `cooccurrence reads "${options.norm}", which is no decayedCount by item`, { todo: "name one" });
+      }
+      return new CooccurrenceStore(options, list, norm);
     },
   };
 }

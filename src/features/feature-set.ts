@@ -48,8 +48,8 @@ export function createFeatureSet<const D extends Declarations>(eventTypes: reado
     }
     const store = declaration.create({
       eventTypes,
-      sister: (other) => {
-        if (declarations[other] !== undefined && names.indexOf(other) < names.indexOf(name)) {
+      sister: (other, order) => {
+        if (order === "folded-after" && declarations[other] !== undefined && names.indexOf(other) < names.indexOf(name)) {
           throw new MillraceError("invalid", `aggregation "${name}" reads "${other}", which is folded before it`, {
             todo: `declare "${name}" before "${other}"`,
           });

@@ -1,11 +1,11 @@
 // The server of one node, wired: data folder -> gateway -> HTTP. No logic of its own.
-// Order of a start: the port first (a taken one is the commonest mistake and costs nothing yet), then the rebuild, during which /health/ready says how far
-// it is. Order of a stop: no new requests, running ones are answered, the log is synced and closed.
+// Order of a start: folder and port, then the rebuild, during which /health/ready says how far it is; a taken port gives everything back. Order of a stop: no new requests, running ones are answered, the log is synced and closed.
 
 import type { Durability } from "#backbone/log";
 import { type GatewayConfig, GatewayMetrics, type OpenGateway, openGateway } from "#gateway/index";
 import { createHttpServer, type HttpServer } from "#gateway/http-server";
 import type { HttpLogger } from "#gateway/http-errors";
+import { LoopStallMeter } from "#platform/loop-stall";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { randomId, systemRandom } from "#platform/system-random";
@@ -36,6 +36,8 @@ export interface Server {
 export async function startServer(options: ServerOptions): Promise<Server> {
   const { host, port, config, version, logger } = options;
   const metrics = new GatewayMetrics();
+  const loopStall = new LoopStallMeter();
+  loopStall.start();
   let folder: DataFolder | undefined;
   let http: HttpServer | undefined;
   let gateway: OpenGateway | undefined;
@@ -50,10 +52,12 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       host,
       port,
       build: { version },
+      loopStall,
       ...(logger === undefined ? {} : { logger }),
     });
     await http.listen();
   } catch (thrown) {
+    loopStall.stop();
     await gateway?.close().catch(() => undefined);
     await folder?.close();
     throw thrown;
@@ -66,6 +70,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       const outcome = await opened.http.drain(timeoutMs);
       await opened.gateway.close();
       await opened.folder.close();
+      loopStall.stop();
       return outcome;
     },
   };
