@@ -140,7 +140,7 @@ test("promise: requests in flight never see each other's rows, also when steps o
     const stubborn = hydrate<Home>()(
       "stubborn",
       { mark: "f64" },
-      { extra: { type: "f32", default: -1 }, text: { type: "str", default: "-" } },
+      { extra: { type: "f64", default: -1 }, text: { type: "str", default: "-" } },
       async (ctx, batch, out) => {
         // Ignores its signal and writes into whatever arrays it still holds.
         await clock.sleep(random.below(60));
@@ -150,13 +150,22 @@ test("promise: requests in flight never see each other's rows, also when steps o
         void batch;
       },
     );
+    // Leaves the columns lying there for a while, so that a late write of another request's step would show.
+    const pause = hydrate<Home>()("pause", { extra: "f64", text: "str" }, { text: "str" }, async () => clock.sleep(random.below(40)));
     const some = filter<Home>()("some", {}, (_ctx, batch, keep) => {
       for (let i = 0; i < batch.n; i++) keep[i] = i % 3 === 0 ? 0 : 1;
     });
     const rank = score<Home>()("rank", { mark: "f64" }, { score: "f32" }, (_ctx, batch, out) => {
       for (let i = 0; i < batch.n; i++) out.score[i] = -batch.id[i]!;
     });
-    const built = pipeline<Home>("p").recall([own]).hydrate(stubborn, { timeoutMs: 30, onError: "skip" }).filter(some).score(rank).select(20, topK()).build();
+    const built = pipeline<Home>("p")
+      .recall([own])
+      .hydrate(stubborn, { timeoutMs: 30, onError: "skip" })
+      .hydrate(pause)
+      .filter(some)
+      .score(rank)
+      .select(20, topK())
+      .build();
     const check = async (user: number): Promise<void> => {
       await clock.sleep(random.below(200));
       const result = await runner.run(built, { user });

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { systemClock } from "#platform/system-clock";
 import { Runner, filter, hydrate, pipeline, score, source, topK, windowed } from "./index.ts";
+import { measurePipeline } from "./pipeline.bench.ts";
 
 interface Home {
   readonly n: number;
@@ -83,4 +84,9 @@ test("a flow recalls, merges, filters, hydrates, scores, selects, and fills up f
   assert.equal(result.why(result.ids[0]!)?.place, 1);
   assert.equal(result.why(48)?.pipeline, "popular-page");
   assert.equal(result.why(7777)?.text, "not recalled");
+});
+
+test("the bench's variants answer alike", async () => {
+  const micros = await measurePipeline(1, 5);
+  for (const [name, value] of Object.entries(micros)) assert.ok(value > 0, name);
 });

@@ -5,22 +5,26 @@
 
 import { type Select, select } from "./step.ts";
 
-/** True when row a ranks below row b. Scores hold no NaN (run.ts turns them into -Infinity). */
-function isWorse(scores: Float32Array, a: number, b: number): boolean {
-  const sa = scores[a]!;
-  const sb = scores[b]!;
-  return sa < sb || (sa === sb && a > b);
-}
-
-/** Lets the row at `at` sink until no child is worse; the worst row is the root. */
+/** Lets the row at `at` sink until no child is worse; the worst row is the root. Scores hold no NaN (flight.ts turns them into -Infinity). */
 function sink(scores: Float32Array, heap: Uint32Array, at: number, size: number): void {
   const row = heap[at]!;
+  const own = scores[row]!;
   for (;;) {
     let child = 2 * at + 1;
     if (child >= size) break;
-    if (child + 1 < size && isWorse(scores, heap[child + 1]!, heap[child]!)) child++;
-    if (!isWorse(scores, heap[child]!, row)) break;
-    heap[at] = heap[child]!;
+    let below = heap[child]!;
+    let least = scores[below]!;
+    if (child + 1 < size) {
+      const right = heap[child + 1]!;
+      const other = scores[right]!;
+      if (other < least || (other === least && right > below)) {
+        child++;
+        below = right;
+        least = other;
+      }
+    }
+    if (own < least || (own === least && row > below)) break;
+    heap[at] = below;
     at = child;
   }
   heap[at] = row;

@@ -2,6 +2,7 @@
 // Each fixture is a small module checked by the compiler itself, all in one program. A fixture that should fail and compiles is as much an error as the reverse.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
@@ -128,6 +129,15 @@ const fixtures: readonly Fixture[] = [
   { name: "an asynchronous selector", code: `select<Home>()("s", {}, async () => 0);`, says: ["Promise"] },
 ];
 
+/** What the example takes from Node's types, which are left out here because reading them would take longer than everything else. */
+const exampleGlobals = "declare const console: { log(...values: unknown[]): void };\ninterface AbortSignal { readonly aborted: boolean }\n";
+
+function exampleOf(document: string): string {
+  const code = /^```ts\n([^]*?)^```$/m.exec(document)?.[1];
+  assert.ok(code, "docs/design/pipeline.md begins with an example");
+  return code;
+}
+
 test("promise: a flow that reads a column nobody wrote does not compile, and the message says so", () => {
   const options: ts.CompilerOptions = {
     target: ts.ScriptTarget.ESNext,
@@ -145,6 +155,8 @@ test("promise: a flow that reads a column nobody wrote does not compile, and the
   const sources = new Map(fixtures.map((fixture, i) => [`${folder}fixture-${i}.ts`, preamble + fixture.code]));
   const sharedName = `${folder}fixture-shared.ts`;
   sources.set(sharedName, shared);
+  const exampleName = `${folder}fixture-example.ts`;
+  sources.set(exampleName, exampleGlobals + exampleOf(readFileSync(new URL("../../docs/design/pipeline.md", import.meta.url), "utf8")));
   const host = ts.createCompilerHost(options);
   const { fileExists, readFile, getSourceFile } = host;
   host.fileExists = (name) => sources.has(name) || fileExists(name);
@@ -160,6 +172,8 @@ test("promise: a flow that reads a column nobody wrote does not compile, and the
     return [...program.getSyntacticDiagnostics(file), ...program.getSemanticDiagnostics(file)];
   };
   assert.deepEqual(check(sharedName), []);
+  const inExample = check(exampleName).map((d) => ts.flattenDiagnosticMessageText(d.messageText, "\n"));
+  assert.deepEqual(inExample, [], "the example of docs/design/pipeline.md must compile");
   for (const [i, { name, says }] of fixtures.entries()) {
     const diagnostics = check(`${folder}fixture-${i}.ts`);
     const messages = diagnostics.map((d) => ts.flattenDiagnosticMessageText(d.messageText, "\n")).join("\n");
