@@ -60,7 +60,10 @@ test("an unanswered connect ends by the caller's deadline: a machine without pow
 test("an unanswered connect ends by the caller's deadline: a blocked process with a full backlog", async (context) => {
   const child = spawn(
     process.execPath,
-    ["-e", `const s = require("net").createServer().listen(0, "127.0.0.1", 1, () => { require("fs").writeSync(1, String(s.address().port)); Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0); })`],
+    [
+      "-e",
+      `const s = require("net").createServer().listen(0, "127.0.0.1", 1, () => { require("fs").writeSync(1, String(s.address().port)); Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0); })`,
+    ],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
   try {

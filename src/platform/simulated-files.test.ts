@@ -248,6 +248,25 @@ test("syncing one folder of a rename between folders saves the rename whole", as
   }
 });
 
+test("a name that was made and moved away before any sync does not come back", async () => {
+  for (const seed of seeds.slice(0, 50)) {
+    const found = await overCrash(
+      seed,
+      "power",
+      async (node) => {
+        await node.files.makeFolder("/e");
+        const file = (await node.files.open("/e/new", "create"))!;
+        await file.write(text("moved"), 0);
+        await file.sync();
+        await node.files.rename("/e/new", "/d/x");
+        await node.files.syncFolder("/d");
+      },
+      async (node) => `${await show(node)} ${await show(node, "/e/new")}`,
+    );
+    assert.equal(found, "moved absent", `seed ${seed}`);
+  }
+});
+
 test("a folder made by makeFolder survives, what a power cut forgets of an unsynced file in it does not hurt it", async () => {
   for (const seed of seeds.slice(0, 50)) {
     const names = await overCrash(
@@ -305,6 +324,7 @@ test("what a sync was not asked for is not safe: writes after the call, and ever
     ),
   );
   assert.deepEqual([...tally(late).keys()].sort(), [".", "X"]);
+  assert.ok(tally(late).get(".")! > 30, "the late write is as unsafe as any other");
   const lied = await Promise.all(
     seeds.map((seed) =>
       overCrash(

@@ -3,7 +3,7 @@
 // event, lets every promise that follows from it settle (one turn of the real loop), then fires the next; virtual time jumps from event to event.
 // Invariants: 1. the order of events depends on the seed and on what the code under test asks for, on nothing else  2. time never goes back  3. an
 // event of an ended life never fires  4. the trace hash covers time, label and order of every event that fired.
-// Cost: about 2 us an event (most of it the turn of the real loop).
+// Cost: about 10 us of CPU time an event with what follows from it (measured with file operations on a loaded machine).
 // Concurrency: one thread; one drive at a time.
 // Limits: eventsMax and virtualMsMax end a drive that would run for ever; nothing pending while the body waits is reported as a deadlock.
 

@@ -5,13 +5,13 @@
 import { Worker } from "node:worker_threads";
 import type { MillraceError } from "#base/errors";
 import { MessageQueue } from "./message-queue.ts";
+import { moduleBeside } from "./module-beside.ts";
 import { systemClock } from "./system-clock.ts";
 import { unpackFailure, workerDied, workerEnded, workerFlooded } from "./worker-failure.ts";
 import type { ToParent, ToWorker, WorkerStart } from "./worker-protocol.ts";
 import { type RunningWorker, stopGraceMsDefault, type Workers } from "./workers.ts";
 
-/** The thread's first module has the extension of this one: `.ts` in development, `.js` when built. */
-const mainModule = new URL(`./system-worker-main${import.meta.url.slice(import.meta.url.lastIndexOf("."))}`, import.meta.url);
+const mainModule = moduleBeside("./system-worker-main", import.meta.url);
 
 /** Milliseconds for a thread whose body has returned to fall silent (an open handle, a forgotten timer) before it is ended. */
 const silenceMsMax = 200;

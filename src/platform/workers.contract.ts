@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { MillraceError } from "#base/errors";
 import type { Clock } from "./clock.ts";
 import type { Files } from "./files.ts";
+import { moduleBeside } from "./module-beside.ts";
 import type { BodyTask } from "./test-bodies.worker.ts";
 import { messagesWaitingMax, type RunningWorker, type Workers } from "./workers.ts";
 
@@ -16,7 +17,7 @@ export interface WorkersUnderTest {
   readonly folder: string;
 }
 
-const bodies = new URL("./test-bodies.worker.ts", import.meta.url);
+const bodies = moduleBeside("./test-bodies.worker", import.meta.url);
 
 export function workersContract(engine: string, within: (body: (under: WorkersUnderTest) => Promise<void>) => Promise<void>): void {
   const check = (name: string, body: (under: WorkersUnderTest, start: (task: BodyTask) => RunningWorker) => Promise<void>): void => {
@@ -77,10 +78,10 @@ export function workersContract(engine: string, within: (body: (under: WorkersUn
   });
 
   check("a module that is not there is a failure, not a silence", async ({ workers }) => {
-    const missing = workers.start(new URL("./no-such.worker.ts", import.meta.url), undefined, "missing");
+    const missing = workers.start(moduleBeside("./no-such.worker", import.meta.url), undefined, "missing");
     assert.equal((await missing.failed)?.code, "internal");
     assert.equal(await missing.receive(), undefined);
-    const empty = workers.start(new URL("./workers.ts", import.meta.url), undefined, "empty");
+    const empty = workers.start(moduleBeside("./workers", import.meta.url), undefined, "empty");
     assert.match((await empty.failed)!.message, /no default export/);
   });
 

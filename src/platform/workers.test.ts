@@ -5,13 +5,14 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { moduleBeside } from "./module-beside.ts";
 import { Simulation } from "./simulation.ts";
 import { systemClock } from "./system-clock.ts";
 import { systemFiles } from "./system-files.ts";
 import { systemWorkers } from "./system-workers.ts";
 import { workersContract } from "./workers.contract.ts";
 
-const bodies = new URL("./test-bodies.worker.ts", import.meta.url);
+const bodies = moduleBeside("./test-bodies.worker", import.meta.url);
 
 workersContract("threads", async (body) => {
   const folder = await mkdtemp(join(tmpdir(), "millrace-workers-"));
@@ -44,6 +45,18 @@ test("simulated workers die with their machine's process, and their files with t
     await simulation.clock.sleep(10_000);
     assert.equal(simulation.eventCount, fired + 1, "only the test's own sleep is left");
     assert.equal(heard, false);
+  });
+});
+
+test("a simulated worker that was ended is silent", async () => {
+  const simulation = new Simulation({ seed: 4 });
+  await simulation.run(async () => {
+    const worker = simulation.node("a").workers.start(bodies, { do: "ignore-stop" }, "w");
+    assert.equal(await worker.receive(), "ready");
+    await worker.stop(100);
+    const fired = simulation.eventCount;
+    await simulation.clock.sleep(10_000);
+    assert.equal(simulation.eventCount, fired + 1, "only the test's own sleep is left");
   });
 });
 

@@ -45,6 +45,6 @@ export const messagesWaitingMax = 65_536;
 export const stopGraceMsDefault = 2_000;
 
 export interface Workers {
-  /** `module` is a URL: `new URL("./x.worker.ts", import.meta.url)` with the extension of the importing module (`.js` in the built form). */
+  /** `module` is the address of the body: `moduleBeside("./x.worker", import.meta.url)` of module-beside.ts. `data` is copied as a message is. */
   start(module: URL, data: unknown, name: string): RunningWorker;
 }
