@@ -12,7 +12,7 @@
 // Limits: fileTimeoutMs a file, outputBytesMax of captured output a file (the end is kept).
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -76,14 +76,33 @@ function killGroup(child: ChildProcess): boolean {
   }
 }
 
+/** Whether a process of the group still runs. A dead one that nobody has waited for (a container without init) does not count. */
+function groupRuns(leader: number): boolean {
+  try {
+    process.kill(-leader, 0);
+  } catch {
+    return false;
+  }
+  if (!existsSync("/proc/self/stat")) return true;
+  return readdirSync("/proc").some((name) => {
+    if (!/^\d+$/.test(name)) return false;
+    try {
+      const stat = readFileSync(join("/proc", name, "stat"), "utf8");
+      // After the command in parentheses: state, parent, group.
+      const [state, , group] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      return Number(group) === leader && state !== "Z" && state !== "X";
+    } catch {
+      return false; // ended while we looked
+    }
+  });
+}
+
 /** True when processes of the child's group outlive it by more than the grace; they are killed. */
 async function leavesProcesses(child: ChildProcess): Promise<boolean> {
+  const leader = child.pid;
+  if (leader === undefined) return false;
   for (let waited = 0; waited < leftoverGraceMs; waited += 50) {
-    try {
-      process.kill(-child.pid!, 0);
-    } catch {
-      return false;
-    }
+    if (!groupRuns(leader)) return false;
     await sleep(50);
   }
   return killGroup(child);
@@ -126,7 +145,7 @@ async function run(job: Job, index: number): Promise<Outcome> {
   clearTimeout(timer);
   // The pipes usually close with the process; a leftover child may hold them open, and is dealt with next.
   await Promise.race([closed, sleep(leftoverGraceMs)]);
-  const left = child.pid !== undefined && (await leavesProcesses(child));
+  const left = await leavesProcesses(child);
   running.delete(child);
   const lines = existsSync(linesPath) ? readFileSync(linesPath, "utf8").split("\n").filter(Boolean).map(parseLine) : [];
   const results = lines.filter((line) => line?.kind === "result");
