@@ -60,8 +60,8 @@ async function ask(method, path, body, timeoutMs = 10_000) {
 const tiles = [
   { id: "events", title: "Events a second", spark: true },
   { id: "asked", title: "Recommendations a second", spark: true },
-  { id: "answer", title: "Answer, ms", hint: "p50 / p99" },
-  { id: "fresh", title: "Event to feature, ms", hint: "p50 / p99" },
+  { id: "answer", title: "Answer, p50 / p99 ms" },
+  { id: "fresh", title: "Event to feature, p50 / p99 ms" },
   { id: "items", title: "Items" },
   { id: "users", title: "Users" },
   { id: "offset", title: "Log offset" },
@@ -72,13 +72,8 @@ const tiles = [
 const sparkPoints = 60;
 const history = { events: [], asked: [] };
 
-for (const { id, title, hint, spark } of tiles) {
-  const tile = make(
-    "div",
-    { class: "tile" },
-    make("dt", {}, title),
-    make("dd", {}, make("span", { id: `tile-${id}` }, "–"), hint ? make("small", {}, ` ${hint}`) : ""),
-  );
+for (const { id, title, spark } of tiles) {
+  const tile = make("div", { class: "tile" }, make("dt", {}, title), make("dd", { id: `tile-${id}` }, "–"));
   if (spark) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("viewBox", `0 0 ${sparkPoints - 1} 20`);
