@@ -55,11 +55,17 @@ function openLog(node: SimulatedNode, registry: MemoryRegistry, durability: Dura
 }
 
 /** Reads everything and compares it with the model; forgets what was not kept. */
-async function compare(log: Log, writer: LogWriter, issued: Issued[], mustKeep: (append: Issued) => boolean, trimmed: number): Promise<{ kept: number; lost: number }> {
+async function compare(
+  log: Log,
+  writer: LogWriter,
+  issued: Issued[],
+  mustKeep: (append: Issued) => boolean,
+  trimmed: number,
+): Promise<{ kept: number; lost: number }> {
   const { first, next } = writer.bounds;
   assert.ok(first <= trimmed, `the log begins at ${first}, trimmed was only ${trimmed}`);
   const found: string[] = [];
-  for (let at = first; at < next; ) {
+  for (let at = first; at < next;) {
     const chunk = (await log.read(partition, at, 2_000))!;
     for (const record of chunk.records) found.push(text(record));
     at += chunk.records.length;

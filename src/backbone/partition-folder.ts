@@ -161,6 +161,8 @@ function isBefore(other: SegmentName, than: SegmentName): boolean {
 /** Reads and checks the header of an open segment; `undefined` when it is not there and nothing follows it, as in a segment whose writer was cut off
  * before it began. Throws `corrupt`, or `unsupported` for a later version. */
 export async function readSegmentHeader(file: OpenFile, partition: string, segment: Segment): Promise<{ salt: number } | undefined> {
+  // The size first: a writer may begin between the two.
+  const isBegun = (await file.size()) > segmentHeaderBytes;
   const bytes = new Uint8Array(segmentHeaderBytes);
   const got = await file.read(bytes, 0);
   const header = decodeSegmentHeader(partition, bytes.subarray(0, got));
@@ -169,7 +171,7 @@ export async function readSegmentHeader(file: OpenFile, partition: string, segme
       todo: "start the version that wrote it, or a later one",
     });
   }
-  if (header === undefined && (await file.size()) <= segmentHeaderBytes) return undefined;
+  if (header === undefined && !isBegun) return undefined;
   if (header === undefined || header.firstOffset !== segment.firstOffset || header.epoch !== segment.epoch) {
     throw damagedSegment(segment.path, 0, "its header is damaged or belongs to another name");
   }

@@ -36,6 +36,8 @@ export class PartitionCursor {
   #positionOffset = 0;
   /** Where an undecodable frame was seen before, and how long the file was then. */
   #stuckAt = -1;
+  /** A segment that had no header although another one followed. */
+  #headerless: Segment | undefined;
 
   constructor(context: ReaderContext) {
     this.#context = context;
@@ -113,11 +115,12 @@ export class PartitionCursor {
     const segment = this.#segments[at]!;
     const isLast = at === this.#segments.length - 1;
     if (!(await this.#enter(segment, offset))) {
-      // Trimmed between the listing and the opening, or made a moment ago and still without its header.
-      if (isLast && writer === undefined) return undefined;
+      // Trimmed or removed since the listing, or made a moment ago and still without its header: a new listing tells.
       const { segments } = await this.#list();
-      if (segments.length > 0 && offset < segments[0]!.firstOffset) throw trimmed(this.#context.folder.partition, offset, segments[0]!.firstOffset);
-      if (segments.includes(segment)) throw damagedSegment(segment.path, 0, "it is empty but another one follows");
+      if (segments.at(-1) === segment && writer === undefined) return undefined;
+      // One that is followed by another has its header; that one was looked at before it was written is possible once.
+      if (segments.includes(segment) && this.#headerless === segment) throw damagedSegment(segment.path, 0, "it is empty but another one follows");
+      this.#headerless = segments.includes(segment) ? segment : undefined;
       return "again";
     }
     const end = isLast ? (writer?.bounds.next ?? Infinity) : this.#segments[at + 1]!.firstOffset;
