@@ -1,12 +1,13 @@
 // The explain log of one run: for every recalled row its columns, its rank after each score step, and where it left.
 // Written only when the request asks; then it stays in memory as long as the result does.
 // How: each row gets a number when all recalls are done; the number travels with the row in a hidden column, and everything is logged by it in flat arrays.
-// Cost: one copy of each written column and one ranking per score step (about 0.2 ms for 2,000 rows and two score steps).
+// Cost: one copy of each written column, one whole ranking per score step and select: 0.5 ms more CPU for 2,000 rows, two score steps and a select
+// (measured on a loaded machine). Hence only for requests that ask.
 // Limits: as many rows as the batch may hold (`candidatesMax`).
 
-import { type ColumnArray, createColumn, fillColumn } from "./column.ts";
+import { type ColumnArray, copyColumn, createColumn, fillColumn } from "./column.ts";
 import { type Plan, idColumn, scoreColumn, sourcesColumn } from "./plan.ts";
-import { topRows } from "./select-top.ts";
+import { rankRows } from "./select-top.ts";
 import type { Table } from "./table.ts";
 
 export interface Why {
@@ -37,12 +38,12 @@ interface Ranking {
   readonly of: number;
 }
 
-interface Departure {
+/** A step at which rows left. */
+interface Exit {
   readonly step: string;
   readonly kind: "filtered" | "ranked" | "excluded" | "emptied";
-  readonly rank: number;
+  /** Rows before it. */
   readonly of: number;
-  readonly rule: string | undefined;
 }
 
 export class ExplainLog {
@@ -51,7 +52,12 @@ export class ExplainLog {
   #rows = 0;
   #columns: (ColumnArray | undefined)[] = [];
   readonly #rankings: Ranking[] = [];
-  readonly #departures = new Map<number, Departure>();
+  readonly #exits: Exit[] = [];
+  /** By row number: the exit it took, from 1; 0 for rows that stayed. */
+  #exitOf = new Uint8Array(0);
+  /** By row number: its rank at that exit, for selects. */
+  #exitRank = new Uint32Array(0);
+  readonly #exitRule = new Map<number, string>();
   #ordinals: Map<number, number> | undefined;
 
   constructor(plan: Plan) {
@@ -72,7 +78,14 @@ export class ExplainLog {
     this.#rows = table.n;
     const ordinals = table.raw(table.ordinalSlot) as Uint32Array;
     for (let row = 0; row < table.n; row++) ordinals[row] = row;
-    for (const column of this.#plan.columns) if (table.exists(column.index)) this.wrote(table, column.index);
+    this.#exitOf = new Uint8Array(table.n);
+    this.#exitRank = new Uint32Array(table.n);
+    for (const { index, type } of this.#plan.columns) {
+      if (!table.exists(index)) continue;
+      const log = createColumn(type, table.n);
+      copyColumn(type, log, 0, table.raw(index), table.n);
+      this.#columns[index] = log;
+    }
   }
 
   /** A column has new values. */
@@ -93,8 +106,7 @@ export class ExplainLog {
   /** A score step ended: ranks the rows. */
   scored(table: Table, step: string): void {
     const scores = table.raw(scoreColumn) as Float32Array;
-    const order = new Uint32Array(table.n);
-    topRows(scores, table.n, table.n, order);
+    const order = rankRows(scores, table.n);
     const ordinals = table.raw(table.ordinalSlot) as Uint32Array;
     const ranking: Ranking = { step, ranks: new Uint32Array(this.#rows), scores: new Float32Array(this.#rows), of: table.n };
     for (let rank = 0; rank < table.n; rank++) {
@@ -107,29 +119,38 @@ export class ExplainLog {
 
   /** Before a filter's compaction. */
   filtered(table: Table, step: string, keep: Uint8Array, kind: "filtered" | "excluded" = "filtered"): void {
+    const exit = this.#exit(step, kind, table.n);
     const ordinals = table.raw(table.ordinalSlot) as Uint32Array;
-    for (let row = 0; row < table.n; row++) {
-      if (keep[row] === 0) this.#departures.set(ordinals[row]!, { step, kind, rank: 0, of: 0, rule: undefined });
-    }
+    for (let row = 0; row < table.n; row++) if (keep[row] === 0) this.#exitOf[ordinals[row]!] = exit;
   }
 
   /** Before all rows are dropped because a step failed. */
   emptied(table: Table, step: string): void {
     const ordinals = table.raw(table.ordinalSlot) as Uint32Array;
-    for (let row = 0; row < table.n; row++) this.#departures.set(ordinals[row]!, { step, kind: "emptied", rank: 0, of: 0, rule: undefined });
+    const exit = this.#exit(step, "emptied", table.n);
+    for (let row = 0; row < table.n; row++) this.#exitOf[ordinals[row]!] = exit;
   }
 
   /** Before a select's reordering. `rules`: the rule that passed a row over, by row. */
   selected(table: Table, step: string, order: Uint32Array, count: number, rules: ReadonlyMap<number, string>): void {
     const chosen = new Uint8Array(table.n);
     for (let i = 0; i < count; i++) chosen[order[i]!] = 1;
-    const ranked = new Uint32Array(table.n);
-    topRows(table.raw(scoreColumn) as Float32Array, table.n, table.n, ranked);
+    const exit = this.#exit(step, "ranked", table.n);
+    const ranked = rankRows(table.raw(scoreColumn) as Float32Array, table.n);
     const ordinals = table.raw(table.ordinalSlot) as Uint32Array;
     for (let rank = 0; rank < table.n; rank++) {
       const row = ranked[rank]!;
-      if (chosen[row] === 0) this.#departures.set(ordinals[row]!, { step, kind: "ranked", rank: rank + 1, of: table.n, rule: rules.get(row) });
+      if (chosen[row] === 1) continue;
+      const ordinal = ordinals[row]!;
+      this.#exitOf[ordinal] = exit;
+      this.#exitRank[ordinal] = rank + 1;
+      const rule = rules.get(row);
+      if (rule !== undefined) this.#exitRule.set(ordinal, rule);
     }
+  }
+
+  #exit(step: string, kind: Exit["kind"], of: number): number {
+    return this.#exits.push({ step, kind, of });
   }
 
   /** What became of an id; `place` is its place in the answer, when this run put it there. */
@@ -153,17 +174,18 @@ export class ExplainLog {
       ranks: this.#rankings.filter((r) => r.ranks[ordinal] !== 0).map((r) => ({ step: r.step, rank: r.ranks[ordinal]!, of: r.of, score: r.scores[ordinal]! })),
       columns,
     };
-    const left = this.#departures.get(ordinal);
+    const left = this.#exits[this.#exitOf[ordinal]! - 1];
     if (left === undefined) {
       if (place === undefined) return { ...known, verdict: "flow failed", text: "recalled by a flow that failed" };
       return { ...known, verdict: "chosen", text: `chosen for place ${place}`, place };
     }
-    const { step, rule } = left;
+    const { step } = left;
+    const rule = this.#exitRule.get(ordinal);
     if (left.kind === "excluded") return { ...known, verdict: "filtered", text: "already in the answer", step };
     if (left.kind === "emptied") return { ...known, verdict: "filtered", text: `dropped because step ${step} failed`, step };
     if (left.kind === "filtered") return { ...known, verdict: "filtered", text: `filtered by ${step}`, step };
     if (rule !== undefined) return { ...known, verdict: "dropped", text: `dropped by ${rule}`, step, rule };
-    return { ...known, verdict: "ranked", text: `ranked ${left.rank} of ${left.of}`, step };
+    return { ...known, verdict: "ranked", text: `ranked ${this.#exitRank[ordinal]} of ${left.of}`, step };
   }
 
   #ordinalOf(id: number): number | undefined {

@@ -21,6 +21,15 @@ export const pipelineLimits: PipelineLimits = {
   pooledBytesMax: 64 * 1024 * 1024,
 };
 
+/** The largest value each limit may be given. Rows: what sorting by packed keys can number, with room (select-top.ts). Chosen otherwise. */
+export const limitCeilings: PipelineLimits = {
+  candidatesMax: 1_000_000,
+  sourceRowsMax: 1_000_000,
+  concurrencyMax: 100_000,
+  timeoutMs: 3_600_000,
+  pooledBytesMax: 2 ** 32,
+};
+
 /** Sources in one pipeline: one bit each in the u32 column `sources`. */
 export const sourcesMax = 32;
 /** Steps in one pipeline, sources counted. */

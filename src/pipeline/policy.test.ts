@@ -358,3 +358,9 @@ test("a count that is none is refused; a count that cannot be computed is an err
   await assert.rejects(runner.run(flow.build(), { user: 1 }, { timeoutMs: 0 }), { code: "invalid" });
   assert.equal(runner.inFlight, 0);
 });
+
+test("limits out of range are refused", () => {
+  for (const limits of [{ candidatesMax: 0 }, { candidatesMax: 1_000_001 }, { timeoutMs: NaN }, { pooledBytesMax: -1 }]) {
+    assert.throws(() => new Runner({ clock: systemClock, limits }), { code: "invalid" });
+  }
+});

@@ -10,7 +10,7 @@ import { type ArrayOf, type ColumnArray, ColumnPool, type ColumnTypes, createCol
 import type { ExplainLog, Why } from "./explain.ts";
 import { Defect, Flight, type FlightTools, FlowFailure, type RequestInfo } from "./flight.ts";
 import type { Built } from "./flow.ts";
-import { type PipelineLimits, pipelineLimits } from "./limits.ts";
+import { type PipelineLimits, limitCeilings, pipelineLimits } from "./limits.ts";
 import { type Plan, idColumn, sourcesColumn } from "./plan.ts";
 import type { Degraded, Observer, StepTrace } from "./trace.ts";
 
@@ -72,6 +72,13 @@ export class Runner {
 
   constructor(options: RunnerOptions) {
     const limits = { ...pipelineLimits, ...options.limits };
+    for (const [name, value] of Object.entries(limits)) {
+      if (!(value > 0 && value <= limitCeilings[name as keyof PipelineLimits])) {
+        throw new MillraceError("invalid", `limit ${name} is ${value}`, {
+          todo: `give a number above 0 and up to ${limitCeilings[name as keyof PipelineLimits]}`,
+        });
+      }
+    }
     this.#tools = { clock: options.clock, limits, strict: options.strict === true, pool: new ColumnPool(limits.pooledBytesMax) };
     this.#observer = options.observer;
   }

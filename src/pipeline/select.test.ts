@@ -5,6 +5,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { systemClock } from "#platform/system-clock";
 import { Runner, type WindowRule, hydrate, pipeline, source, topK, topRows, windowed } from "./index.ts";
+import { rankRows } from "./select-top.ts";
 
 const seed = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 console.log(`select.test seed ${seed}`);
@@ -22,6 +23,16 @@ test("promise: top k is the head of the sorted order, ties to the lower row", ()
       const order = new Uint32Array(values.length);
       const count = topRows(Float32Array.from(values), values.length, k, order);
       assert.deepEqual([...order.subarray(0, count)], sortedRows(values).slice(0, k));
+    }),
+    { seed, numRuns: 400 },
+  );
+});
+
+test("a whole ranking by packed keys is the same order", () => {
+  fc.assert(
+    fc.property(fc.array(fc.oneof(anyScore, fc.float({ noNaN: true })), { maxLength: 80 }), (values) => {
+      const scores = Float32Array.from(values);
+      assert.deepEqual([...rankRows(scores, values.length)], sortedRows(scores));
     }),
     { seed, numRuns: 400 },
   );
