@@ -20,7 +20,10 @@ export interface AudienceOptions {
   readonly viewsBefore: number;
 }
 
-export const audienceDefaults = { requestsPerS: 40, items: 10, pipeline: "home", viewsBefore: 8, historyMs: 6 * 3_600_000 } as const;
+export const audienceDefaults = { requestsPerS: 40, items: 10, pipeline: "home", viewsBefore: 10, historyMs: 2 * 3_600_000 } as const;
+
+/** It ends within milliseconds of being asked, but a thread that has just been started on a busy machine must first load its modules. */
+const stopGraceMs = 15_000;
 
 export interface RunningAudience {
   /** Begins no new request, cuts off those under way. */
@@ -52,7 +55,7 @@ export function startAudience(workers: Workers, options: AudienceOptions, onRepo
   })();
   return {
     stop: async () => {
-      await worker.stop();
+      await worker.stop(stopGraceMs);
       await listening;
     },
     failed: worker.failed,

@@ -9,17 +9,17 @@
 // Cost: about 1 ms of CPU a page view, two thirds of it for the yardstick, which judges at most `judgedPerSecond` views.
 
 import { toMillraceError } from "#base/errors";
+import type { Clock } from "#platform/clock";
 import type { WorkerBody } from "#platform/workers";
+import { Client } from "#sdk/index";
 import type { EventBody } from "#wire/api";
 import { Arrivals } from "./arrivals.ts";
 import type { AudienceReport } from "./audience-report.ts";
 import type { AudienceOptions } from "./audience.ts";
 import { ClickMeter, type JudgedView } from "./click-meter.ts";
-import { type DemoClient, httpClient } from "./demo-client.ts";
 import { furnish } from "./furnish.ts";
 import { liveThrough } from "./history.ts";
 import { createWorld, type World } from "./world.ts";
-import type { Clock } from "#platform/clock";
 import { Yardstick } from "./yardstick.ts";
 
 export const audienceLimits = {
@@ -37,12 +37,13 @@ export const audienceLimits = {
 
 /** Events become due in steps of this length. */
 const eventStepMs = 100;
-const readyPollMs = 100;
+/** How long the server may rebuild before the audience gives up. */
+const readyMsMax = 600_000;
 
 class Audience {
   readonly #options: AudienceOptions;
   readonly #world: World;
-  readonly #client: DemoClient;
+  readonly #client: Client;
   readonly #clock: Clock;
   readonly #signal: AbortSignal;
   readonly #tell: (report: AudienceReport) => void;
@@ -65,7 +66,7 @@ class Audience {
   #pauseMs = 0;
   #pauseUntilMs = -Infinity;
 
-  constructor(options: AudienceOptions, world: World, client: DemoClient, clock: Clock, signal: AbortSignal, tell: (report: AudienceReport) => void) {
+  constructor(options: AudienceOptions, world: World, client: Client, clock: Clock, signal: AbortSignal, tell: (report: AudienceReport) => void) {
     this.#options = options;
     this.#world = world;
     this.#client = client;
@@ -135,7 +136,10 @@ class Audience {
   async #view(viewer: number): Promise<void> {
     const sentMs = this.#clock.monotonicMs();
     try {
-      const answer = await this.#client.recommend(this.#options.pipeline, { user: this.#world.tastes.idOf(viewer), n: this.#options.items }, this.#signal);
+      const answer = await this.#client.recommend(
+        { pipeline: this.#options.pipeline, user: this.#world.tastes.idOf(viewer), n: this.#options.items },
+        { signal: this.#signal },
+      );
       this.#meter.latency(this.#clock.monotonicMs() - sentMs);
       this.#answers += 1;
       this.#pauseMs = 0;
@@ -194,9 +198,9 @@ class Audience {
   async #send(batch: readonly { event: EventBody; sends: number }[]): Promise<void> {
     this.#waitingCount -= batch.length;
     try {
-      const { accepted, duplicates, rejected } = await this.#client.sendEvents(
+      const { accepted, duplicates, rejected } = await this.#client.events.send(
         batch.map(({ event }) => event),
-        this.#signal,
+        { signal: this.#signal },
       );
       this.#acknowledged += accepted + duplicates;
       if (rejected.length > 0) this.#errors["events: refused"] = (this.#errors["events: refused"] ?? 0) + rejected.length;
@@ -240,14 +244,14 @@ class Audience {
     const slots = [...this.#changed].slice(0, audienceLimits.roomsPerBatchMax);
     try {
       for (const id of this.#retired) {
-        await this.#client.deleteItem(id, this.#signal);
+        await this.#client.items.delete(id, { signal: this.#signal });
         this.#retired.delete(id);
       }
       if (slots.length === 0) return;
       for (const slot of slots) this.#changed.delete(slot);
-      const { rejected } = await this.#client.putItems(
+      const { rejected } = await this.#client.items.put(
         slots.map((slot) => this.#world.rooms.row(slot)),
-        this.#signal,
+        { signal: this.#signal },
       );
       if (rejected.length > 0) this.#errors["rooms: refused"] = (this.#errors["rooms: refused"] ?? 0) + rejected.length;
     } catch (thrown) {
@@ -265,8 +269,13 @@ const body: WorkerBody = async ({ port, clock, data, signal }) => {
   const madeMs = clock.monotonicMs();
   const world = createWorld(options.world);
   const nowMs = clock.nowMs();
-  const history = options.viewsBefore > 0 ? liveThrough(world, nowMs, options.viewsBefore) : [];
-  world.advance(nowMs);
+  const past = liveThrough(world, nowMs, options.viewsBefore);
+  let lived = past.next();
+  for (; lived.done !== true; lived = past.next()) {
+    await clock.yield();
+    if (signal.aborted) return;
+  }
+  const history = lived.value;
   tell({
     kind: "made",
     seed: options.world.seed,
@@ -276,11 +285,13 @@ const body: WorkerBody = async ({ port, clock, data, signal }) => {
     topics: world.topics.count,
     tookMs: clock.monotonicMs() - madeMs,
   });
-  const client = httpClient(options.baseUrl);
+  // Furnishing is patient; a viewer is not: what the page view met is what is counted.
+  const patient = new Client(options.baseUrl, { clock, retries: 8, timeoutMs: 60_000 });
+  const client = new Client(options.baseUrl, { clock, retries: 0, timeoutMs: 10_000, inFlightMax: 4 * audienceLimits.requestsMax });
   try {
-    while (!(await client.ready(signal))) await clock.sleep(readyPollMs, signal);
+    await patient.ready({ signal, timeoutMs: readyMsMax });
     const furnishMs = clock.monotonicMs();
-    const furnished = await furnish({ client, world, clock, history, signal, onProgress: (progress) => tell({ kind: "furnishing", ...progress }) });
+    const furnished = await furnish({ client: patient, world, history, signal, onProgress: (progress) => tell({ kind: "furnishing", ...progress }) });
     tell({ kind: "furnished", tookMs: clock.monotonicMs() - furnishMs, ...furnished });
   } catch (thrown) {
     if (signal.aborted) return;
