@@ -30,13 +30,13 @@ export async function start(options: StartCommandOptions & { readonly version: s
   printLine(`millrace ${options.version} listens on ${server.address}, data in ${options.data}, durability ${options.durability}`);
 
   const stopping = new AbortController();
-  let audience: RunningAudience | undefined;
+  const demo: { audience?: RunningAudience } = {};
   onStopSignal((signal) => {
     printLine(`${signal}: finishing running requests`);
     stopping.abort();
     void (async () => {
       try {
-        await audience?.stop();
+        await demo.audience?.stop();
         const { cutOff } = await server.stop(drainMs);
         printLine(cutOff === 0 ? "stopped; everything acknowledged is in the log" : `stopped; ${cutOff} requests were cut off after ${drainMs} ms`);
         setExitCode(0);
@@ -65,7 +65,7 @@ export async function start(options: StartCommandOptions & { readonly version: s
 
   const world = await readDemoWorld(dataFolder);
   if (!options.demo || (world === undefined && items > 0)) return;
-  audience = await startDemo({
+  const audience = await startDemo({
     baseUrl: server.address,
     dataFolder,
     seed: options.seed,
@@ -73,6 +73,7 @@ export async function start(options: StartCommandOptions & { readonly version: s
     world,
     onReport: demoLines(server, printLine),
   });
+  demo.audience = audience;
   const failure = await audience.failed;
   if (failure !== undefined && !stopping.signal.aborted) printError(`millrace: the demo audience ended, the server goes on: ${failure.message}`);
 }

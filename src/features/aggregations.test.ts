@@ -20,7 +20,6 @@ const hourMs = 3_600_000;
 const halfLifeMs = 24 * hourMs;
 const windowMs = 2 * hourMs;
 
-// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the declarations are the type
 function declare(listLength = 4_096, neighbours = 512) {
   return createFeatureSet(typeNames, {
     total: count({ by: "item", types }),

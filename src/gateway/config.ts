@@ -223,7 +223,7 @@ export function checkConfig(config: unknown): GatewayConfig {
       todo: "see defaultConfig for the form and the defaults",
     });
   }
-  const checked = config as GatewayConfig;
+  const checked = config;
   for (const type of checked.doneTypes) {
     if (checked.eventTypes[type] === undefined) {
       throw new MillraceError("invalid", `configuration doneTypes names "${type}", which eventTypes lacks`, { todo: "declare the event type" });
@@ -233,7 +233,7 @@ export function checkConfig(config: unknown): GatewayConfig {
 }
 
 /** The aggregations that recommend reads. The order matters: a co-occurrence reads its list before the list takes the event. */
-// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the declarations are the type
+
 export function aggregationsOf(config: GatewayConfig) {
   const types = config.eventTypes;
   const presence = Object.fromEntries(

@@ -336,7 +336,7 @@ test("a configuration that cannot work is refused with the field", () => {
     openGateway({
       log: undefined as never,
       clock: undefined as never,
-      config: { ...defaultConfig, ...change } as GatewayConfig,
+      config: { ...defaultConfig, ...change },
       version: "t",
       incarnation: "x",
     });

@@ -34,7 +34,7 @@ function valueOf(subject: Subject, field: string): Value {
   if (field === "createdAt") return subject.createdAt;
   if (bodyFields.has(field)) return (subject.body as Record<string, Value>)[field];
   const attributes = subject.body.attributes;
-  return attributes !== undefined && Object.hasOwn(attributes, field) ? (attributes[field] as Value) : undefined;
+  return attributes !== undefined && Object.hasOwn(attributes, field) ? attributes[field] : undefined;
 }
 
 function equals(value: Value, wanted: Scalar): boolean {

@@ -3,7 +3,6 @@
 import { filter } from "#pipeline/index";
 import type { SceneRequest, SceneStores } from "../scene.ts";
 
-// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the columns are the type
 export function availableFilter(stores: SceneStores) {
   return filter<SceneRequest>()("available", {}, ({ req }, batch, keep) => {
     for (let row = 0; row < batch.n; row += 1) {

@@ -9,7 +9,6 @@ import { eligible, type SceneRequest, type SceneStores } from "../scene.ts";
 
 const sliceMs = 1;
 
-// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the columns are the type
 export function catalogueScanSource(stores: SceneStores, clock: Clock) {
   return source<SceneRequest>()("catalogue-scan", {}, async ({ req, limit, signal }, emit) => {
     const found: number[] = [];

@@ -4,7 +4,6 @@ import { hydrate } from "#pipeline/index";
 import type { SceneRequest, SceneStores } from "../scene.ts";
 import { msPerDay } from "./own-history-source.ts";
 
-// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the columns are the type
 export function counterHydrate(stores: SceneStores) {
   return hydrate<SceneRequest>()("counters", {}, { popularity: "f32", trend: "f32", ageDays: "f32", category: "u32" }, ({ req }, batch, out) => {
     stores.popularity.gather(batch.id, batch.n, req.nowMs, out.popularity);

@@ -9,7 +9,7 @@ import { filter } from "#pipeline/index";
 import type { SceneRequest, SceneStores } from "../scene.ts";
 
 /** `shownMs`: milliseconds for which a shown item stays away. */
-// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the columns are the type
+
 export function shownFilter(stores: SceneStores, shownMs: number) {
   return filter<SceneRequest>()("shown", {}, ({ req }, batch, keep) => {
     const shown = req.user < 0 ? undefined : stores.exposures.of(req.user);
@@ -24,7 +24,7 @@ export function shownFilter(stores: SceneStores, shownMs: number) {
 }
 
 /** `doneMs`: milliseconds for which a done item stays away, Infinity: for ever. */
-// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the columns are the type
+
 export function doneFilter(stores: SceneStores, doneMs: number) {
   return filter<SceneRequest>()("done", {}, ({ req }, batch, keep) => {
     const done = req.user < 0 ? undefined : stores.done.of(req.user);

@@ -8,7 +8,6 @@ import { eligible, type SceneRequest, type SceneStores } from "../scene.ts";
 /** Entries of a list looked at for one request. */
 const walkMax = 4_000;
 
-// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the columns are the type
 export function listSource<const N extends string>(name: N, stores: SceneStores, list: TopList) {
   return source<SceneRequest>()(name, {}, ({ req, limit }, emit) => {
     const handles = list.handles;

@@ -3,7 +3,6 @@
 import { source } from "#pipeline/index";
 import { eligible, type SceneRequest, type SceneStores } from "../scene.ts";
 
-// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the columns are the type
 export function namedSource(stores: SceneStores) {
   return source<SceneRequest>()("named", {}, ({ req, limit }, emit) => {
     const ids = req.predicate?.ids;

@@ -8,7 +8,6 @@ import type { SceneRequest, SceneStores } from "../scene.ts";
 
 export const msPerDay = 86_400_000;
 
-// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the columns are the type
 export function ownHistorySource(stores: SceneStores) {
   const halfLifeMs = stores.history.options.halfLifeMs;
   let scratch = new Float32Array(1_024);

@@ -3,7 +3,6 @@
 import { filter } from "#pipeline/index";
 import type { SceneRequest, SceneStores } from "../scene.ts";
 
-// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the columns are the type
 export function predicateFilter(stores: SceneStores) {
   return filter<SceneRequest>()("predicate", {}, ({ req }, batch, keep) => {
     const predicate = req.predicate;

@@ -3,7 +3,6 @@
 import { hydrate } from "#pipeline/index";
 import type { SceneRequest } from "../scene.ts";
 
-// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the columns are the type
 export function tasteHydrate() {
   return hydrate<SceneRequest>()("taste", {}, { together: "f32", via: "u32" }, ({ req }, batch, out) => {
     const taste = req.taste;

@@ -5,7 +5,6 @@ import { source } from "#pipeline/index";
 import { eligible, type SceneRequest, type SceneStores } from "../scene.ts";
 import type { TasteOptions, TastePool } from "../taste.ts";
 
-// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the columns are the type
 export function togetherSource(stores: SceneStores, pool: TastePool, options: TasteOptions) {
   return source<SceneRequest>()("together", {}, ({ req, limit }, emit) => {
     const history = req.user < 0 ? undefined : stores.history.of(req.user);

@@ -67,7 +67,6 @@ const reads = {
   ageDays: "f32",
 } as const;
 
-// eslint-disable-next-line @typescript-eslint/explicit-function-return-type -- the columns are the type
 export function weightedScore(weights: ScoreWeights) {
   return score<SceneRequest>()("weighted", reads, { score: "f32" }, (_, batch, out) => {
     const ownCount = batch.col("ownCount");
