@@ -102,7 +102,7 @@ test("variants give the same rows where scores are far apart, and scores equal t
   }
 });
 
-test("a table is probed by other threads while one inserts: found keys have their row, keys inserted before are found", async () => {
+test("a table is probed by other threads while one inserts: found keys have their row, keys inserted before are found", async (t) => {
   const size = { keysMax: 30_000, keyBytesMax: 600_000 };
   const memory = KernelMemory.create({ dataBytes: keyTableBytes(size), lanes: 2, laneBytes: 64 * 1024 });
   const table = KeyTable.create(memory, size, keySeed(11n));
@@ -135,6 +135,7 @@ test("a table is probed by other threads while one inserts: found keys have thei
       parentPort.postMessage({ probes, wrong, missed, partial });
     })();`;
   const worker = new Worker(body, { eval: true, workerData: { memory: memory.memory, at: table.at } });
+  t.after(() => worker.terminate());
   const next = (): Promise<unknown> =>
     new Promise((resolve, reject) => {
       worker.once("message", resolve);
@@ -145,7 +146,6 @@ test("a table is probed by other threads while one inserts: found keys have thei
   const rows = new Uint32Array(10);
   for (let i = 0; i < 30_000; i += 10) assert.equal(table.insert(KeyBatch.of(Array.from({ length: 10 }, (_, j) => `key-${i + j}`)), rows), 10);
   const { probes, wrong, missed } = (await result) as { probes: number; wrong: number; missed: number };
-  await worker.terminate();
   assert.ok(probes >= 60);
   assert.equal(wrong, 0);
   assert.equal(missed, 0);

@@ -154,7 +154,7 @@ test(`random leases, readers and releases against a model (SEED=${process.env["S
   }
 });
 
-test("readers in another thread hold the memory, and it comes back when they leave", async () => {
+test("readers in another thread hold the memory, and it comes back when they leave", async (t) => {
   const pool = new MemoryPool({ capBytes: 2 * mebi });
   const lease = pool.lease({ ...shape(mebi), owner: "shared" });
   const module = JSON.stringify(new URL("./memory-pool.ts", import.meta.url).href);
@@ -167,6 +167,7 @@ test("readers in another thread hold the memory, and it comes back when they lea
      });`,
     { eval: true, workerData: lease.ticket },
   );
+  t.after(() => worker.terminate());
   const next = (): Promise<unknown> =>
     new Promise((resolve, reject) => {
       worker.once("message", resolve);
@@ -180,5 +181,4 @@ test("readers in another thread hold the memory, and it comes back when they lea
   worker.postMessage("leave");
   assert.equal(await left, "left, refused");
   assert.equal(pool.lease({ ...shape(mebi), owner: "next" }).memory.memory, lease.memory.memory);
-  await worker.terminate();
 });
