@@ -8,7 +8,6 @@ import { test } from "node:test";
 import type { Durability } from "#backbone/log";
 import { openEmbeddedLog } from "#backbone/embedded-log";
 import { createMemoryRegistry } from "#backbone/memory-registry";
-import { MillraceError } from "#base/errors";
 import { defaultConfig, type GatewayConfig, openGateway, type OpenGateway } from "#gateway/index";
 import type { Files } from "#platform/files";
 import { type SimulatedNode, Simulation } from "#platform/simulation";

@@ -5,6 +5,7 @@ import type { Durability } from "#backbone/log";
 import { type GatewayConfig, GatewayMetrics, type OpenGateway, openGateway } from "#gateway/index";
 import { createHttpServer, type HttpServer } from "#gateway/http-server";
 import type { HttpLogger } from "#gateway/http-errors";
+import { liveVariant } from "#kernel/kernels";
 import { LoopStallMeter } from "#platform/loop-stall";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
@@ -51,7 +52,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       files: systemFiles,
       host,
       port,
-      build: { version },
+      build: { version, kernels: liveVariant() },
       loopStall,
       ...(logger === undefined ? {} : { logger }),
     });
