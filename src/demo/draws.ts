@@ -50,6 +50,16 @@ export class Draws {
     return radius * Math.cos(2 * Math.PI * this.uniform(stream + 0x4000, a, b, c));
   }
 
+  /** Fills `into` with standard normals: element `i` belongs to the key (a, b, i). Half the cost of single ones, since the transform gives two at a time. */
+  normals(into: Float64Array, stream: number, a: number, b: number): void {
+    for (let i = 0; i < into.length; i += 2) {
+      const radius = Math.sqrt(-2 * Math.log(this.uniform(stream, a, b, i)));
+      const angle = 2 * Math.PI * this.uniform(stream + 0x4000, a, b, i);
+      into[i] = radius * Math.cos(angle);
+      if (i + 1 < into.length) into[i + 1] = radius * Math.sin(angle);
+    }
+  }
+
   /** Exponential with the given mean. */
   exponential(mean: number, stream: number, a = 0, b = 0, c = 0): number {
     return -mean * Math.log(this.uniform(stream, a, b, c));

@@ -22,7 +22,7 @@ export function* liveThrough(world: World, untilMs: number, viewsPerViewer: numb
   const views = tastes.viewers * viewsPerViewer;
   let done = 0;
   for (let from = startMs; from < untilMs; from += sliceMs) {
-    world.advance(from);
+    world.skipTo(from);
     yield;
     if (views === 0) continue;
     const open: number[] = [];
@@ -54,6 +54,6 @@ export function* liveThrough(world: World, untilMs: number, viewsPerViewer: numb
       for (const event of world.act(viewer, shown, atMs).events) if (event.ts! < untilMs) events.push(event);
     }
   }
-  world.advance(untilMs);
+  world.skipTo(untilMs);
   return events.filter(({ item }) => rooms.slotOf(item) !== undefined).sort((a, b) => a.ts! - b.ts!);
 }

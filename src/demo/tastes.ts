@@ -115,10 +115,12 @@ export class Tastes {
     const kick = (parameter.walkSd / Math.sqrt(dimensions)) * Math.sqrt(1 - keep * keep);
     const jumpChance = 1 - Math.exp(-parameter.driftStepMs / parameter.jumpMeanMs);
     const interests = parameter.interestWeights.length;
+    const kicks = new Float64Array(dimensions);
     for (let v = 0; v < this.viewers; v += 1) {
+      this.#draws.normals(kicks, stream.walkStep, v, step);
       for (let i = 0; i < dimensions; i += 1) {
         const at = v * dimensions + i;
-        this.#walk[at] = keep * this.#walk[at]! + kick * this.#draws.normal(stream.walkStep, v, step, i);
+        this.#walk[at] = keep * this.#walk[at]! + kick * kicks[i]!;
       }
       if (this.#draws.uniform(stream.jump, v, step) < jumpChance) {
         this.#interests[v * interests + this.#draws.below(interests, stream.jumpSlot, v, step)] = this.#topics.pick(this.#draws, stream.jumpTopic, v, step);

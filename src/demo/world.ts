@@ -3,7 +3,7 @@
 // popular and perfect ones (yardstick.ts), and later a model's predictions against the probabilities themselves. The numbers stand in parameters.ts and are
 // explained in docs/design/demo-world.md.
 // Invariants: 1. equal options and times give equal rooms, tastes, probabilities and actions  2. asking (probabilities, `act`, yardstick) never changes the
-// world, only `advance` does, and it may be cut as one likes  3. the probability of a click depends on viewer, room, position and moment alone, not on
+// world, only `advance` (and `skipTo`) does, and it may be cut as one likes  3. the probability of a click depends on viewer, room, position and moment alone, not on
 // what was shown or clicked before  4. clicks of one page view are independent of one another.
 // Cost: 0.1 us a probability; memory about 1 MB for 4,500 rooms and 2,000 viewers.
 
@@ -98,6 +98,14 @@ export class World {
     this.#nowMs = toMs;
     this.tastes.advance(toMs);
     return this.#churn ? this.rooms.advance(toMs) : [];
+  }
+
+  /** As `advance` for a caller who does not ask what happened: much cheaper over long times. */
+  skipTo(toMs: number): void {
+    if (toMs <= this.#nowMs) return;
+    this.#nowMs = toMs;
+    this.tastes.advance(toMs);
+    if (this.#churn) this.rooms.skipTo(toMs);
   }
 
   /** What the moment adds to the logit of a room, beside its topic's time effect: the bonus of being fresh. */
