@@ -54,6 +54,17 @@ export async function main(args: readonly string[]): Promise<void> {
       await start({ ...options, version });
     });
 
+  program
+    .command("replay")
+    .description("streams a recorded purchase log through intake, features and pipeline: predicts first, learns after, prints the quality")
+    .argument("<file>", "log in the online-retail form, .csv or .csv.gz")
+    .addOption(new Option("--refresh <unit>", "how stale the model may be").choices(["live", "hour", "day"]).default("live"))
+    .addOption(new Option("--json", "the last line of the output is one JSON object"))
+    .action(async (file: string, options: { refresh: "live" | "hour" | "day"; json?: boolean }) => {
+      const { replay } = await import("./replay.ts");
+      await replay({ file, refresh: options.refresh, json: options.json === true, version });
+    });
+
   try {
     await program.parseAsync(args, { from: "user" });
   } catch (thrown) {
