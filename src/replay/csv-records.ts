@@ -1,7 +1,6 @@
 // Splits CSV text that arrives in pieces into records of fields (RFC 4180), and finds its way back after a broken record.
 // Why our own: a log is replayed row by row, so the splitter is on the hot path, and it must say how many rows were lost where a quote was never
-// closed. csv-parse took 7 times the CPU on the same 48 MB and swallowed
-// everything behind such a quote as one record (docs/design/replay.md).
+// closed. A general parser took 7 times the CPU on the same 48 MB and swallowed all that stood behind such a quote (docs/design/replay.md).
 // Invariants: 1. every physical line ends up in exactly one record or fault, blank lines too  2. a record with broken quotes costs one physical line:
 // reading resumes at the line after the one in which it began  3. the same text gives the same records however it is cut into pieces.
 // Accepted: LF and CRLF, a byte order mark, no newline at the end, quotes doubled inside quotes, newlines inside quotes, and a quote inside an
