@@ -60,12 +60,12 @@ export class Rows<Row extends { id: string }, Body> {
   }
 
   /** Changes the given fields of a row. Throws `not-found`. */
-  patch(id: string, body: Body, options: CallOptions = {}): Promise<PutAnswer> {
+  async patch(id: string, body: Body, options: CallOptions = {}): Promise<PutAnswer> {
     return this.#transport.call({ method: "PATCH", path: this.one(id), body, repeatable: true, ...options });
   }
 
   /** The row, or `undefined` when there is none. */
-  get(id: string, options: CallOptions = {}): Promise<Row | undefined> {
+  async get(id: string, options: CallOptions = {}): Promise<Row | undefined> {
     return missing(this.#transport.call<Row>({ method: "GET", path: this.one(id), repeatable: true, ...options }));
   }
 
