@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import type { Blobs } from "./blobs.ts";
-import { beginSuite, type Engine, refusal } from "./contract-suite.ts";
+import { beginSuite, type Engine, refusal } from "./suite.contract.ts";
 
 export interface BlobsWorld {
   /** The blobs as another process sees them. */

@@ -152,7 +152,7 @@ class EmbeddedLog implements Log {
   async close(): Promise<void> {
     this.#ending.abort();
     const partitions = [...this.#partitions.values()];
-    const closed = await Promise.allSettled(partitions.map((partition) => partition.writer?.close()));
+    const closed = await Promise.allSettled(partitions.map(async (partition) => partition.writer?.close()));
     for (const partition of partitions) await takeTurn(partition, () => partition.cursor.close());
     for (const one of closed) if (one.status === "rejected") throw one.reason;
   }

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import type { Files, OpenFile } from "#platform/files";
 import type { InstalledFault } from "#platform/simulated-disk";
 import { Simulation, type SimulatedNode } from "#platform/simulation";
-import { refusal } from "./contract-suite.ts";
+import { refusal } from "./suite.contract.ts";
 import { openEmbeddedLog } from "./embedded-log.ts";
 import type { Durability, Log, LogWriter } from "./log.ts";
 import { createMemoryRegistry, type MemoryRegistry } from "./memory-registry.ts";

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import type { Clock } from "#platform/clock";
 import type { Files, OpenFile } from "#platform/files";
 import { Simulation } from "#platform/simulation";
-import { refusal, StoppableClock } from "./contract-suite.ts";
+import { refusal, StoppableClock } from "./suite.contract.ts";
 import { openEmbeddedLog } from "./embedded-log.ts";
 import type { Log, LogWriter } from "./log.ts";
 import { readAll } from "./log.contract.ts";

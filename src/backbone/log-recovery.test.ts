@@ -5,7 +5,7 @@ import { test } from "node:test";
 import type { MillraceError } from "#base/errors";
 import type { Files } from "#platform/files";
 import { Simulation, type SimulatedNode } from "#platform/simulation";
-import { refusal } from "./contract-suite.ts";
+import { refusal } from "./suite.contract.ts";
 import { openEmbeddedLog } from "./embedded-log.ts";
 import type { Durability, Log } from "./log.ts";
 import { readAll } from "./log.contract.ts";

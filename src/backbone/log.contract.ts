@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import type { Clock } from "#platform/clock";
-import { beginSuite, type Engine, refusal } from "./contract-suite.ts";
+import { beginSuite, type Engine, refusal } from "./suite.contract.ts";
 import { type Log, logLimits } from "./log.ts";
 import { eventually } from "./registry.contract.ts";
 

@@ -7,7 +7,7 @@ import { Simulation } from "#platform/simulation";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemProcesses } from "#platform/system-processes";
-import { StoppableClock } from "./contract-suite.ts";
+import { StoppableClock } from "./suite.contract.ts";
 import { openEmbeddedLog } from "./embedded-log.ts";
 import type { Durability, Log } from "./log.ts";
 import { logContract } from "./log.contract.ts";

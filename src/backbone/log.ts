@@ -87,9 +87,11 @@ export interface LogWriter {
    * one write and one sync. `overloaded` when more than `pendingBytesMax` wait; `unavailable` when the disk refuses, after which the
    * writer refuses everything (what is on disk is unknown until it is reopened). */
   append(records: readonly Uint8Array[]): Promise<AppendResult>;
-  /** Forgets records before `offset` (whole segments, so `first` may stay below it). */
+  /** Forgets records before `offset`, in whole segments or messages, so `first` may stay below it; the last ones always stay, since they say what the next
+   * offset is. `invalid` beyond `bounds.next`. */
   trim(offset: number): Promise<void>;
-  /** Resolves when everything appended before the call is synced, whatever the policy. */
+  /** Resolves when everything appended before the call is as safe as the engine can make it, whatever the policy: synced by the embedded one, acknowledged by
+   * as many replicas as were asked for by a broker. */
   sync(): Promise<void>;
   /** Syncs, then gives the lease back. */
   close(): Promise<void>;

@@ -371,8 +371,9 @@ export class PartitionWriter implements LogWriter {
       },
       (thrown: unknown) => {
         this.#syncing = undefined;
-        this.#fail(toMillraceError(thrown, `syncing partition ${this.partition} failed`), []);
-        throw thrown;
+        const error = toMillraceError(thrown, `syncing partition ${this.partition} failed`);
+        this.#fail(error, []);
+        throw error;
       },
     );
     await this.#syncing;

@@ -10,7 +10,7 @@ import { test } from "node:test";
 import { Simulation } from "#platform/simulation";
 import { systemClock } from "#platform/system-clock";
 import { systemProcesses } from "#platform/system-processes";
-import { refusal, StoppableClock } from "./contract-suite.ts";
+import { refusal, StoppableClock } from "./suite.contract.ts";
 import { createMemoryRegistry } from "./memory-registry.ts";
 import type { Registry } from "./registry.ts";
 import { registryContract } from "./registry.contract.ts";

@@ -186,7 +186,7 @@ class SqliteRegistry implements Registry {
     const token = this.#change("lock", false, () => {
       if (!this.#leaseLives(lease.id)) throw leaseEnded(`lock ${name}`);
       const row = this.#one<{ token: number; lease: string | null }>("select token, lease from lock where name = ?", name);
-      if (row?.lease != null && this.#leaseLives(row.lease) && !this.#endIfGone(row.lease)) return undefined;
+      if (row !== undefined && row.lease !== null && this.#leaseLives(row.lease) && !this.#endIfGone(row.lease)) return undefined;
       const next = (row?.token ?? 0) + 1;
       this.#run("insert or replace into lock values (?, ?, ?)", name, next, lease.id);
       return next;
