@@ -198,9 +198,9 @@ class Replay {
     const startMs = clock.monotonicMs();
     const counted = this.#open();
     let baskets = 0;
-    for await (const _ of counted.baskets()) {
+    for await (const basket of counted.baskets()) {
       baskets += 1;
-      this.#tell(counted, baskets);
+      this.#tell(basket, baskets);
     }
     const countingMs = clock.monotonicMs() - startMs;
     this.#rowsTotal = counted.counts.read;
@@ -227,7 +227,7 @@ class Replay {
       }
       this.#waiting.push(basket);
       index += 1;
-      this.#tell(log, index);
+      this.#tell(basket, index);
     }
     await this.#learnEarlier(Number.POSITIVE_INFINITY);
     if (log.counts.read !== counted.counts.read || log.counts.kept !== counted.counts.kept || index !== baskets) {
@@ -337,13 +337,12 @@ class Replay {
     this.#baselineMs += clock.monotonicMs() - answeredMs;
   }
 
-  #tell(log: RetailLog, baskets: number): void {
+  #tell({ row: rows }: Basket, baskets: number): void {
     const { onProgress, clock } = this.#options;
     if (onProgress === undefined || baskets % progressBaskets !== 0) return;
     const nowMs = clock.monotonicMs();
     if (nowMs - this.#toldMs < progressMs) return;
     this.#toldMs = nowMs;
-    const rows = log.counts.read;
     const rowsPerSecond = this.#rate.perSecond(nowMs, rows);
     const { recall, novelRecall } = this.#whole.figures();
     onProgress({

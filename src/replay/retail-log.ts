@@ -62,6 +62,8 @@ export interface Basket {
   readonly items: readonly string[];
   /** For each of `items`: how many other codes appeared before it in the kept rows of the file. */
   readonly itemNumbers: readonly number[];
+  /** Rows of the file up to and with its first one, the header not counted: how far the log has come. */
+  readonly row: number;
 }
 
 export const retailLogLimits = { openInvoicesMax: 4_096, invoicesMax: 10_000_000, itemsMax: 10_000_000 } as const;
@@ -101,6 +103,7 @@ interface KeptRow {
   readonly user: string;
   readonly country: string;
   readonly timeMs: number;
+  readonly row: number;
 }
 
 class OpenBasket implements Basket {
@@ -108,6 +111,7 @@ class OpenBasket implements Basket {
   readonly user: string;
   readonly country: string;
   readonly timeMs: number;
+  readonly row: number;
   readonly items: string[] = [];
   readonly itemNumbers: number[] = [];
   readonly held = new Set<number>();
@@ -118,6 +122,7 @@ class OpenBasket implements Basket {
     this.user = ownText(row.user);
     this.country = ownText(row.country);
     this.timeMs = row.timeMs;
+    this.row = row.row;
     this.lastMs = row.timeMs;
   }
 }
@@ -223,7 +228,7 @@ export class RetailLog {
     }
     const timeMs = this.#dateMs;
     if (Number.isNaN(timeMs)) return this.#drop("bad-date");
-    const row: KeptRow = { invoice, code, user, country, timeMs };
+    const row: KeptRow = { invoice, code, user, country, timeMs, row: this.counts.read };
     const leap = this.#leap;
     if (leap !== undefined) {
       this.#leap = undefined;
