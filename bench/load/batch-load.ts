@@ -39,6 +39,11 @@ export function auditOf(catalogue: Catalogue, batch: number, index: number): { u
   return { user: `audit-${pair % auditUsers}`, item: catalogue.items[Math.floor(pair / auditUsers)]! };
 }
 
+/** Thousands of events a second come from many people: with 2,000 users each would do ten things a second. The busiest one does 1 % of all. */
+const usersOfLoad = 100_000;
+const userExponent = 0.7;
+const drawnEvents = 400_000;
+
 /** Makes batches by number: the same number gives the same ids, users and items. */
 export function batchMaker(work: Pick<BatchWork, "catalogue" | "seed" | "batchEvents">): (batch: number, nowMs: number) => EventBody[] {
   const { catalogue, seed, batchEvents } = work;
@@ -46,11 +51,15 @@ export function batchMaker(work: Pick<BatchWork, "catalogue" | "seed" | "batchEv
   // Drawn once; a batch begins at a place of its own in the drawn list. Drawing for each event would cost the client more than sending it.
   const prng = new Prng(seed);
   const item = zipf(catalogue.items, prng.fork("items"));
-  const user = zipf(catalogue.users, prng.fork("users"));
-  const drawn = Array.from({ length: 65_536 }, () => ({ user: user(), item: item() }));
+  const user = zipf(
+    Array.from({ length: usersOfLoad }, (_, number) => `user-${number}`),
+    prng.fork("users"),
+    userExponent,
+  );
+  const drawn = Array.from({ length: drawnEvents }, () => ({ user: user(), item: item() }));
   return (batch, nowMs) =>
     Array.from({ length: batchEvents }, (_, index) => {
-      const { user, item } = index < 2 ? auditOf(catalogue, batch, index) : drawn[(batch * 7_919 + index) & 65_535]!;
+      const { user, item } = index < 2 ? auditOf(catalogue, batch, index) : drawn[(batch * batchEvents + index) % drawnEvents]!;
       return { id: `b${seed}-${batch}-${index}`, type: types[(batch + index) % types.length]!, user, item, ts: nowMs - ((index * 37) & 1_023) };
     });
 }

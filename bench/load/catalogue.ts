@@ -29,11 +29,11 @@ export async function putCatalogue(lane: Lane, seed: number): Promise<Catalogue>
   return { items: items.filter(({ available }) => available !== false).map(({ id }) => id), users: users.map(({ id }) => id) };
 }
 
-/** Draws list elements with probability proportional to 1 / rank (Zipf, exponent 1). */
-export function zipf<T>(list: readonly T[], prng: Prng): () => T {
+/** Draws list elements with probability proportional to rank ^ -exponent (Zipf's law: 1). */
+export function zipf<T>(list: readonly T[], prng: Prng, exponent = 1): () => T {
   const sums = new Float64Array(list.length);
   let total = 0;
-  for (let i = 0; i < list.length; i += 1) sums[i] = total += 1 / (i + 1);
+  for (let i = 0; i < list.length; i += 1) sums[i] = total += (i + 1) ** -exponent;
   return () => {
     const target = prng.float() * total;
     let low = 0;

@@ -18,7 +18,7 @@ export interface ServerProcess {
   readonly pid: number;
   /** From the start of the process to readiness, milliseconds. */
   readonly readyMs: number;
-  status(query?: string): Promise<StatusAnswer & Record<string, unknown>>;
+  status(): Promise<StatusAnswer>;
   /** SIGTERM; resolves with the exit code. */
   stop(): Promise<number | null>;
   /** kill -9. */
@@ -61,20 +61,21 @@ export async function startServerProcess(options: {
   });
   const address = await listening;
   const lane = new Lane(address);
-  for (;;) {
+  for (let pauseMs = 5; ; pauseMs = Math.min(200, pauseMs * 1.5)) {
     const { status } = await lane.request("GET", "/health/ready").catch(() => ({ status: 0 }));
     if (status === 200) break;
     if (child.exitCode !== null || performance.now() - started > readyMsMax) {
       child.kill("SIGKILL");
       throw new Error(`the server did not become ready within ${readyMsMax} ms:\n${printed}`);
     }
-    await sleep(5);
+    // A long rebuild must not be slowed by questions.
+    await sleep(pauseMs);
   }
   return {
     address,
     pid: child.pid!,
     readyMs: performance.now() - started,
-    status: (query = "") => lane.json("GET", `/v1/status${query}`),
+    status: () => lane.json("GET", "/v1/status"),
     async stop() {
       lane.close();
       child.kill("SIGTERM");
