@@ -8,7 +8,7 @@ import { Agent, request } from "node:http";
 import { fastify } from "fastify";
 import { alternatingRounds, median, type Scenario } from "./harness.ts";
 import { answer } from "./http-cost/server.ts";
-import { checkOf } from "#gateway/http-check";
+import { schemaCheck } from "#gateway/schema-check";
 import { EventsAnswer, RecommendAnswer } from "#wire/api";
 
 interface Answered {
@@ -82,7 +82,7 @@ export const scenario: Scenario = {
 
       const times = quick ? 50 : 2_000;
       const batch = events(100);
-      const eventsAnswer = checkOf(EventsAnswer);
+      const eventsAnswer = schemaCheck(EventsAnswer).required;
       const batchMicros = await measure(
         times,
         () => send("POST", "/v1/events", batch),
@@ -106,7 +106,7 @@ export const scenario: Scenario = {
       report({ metric: "http_us_per_request", value: singleMicros, unit: "us", better: "lower", detail: "one event a request" });
 
       const body = JSON.stringify({ user: "viewer-1", n: 20 });
-      const recommendAnswer = checkOf(RecommendAnswer);
+      const recommendAnswer = schemaCheck(RecommendAnswer).required;
       const right = ({ text }: Answered): boolean => recommendAnswer(JSON.parse(text), "answer").items.length === 20;
       const recommendMicros = await measure(times, () => send("POST", "/v1/recommend/home", body), right);
       report({ metric: "http_us_per_recommend", value: recommendMicros, unit: "us", better: "lower", detail: "20 items with reasons" });

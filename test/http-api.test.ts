@@ -7,7 +7,7 @@ import { connect } from "node:net";
 import { test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { httpStatusOf } from "#base/errors";
-import { checkOf } from "#gateway/http-check";
+import { schemaCheck } from "#gateway/schema-check";
 import { createHttpServer } from "#gateway/http-server";
 import { GatewayMetrics, type OpenGateway } from "#gateway/index";
 import { systemClock } from "#platform/system-clock";
@@ -15,7 +15,7 @@ import { systemFiles } from "#platform/system-files";
 import { apiLimits, ErrorAnswer, EventsAnswer, ItemsPage, PipelinesAnswer, PutAnswer, RecommendAnswer, StatusAnswer } from "#wire/api";
 import { type Answered, startTestServer, type TestServer } from "./http-server.ts";
 
-const errorAnswer = checkOf(ErrorAnswer);
+const errorAnswer = schemaCheck(ErrorAnswer).required;
 
 /** An answer must be an error of that status and code, in the one shape; gives it. */
 function refused(answered: Answered, status: number, code: keyof typeof httpStatusOf): ErrorAnswer["error"] {
@@ -59,7 +59,10 @@ test("promise: what is put, sent and asked over HTTP does what the API document 
   const server = await startTestServer(context);
   const { send } = server;
 
-  const put = checkOf(PutAnswer)((await send("PUT", "/v1/items/room%2F1", { title: "Noodle night", category: "cooking", tags: ["soup"] })).json, "answer");
+  const put = schemaCheck(PutAnswer).required(
+    (await send("PUT", "/v1/items/room%2F1", { title: "Noodle night", category: "cooking", tags: ["soup"] })).json,
+    "answer",
+  );
   assert.equal(put.accepted, 1);
   await withItems(server, 30);
   const { createdAt } = (await send("GET", "/v1/items/room%2F1")).json as { createdAt: number };
@@ -70,7 +73,7 @@ test("promise: what is put, sent and asked over HTTP does what the API document 
 
   const seen: string[] = [];
   for (let after = ""; ;) {
-    const page = checkOf(ItemsPage)((await send("GET", `/v1/items?limit=7${after}`)).json, "answer");
+    const page = schemaCheck(ItemsPage).required((await send("GET", `/v1/items?limit=7${after}`)).json, "answer");
     seen.push(...page.items.map((item) => item.id));
     if (page.next === undefined) break;
     after = `&after=${encodeURIComponent(page.next)}`;
@@ -85,7 +88,7 @@ test("promise: what is put, sent and asked over HTTP does what the API document 
   refused(await send("GET", "/v1/users/ann"), 404, "not-found");
 
   const event = { type: "click", user: "bob", item: "item-3" };
-  const eventsAnswer = checkOf(EventsAnswer);
+  const eventsAnswer = schemaCheck(EventsAnswer).required;
   for (const body of [event, [event], { events: [event] }]) {
     assert.equal(eventsAnswer((await send("POST", "/v1/events", body)).json, "answer").accepted, 1);
   }
@@ -102,7 +105,7 @@ test("promise: what is put, sent and asked over HTTP does what the API document 
   // A repeated request is a success too: nothing was accepted, but nothing was rejected either.
   assert.equal(eventsAnswer((await send("POST", "/v1/events", twice)).json, "answer").duplicates, 1);
 
-  const answer = checkOf(RecommendAnswer)(
+  const answer = schemaCheck(RecommendAnswer).required(
     (await send("POST", "/v1/recommend/home", { user: "bob", n: 5, filter: { category: "odd" }, explain: true })).json,
     "answer",
   );
@@ -110,14 +113,14 @@ test("promise: what is put, sent and asked over HTTP does what the API document 
   assert.ok(answer.items.every((item) => item.category === "odd" && item.reasons.length > 0));
   assert.ok(answer.trace !== undefined && answer.trace.length > 0);
 
-  const { pipelines } = checkOf(PipelinesAnswer)((await send("GET", "/v1/pipelines")).json, "answer");
+  const { pipelines } = schemaCheck(PipelinesAnswer).required((await send("GET", "/v1/pipelines")).json, "answer");
   assert.ok(pipelines.some((pipeline) => pipeline.name === "home" && pipeline.nodes.length > 0));
   assert.match((await send("GET", "/v1/pipelines/home?format=mermaid")).text, /^(graph|flowchart) /);
   refused(await send("GET", "/v1/pipelines/nope"), 404, "not-found");
   refused(await send("GET", "/v1/pipelines/home?format=xml"), 400, "invalid");
   refused(await send("POST", "/v1/recommend/nope", { user: "bob" }), 404, "not-found");
 
-  const status = checkOf(StatusAnswer)((await send("GET", "/v1/status")).json, "answer");
+  const status = schemaCheck(StatusAnswer).required((await send("GET", "/v1/status")).json, "answer");
   assert.equal(status.items, 31);
   assert.equal(status.eventsAccepted, 6);
   assert.equal(status.recommendations, 1);

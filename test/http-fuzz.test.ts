@@ -6,14 +6,14 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { test } from "node:test";
 import fc from "fast-check";
-import { checkOf } from "#gateway/http-check";
+import { schemaCheck } from "#gateway/schema-check";
 import { ErrorAnswer } from "#wire/api";
 import { startTestServer } from "./http-server.ts";
 
 const long = process.env["MILLRACE_LONG"] !== undefined;
 const runs = long ? 20_000 : 400;
 const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
-const errorAnswer = checkOf(ErrorAnswer);
+const errorAnswer = schemaCheck(ErrorAnswer).required;
 
 const oddStrings = fc.constantFrom(
   "",

@@ -93,7 +93,7 @@ test("each bad event of a batch is refused with its place and what to do, the ot
       [1, 2, 3, 4, 5, 6, 7, 8],
     );
     const messages = answer.rejected.map(({ message }) => message);
-    assert.match(messages[0]!, /lacks item/);
+    assert.match(messages[0]!, /lacks "item"/);
     assert.match(messages[1]!, /not declared.*click/s);
     assert.match(messages[2]!, /600 s in the future/);
     assert.match(messages[3]!, /ts /);

@@ -25,7 +25,7 @@ import {
   UserRow,
 } from "#wire/api";
 import type { Gateway, Readiness } from "./gateway.ts";
-import { checkOf } from "./http-check.ts";
+import { schemaCheck } from "./schema-check.ts";
 import { HttpRefusal, idTooLong } from "./http-errors.ts";
 
 /** A request as a handler sees it. */
@@ -78,7 +78,7 @@ const itemsLimitDefault = 100;
 
 /** The API of the gateway. `statusOf` and `readiness` add what the server knows to what the gateway says. */
 export function gatewayRoutes(gateway: Gateway, statusOf: () => StatusAnswer, readiness: () => Readiness): Route[] {
-  const recommendBody = checkOf(RecommendBody);
+  const recommendBody = schemaCheck(RecommendBody).required;
   return [
     {
       method: "POST",

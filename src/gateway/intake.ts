@@ -6,7 +6,6 @@
 // Cost: about 10 us an event, most of it validation and encoding; applying is cut into slices of `sliceMs`, between which other requests run.
 // Limits: `pendingRowsMax` rows in flight; above it `overloaded`.
 
-import { Compile } from "typebox/compile";
 import { MillraceError, toMillraceError } from "#base/errors";
 import type { LogWriter } from "#backbone/log";
 import { type ActivityRecord, type EventRecord, RecordWriter } from "#features/activity-record";
@@ -15,6 +14,7 @@ import type { Clock } from "#platform/clock";
 import { apiLimits, EventBody, type EventsAnswer, ItemBody, ItemRow, type PutAnswer, type Rejection, UserBody, UserRow } from "#wire/api";
 import type { ActivityState } from "./activity-state.ts";
 import type { GatewayMetrics } from "./metrics.ts";
+import { type SchemaCheck, schemaCheck } from "./schema-check.ts";
 
 export const intakeLimits = {
   /** Rows accepted by callers but not yet applied. */
@@ -23,28 +23,11 @@ export const intakeLimits = {
   sliceMs: 1,
 } as const;
 
-/** A typebox validator as the intake uses it. */
-interface Validator<T> {
-  Check(value: unknown): value is T;
-  Errors(value: unknown): { instancePath: string; keyword: string; message: string; params?: object }[];
-}
-
-const eventValidator = Compile(EventBody) as unknown as Validator<EventBody>;
-const itemRowValidator = Compile(ItemRow) as unknown as Validator<ItemRow>;
-const itemBodyValidator = Compile(ItemBody) as unknown as Validator<ItemBody>;
-const userRowValidator = Compile(UserRow) as unknown as Validator<UserRow>;
-const userBodyValidator = Compile(UserBody) as unknown as Validator<UserBody>;
-
-/** Says the first thing that is wrong with a value, by field and rule, never by content. */
-function complaint<T>(validator: Validator<T>, value: unknown): string {
-  const error = validator.Errors(value)[0];
-  if (error === undefined) return "is not valid";
-  const params = error.params as { requiredProperties?: string[]; additionalProperties?: string[] } | undefined;
-  const where = error.instancePath === "" ? "" : `${error.instancePath.slice(1).replaceAll("/", ".")} `;
-  if (error.keyword === "required" && params?.requiredProperties !== undefined) return `${where}lacks ${params.requiredProperties.join(", ")}`;
-  if (error.keyword === "boolean") return `${where}is not a known field`;
-  return `${where}${error.message}`;
-}
+const eventCheck = schemaCheck(EventBody);
+const itemRowCheck = schemaCheck(ItemRow);
+const itemBodyCheck = schemaCheck(ItemBody);
+const userRowCheck = schemaCheck(UserRow);
+const userBodyCheck = schemaCheck(UserBody);
 
 function rejection(index: number, code: MillraceError["code"], what: string, todo: string): Rejection {
   return { index, code, message: new MillraceError(code, what, { todo }).message };
@@ -127,8 +110,8 @@ export class Intake<D extends Declarations> {
     let duplicates = 0;
     for (let index = 0; index < events.length; index += 1) {
       const event = events[index];
-      if (!eventValidator.Check(event)) {
-        rejected.push(rejection(index, "invalid", `event ${complaint(eventValidator, event)}`, "see POST /v1/events in /openapi.json"));
+      if (!eventCheck.passes(event)) {
+        rejected.push(rejection(index, "invalid", eventCheck.complaint(event, "event"), "see POST /v1/events in /openapi.json"));
         this.#metrics.events("other", "rejected");
         continue;
       }
@@ -187,27 +170,27 @@ export class Intake<D extends Declarations> {
   async putItems(rows: readonly unknown[]): Promise<PutAnswer> {
     this.#admit(rows.length, apiLimits.itemsPerRequestMax, "items");
     const atMs = this.#clock.nowMs();
-    return this.#putRows(rows, itemRowValidator, "item", ({ id, ...body }) => ({ kind: "itemPut", atMs, id, body }));
+    return this.#putRows(rows, itemRowCheck, "item", ({ id, ...body }) => ({ kind: "itemPut", atMs, id, body }));
   }
 
   async putUsers(rows: readonly unknown[]): Promise<PutAnswer> {
     this.#admit(rows.length, apiLimits.usersPerRequestMax, "users");
     const atMs = this.#clock.nowMs();
-    return this.#putRows(rows, userRowValidator, "user", ({ id, ...body }) => ({ kind: "userPut", atMs, id, body }));
+    return this.#putRows(rows, userRowCheck, "user", ({ id, ...body }) => ({ kind: "userPut", atMs, id, body }));
   }
 
   /** Merges into the stored document when the record is applied, so that two patches at once both count. */
   async patchItem(id: string, body: unknown): Promise<PutAnswer> {
-    if (!itemBodyValidator.Check(body)) {
-      throw new MillraceError("invalid", `item ${complaint(itemBodyValidator, body)}`, { todo: "see PATCH /v1/items/{id} in /openapi.json" });
+    if (!itemBodyCheck.passes(body)) {
+      throw new MillraceError("invalid", itemBodyCheck.complaint(body, "item"), { todo: "see PATCH /v1/items/{id} in /openapi.json" });
     }
     if (this.#state.catalog.getItem(id) === undefined) throw new MillraceError("not-found", "no such item", { todo: "PUT it first" });
     return this.#commitOne({ kind: "itemPatch", atMs: this.#clock.nowMs(), id, body });
   }
 
   async patchUser(id: string, body: unknown): Promise<PutAnswer> {
-    if (!userBodyValidator.Check(body)) {
-      throw new MillraceError("invalid", `user ${complaint(userBodyValidator, body)}`, { todo: "see PATCH /v1/users/{id} in /openapi.json" });
+    if (!userBodyCheck.passes(body)) {
+      throw new MillraceError("invalid", userBodyCheck.complaint(body, "user"), { todo: "see PATCH /v1/users/{id} in /openapi.json" });
     }
     if (this.#state.catalog.getUser(id) === undefined) throw new MillraceError("not-found", "no such user", { todo: "PUT it first" });
     return this.#commitOne({ kind: "userPatch", atMs: this.#clock.nowMs(), id, body });
@@ -248,15 +231,15 @@ export class Intake<D extends Declarations> {
 
   async #putRows<T extends { id: string }>(
     rows: readonly unknown[],
-    validator: Validator<T>,
+    check: SchemaCheck<T>,
     what: string,
     toRecord: (row: T) => ActivityRecord,
   ): Promise<PutAnswer> {
     const rejected: Rejection[] = [];
     const records: ActivityRecord[] = [];
     rows.forEach((row, index) => {
-      if (validator.Check(row)) records.push(toRecord(row));
-      else rejected.push(rejection(index, "invalid", `${what} ${complaint(validator, row)}`, `see PUT /v1/${what}s in /openapi.json`));
+      if (check.passes(row)) records.push(toRecord(row));
+      else rejected.push(rejection(index, "invalid", check.complaint(row, what), `see PUT /v1/${what}s in /openapi.json`));
     });
     const { offset, durability } = await this.#commit(records, []);
     return { accepted: records.length, rejected, offset, durability };

@@ -52,7 +52,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       files: systemFiles,
       host,
       port,
-      build: { version, kernels: liveVariant() },
+      build: { version, kernel: liveVariant() },
       loopStall,
       ...(logger === undefined ? {} : { logger }),
     });

@@ -6,8 +6,14 @@ import { MillraceError } from "#base/errors";
 import type { Static, TSchema } from "typebox";
 import { Compile } from "typebox/compile";
 
-/** Returns the value as the schema's type, or throws `invalid` that begins with `what`, e.g. `the body`. */
-export type Check<T> = (value: unknown, what: string) => T;
+/** A compiled schema. */
+export interface SchemaCheck<T> {
+  passes(value: unknown): value is T;
+  /** What is wrong with a value that does not pass, a sentence that begins with `what`, e.g. `event` or `the body`. */
+  complaint(value: unknown, what: string): string;
+  /** The value as the schema's type; throws `invalid` with the complaint. */
+  required(value: unknown, what: string): T;
+}
 
 interface SchemaError {
   readonly keyword: string;
@@ -17,11 +23,16 @@ interface SchemaError {
 }
 
 /** Compiles the schema once. */
-export function checkOf<S extends TSchema>(schema: S): Check<Static<S>> {
+export function schemaCheck<S extends TSchema>(schema: S): SchemaCheck<Static<S>> {
   const compiled = Compile(schema);
-  return (value, what) => {
-    if (compiled.Check(value)) return value;
-    throw new MillraceError("invalid", sentenceOf(compiled.Errors(value), what), { todo: "correct that field, /openapi.json has the schema" });
+  const complaint = (value: unknown, what: string): string => sentenceOf(compiled.Errors(value), what);
+  return {
+    passes: (value): value is Static<S> => compiled.Check(value),
+    complaint,
+    required(value, what) {
+      if (compiled.Check(value)) return value;
+      throw new MillraceError("invalid", complaint(value, what), { todo: "correct that field, /openapi.json has the schema" });
+    },
   };
 }
 
