@@ -160,7 +160,7 @@ config.pipelines["popular-own"] = { ...config.pipelines["popular"]!, quota: { ow
 
 const long = process.env["MILLRACE_LONG"] !== undefined;
 const only = process.env["SEED"];
-const count = long ? 700 : 34;
+const count = long ? 200 : 34;
 const seeds = only === undefined ? Array.from({ length: count }, (_, index) => index + 1) : [Number(only)];
 const cuts = seeds.length * cutsPerSeed;
 
