@@ -8,10 +8,10 @@
 import { MillraceError } from "#base/errors";
 import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
-import { checkPartitionName, type Durability, type Log, type LogBounds, type LogRecords } from "./log.ts";
+import { checkPartitionName, type Durability, type Log, type LogBounds, type LogRecords, type LogWriter } from "./log.ts";
 import { PartitionFolder } from "./partition-folder.ts";
 import { PartitionCursor, type ReaderContext } from "./partition-reader.ts";
-import { PartitionWriter } from "./partition-writer.ts";
+import { PartitionWriter, type Recovery } from "./partition-writer.ts";
 import type { Registry } from "./registry.ts";
 import { Wake } from "./wake.ts";
 
@@ -32,6 +32,8 @@ export interface EmbeddedLogOptions {
   readonly leaseMs?: number;
   /** Begins the names of the locks: two logs in one registry need different ones. Default `log`. */
   readonly lockPrefix?: string;
+  /** Told after each opening of a writer what was found, for the operator's log. */
+  readonly onRecovery?: (partition: string, recovery: Recovery) => void;
 }
 
 interface Partition {
@@ -73,7 +75,7 @@ class EmbeddedLog implements Log {
     this.#leaseMs = checkRange("leaseMs", options.leaseMs ?? 10_000, 100, 3_600_000);
   }
 
-  async openWriter(name: string): Promise<PartitionWriter> {
+  async openWriter(name: string): Promise<LogWriter> {
     const partition = this.#partition(name);
     const { files, clock, registry, durability, lockPrefix = "log" } = this.#options;
     const lease = await registry.lease(this.#leaseMs);
@@ -98,6 +100,7 @@ class EmbeddedLog implements Log {
         },
       });
       partition.writer = writer;
+      this.#options.onRecovery?.(name, writer.recovery);
       partition.wake.notify();
       return writer;
     } catch (thrown) {

@@ -128,7 +128,7 @@ async function survive(crash: CrashCase): Promise<CrashReport> {
               await writer.append(records.map(bytes));
               append.ackedMs = simulation.clock.monotonicMs();
               report.acked += 1;
-              if (random.chance(crash.durability === "interval" ? 0.8 : 0.3)) await node.clock.sleep(random.below(30));
+              if (random.chance(crash.durability === "interval" ? 0.9 : 0.3)) await node.clock.sleep(random.below(30));
             }
           };
           const trimmer = async (): Promise<void> => {
@@ -155,7 +155,7 @@ async function survive(crash: CrashCase): Promise<CrashReport> {
         assert.equal((await ended).crashed, false);
         break;
       }
-      await Promise.race([ended, simulation.clock.sleep(random.below(crash.durability === "interval" ? 500 : 150))]);
+      await Promise.race([ended, simulation.clock.sleep(random.below(crash.durability === "interval" ? 400 : 150))]);
       const nowMs = simulation.clock.monotonicMs();
       node.crash(crash.how);
       fault?.remove();

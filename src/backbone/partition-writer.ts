@@ -59,8 +59,10 @@ interface RecentFrame {
 
 /** What recovery found, for the operator's log. */
 export interface Recovery {
+  /** Bytes of a torn tail that count no more; above 0 after a power cut or a kill in the middle of a write. */
   readonly cutBytes: number;
   readonly nextOffset: number;
+  /** Of this writer. */
   readonly epoch: number;
 }
 
@@ -227,6 +229,11 @@ export class PartitionWriter implements LogWriter {
     return new MillraceError("invalid", `the writer of partition ${this.partition} is closed`, { todo: "open it again" });
   }
 
+  /** Throws once something has failed; asked again after every wait. */
+  #checkUsable(): void {
+    if (this.#failed !== undefined) throw this.#failed;
+  }
+
   #start(): void {
     if (this.#running) return;
     this.#running = true;
@@ -282,7 +289,7 @@ export class PartitionWriter implements LogWriter {
       const start = this.#position;
       const begun = clock.monotonicMs();
       await this.#file.write(buffer, start);
-      if (this.#failed !== undefined) throw this.#failed;
+      this.#checkUsable();
       // Only now: a sync that ran beside the write must not have taken these bytes for synced.
       this.#position = start + bytes;
       if (group.length > 0) {
@@ -293,7 +300,7 @@ export class PartitionWriter implements LogWriter {
       else if (durability === "interval" && group.length > 0) await this.#keepInterval();
       if (syncNow) await this.#syncFile();
       if (group.length > 0) await this.#checkLock();
-      if (this.#failed !== undefined) throw this.#failed;
+      this.#checkUsable();
       this.#acknowledge(group, frames, bytes);
     } else if (syncNow) {
       await this.#syncFile();
@@ -356,7 +363,7 @@ export class PartitionWriter implements LogWriter {
   async #syncFile(): Promise<void> {
     // A sync under way may have begun before the last write: let it end, then do one of our own.
     if (this.#syncing !== undefined) await this.#syncing;
-    if (this.#failed !== undefined) throw this.#failed;
+    this.#checkUsable();
     this.#timer?.cancel();
     this.#timer = undefined;
     if (!this.#unsynced) return;
