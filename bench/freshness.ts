@@ -3,16 +3,16 @@
 // third a probe viewer, 5 a second: sends an event and asks again as soon as each answer comes. Five rounds of 20 s on one server.
 // Figures: event_to_feature = from the send of the event to the receipt of the first answer in which a counter that ranking reads has risen.
 // recommend = from the moment a request was due to its complete answer. loop_stall_max = the most CPU time the serving thread used between two ticks
-// of a 1 ms timer (as its metrics tell, at worst the upper edge of the bucket it lies in), median of the rounds' maxima.
+// of a 1 ms timer (/v1/status keeps the maxima of the last 60 seconds), median of the rounds' maxima.
 
 import { median, quantile, type Scenario } from "./harness.ts";
 import type { BackgroundResult, BackgroundWork } from "./load/background-load.ts";
 import { putCatalogue } from "./load/catalogue.ts";
 import { runChild } from "./load/child.ts";
 import { Lane } from "./load/lane.ts";
-import { readStalls, stallBetween } from "./load/loop-stall-reading.ts";
 import type { ProbeResult, ProbeWork } from "./load/probe.ts";
 import { startServerProcess, temporaryFolder } from "./load/server-process.ts";
+import type { StatusAnswer } from "#wire/api";
 
 const eventsPerS = 500;
 const recommendsPerS = 50;
@@ -58,11 +58,9 @@ export const scenario: Scenario = {
         ]);
       // Compilers and caches settle in a short round that is not counted.
       await round("warm", quick ? 500 : 5_000);
-      await readStalls(lane);
       for (let index = 0; index < rounds; index += 1) {
-        const before = await readStalls(lane);
         const [background, probe] = await round(`r${index}`, durationMs);
-        const stall = stallBetween(before, await readStalls(lane));
+        const stall = await longestStallMs(lane, Math.ceil(durationMs / 1000));
         stallsMs.push(stall);
         eventMs.push(...probe.latencyMs);
         recommendMs.push(...background.recommends.latencyMs);
@@ -126,3 +124,11 @@ export const scenario: Scenario = {
     }
   },
 };
+
+/** The longest stall of the server's serving loop in the last `seconds`, CPU milliseconds. */
+async function longestStallMs(lane: Lane, seconds: number): Promise<number> {
+  const { status, body } = await lane.request("GET", "/v1/status");
+  const maxima = status === 200 ? (JSON.parse(body) as StatusAnswer).loopStallSecondsMs : undefined;
+  if (maxima === undefined) throw new Error(`GET /v1/status answered ${status} without loopStallSecondsMs`);
+  return Math.max(...maxima.slice(-seconds));
+}

@@ -171,7 +171,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     const work = metrics.pipelineSummaries().map((one) => ({ ...one, fallbacks: { ...one.fallbacks }, steps: [...one.steps] }));
     const { ready, waiting } = readiness();
     const http = { running: running.size, requests, refused };
-    const stall = options.loopStall === undefined ? {} : { loopStallMaxMs: options.loopStall.maxMs };
+    const stall = options.loopStall === undefined ? {} : { loopStallMaxMs: options.loopStall.maxMs, loopStallSecondsMs: options.loopStall.lastSecondsMs(60) };
     return { ...numbers, ...stall, ready, waiting: [...waiting], pipelines: [...pipelines], memoryBytes: { ...memoryBytes }, work, http };
   }
 

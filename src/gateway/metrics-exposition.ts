@@ -16,6 +16,8 @@ import type { GatewayMetrics } from "./metrics.ts";
 export interface LoopStall {
   readonly histogram: Histogram;
   readonly maxMs: number;
+  /** The largest value of each of the last seconds, newest last, in milliseconds. */
+  lastSecondsMs(count: number): number[];
 }
 
 export interface ExpositionSources {

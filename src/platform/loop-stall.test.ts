@@ -36,6 +36,19 @@ test("a block of the loop is measured in CPU time", async () => {
   assert.equal(meter.histogram.count, told);
 });
 
+test("each second has its own maximum, and reading takes nothing away", async () => {
+  const meter = new LoopStallMeter();
+  meter.start();
+  burn(30);
+  await sleep(1_100);
+  const [first, second] = [meter.lastSecondsMs(3), meter.lastSecondsMs(3)];
+  meter.stop();
+  assert.equal(first.length, 3);
+  assert.ok(Math.max(...first) >= 30, `told ${first.join(" ")}`);
+  assert.ok(first.at(-1)! < 30 && second.at(-1)! < 30, `the newest second had no such work: ${first.join(" ")}`);
+  assert.deepEqual(first.slice(0, 2), second.slice(0, 2));
+});
+
 test("many short pieces of work are not one stall", async () => {
   const meter = new LoopStallMeter();
   meter.start();

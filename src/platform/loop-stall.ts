@@ -11,6 +11,9 @@
 
 import { Histogram } from "#base/histogram";
 
+/** How many seconds back the maxima of single seconds are kept. */
+const secondsKept = 120;
+
 function threadCpuUs(): number {
   const used = process.threadCpuUsage();
   return used.user + used.system;
@@ -22,6 +25,9 @@ export class LoopStallMeter {
   #timer: NodeJS.Timeout | undefined;
   #lastUs = 0;
   #maxUs = 0;
+  readonly #secondsUs = new Float64Array(secondsKept);
+  /** Monotonic second of the newest entry. */
+  #second = 0;
 
   constructor(histogram = new Histogram()) {
     this.histogram = histogram;
@@ -54,11 +60,28 @@ export class LoopStallMeter {
     return taken;
   }
 
+  /** Largest value of each of the last `count` whole or running seconds (at most 120), newest last, in milliseconds of CPU time. */
+  lastSecondsMs(count: number): number[] {
+    this.#turn();
+    const length = Math.min(count, secondsKept);
+    return Array.from({ length }, (_, index) => this.#secondsUs[(this.#second - (length - 1 - index) + secondsKept) % secondsKept]! / 1000);
+  }
+
+  /** Empties the entries of the seconds that have begun since the last tick. */
+  #turn(): void {
+    const second = Math.floor(performance.now() / 1000);
+    for (let at = Math.max(this.#second + 1, second - secondsKept + 1); at <= second; at += 1) this.#secondsUs[at % secondsKept] = 0;
+    this.#second = second;
+  }
+
   #tick(): void {
     const nowUs = threadCpuUs();
     const usedUs = nowUs - this.#lastUs;
     this.#lastUs = nowUs;
     if (usedUs > this.#maxUs) this.#maxUs = usedUs;
+    this.#turn();
+    const place = this.#second % secondsKept;
+    if (usedUs > this.#secondsUs[place]!) this.#secondsUs[place] = usedUs;
     this.histogram.record(usedUs);
   }
 }

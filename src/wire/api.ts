@@ -248,6 +248,9 @@ export const StatusAnswer = Type.Object({
       ),
     }),
   ),
+  loopStallSecondsMs: Type.Optional(
+    Type.Array(Type.Number(), { description: "the same for each of the last 60 seconds, newest last: reading it changes nothing, so any number of readers may" }),
+  ),
   loopStallMaxMs: Type.Optional(Type.Number({ description: "the most CPU time that the serving loop was held in one go" })),
   http: Type.Object({ running: Type.Integer(), requests: Type.Integer(), refused: Type.Integer({ description: "answered with a status of 400 or above" }) }),
 });
