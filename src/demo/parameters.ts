@@ -15,18 +15,18 @@ export const worldParameters = {
   dimensions: 16,
 
   // --- click model: every term adds to the logit ---
-  bias: -4.4,
+  bias: -4.8,
   /** Times the inner product of two unit vectors. */
-  tasteWeight: 4.4,
+  tasteWeight: 5.5,
   /** Standard deviation of a streamer's quality, and of one session around it. */
-  streamerQualitySd: 0.5,
-  sessionQualitySd: 0.25,
+  streamerQualitySd: 0.35,
+  sessionQualitySd: 0.15,
   /** Off when the room speaks no language of the viewer. */
   languageMismatch: 1.5,
   /** Off times ln(1 + position). */
   positionSlope: 0.25,
   /** Each topic's tide: amplitude, and the range of its period. */
-  tideAmplitude: 0.5,
+  tideAmplitude: 0.3,
   tidePeriodMinMs: 20 * minuteMs,
   tidePeriodMaxMs: 120 * minuteMs,
   /** Each category has an hour of the day (UTC) at which it is liked most. */
@@ -41,17 +41,17 @@ export const worldParameters = {
   /** room = unit(share * topic + rest * the streamer's own direction) */
   roomTopicShare: 0.9,
   /** taste = unit(sum of weight * topic over the interests + walk) */
-  interestWeights: [1, 0.6, 0.35],
+  interestWeights: [1, 0.5, 0.25],
   /** Chance that a further interest comes from the first one's category. */
   interestSameCategory: 0.4,
   /** Topic of rank r (0 first) has weight (r + 1)^-exponent among streamers and viewers. */
-  topicExponent: 0.5,
+  topicExponent: 0.3,
 
   // --- drift of tastes ---
   driftStepMs: 5 * minuteMs,
   /** The walk reverts to zero with this time constant, and has this standard deviation of its length (not of a component). */
   walkReturnMs: 3 * hourMs,
-  walkSd: 0.6,
+  walkSd: 0.4,
   /** Mean time between two jumps of one viewer; a jump replaces one interest, chosen evenly, by a new topic. */
   jumpMeanMs: 3 * hourMs,
 
