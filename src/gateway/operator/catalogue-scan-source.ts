@@ -1,4 +1,4 @@
-// Catalogue scan: items that pass a narrow filter which no list reached, oldest handle first. The last resort of the fallback: with it an answer is empty
+// Catalogue scan: items that pass a narrow filter which no list reached, oldest handle first, or the ids that the filter names. The last resort of the fallback: with it an answer is empty
 // only when no available item passes.
 // Cost: a predicate per item looked at, in slices of 1 ms between which other requests run, until `limit` items are found, the catalogue ends or the
 // request's time does.
@@ -12,11 +12,13 @@ const sliceMs = 1;
 export function catalogueScanSource(stores: SceneStores, clock: Clock) {
   return source<SceneRequest>()("catalogue-scan", {}, async ({ req, limit, signal }, emit) => {
     const found: number[] = [];
-    const size = stores.catalog.items.size;
+    const ids = req.predicate?.ids;
+    const size = ids?.length ?? stores.catalog.items.size;
     let sliceEndMs = clock.monotonicMs() + sliceMs;
-    for (let item = 0; item < size && found.length < limit && !signal.aborted; item += 1) {
-      if (!req.exclude.has(item) && eligible(stores, req, item)) found.push(item);
-      if ((item & 255) === 255 && clock.monotonicMs() > sliceEndMs) {
+    for (let at = 0; at < size && found.length < limit && !signal.aborted; at += 1) {
+      const item = ids === undefined ? at : stores.catalog.items.find(ids[at]!);
+      if (item !== undefined && !req.exclude.has(item) && eligible(stores, req, item)) found.push(item);
+      if ((at & 255) === 255 && clock.monotonicMs() > sliceEndMs) {
         await clock.yield();
         sliceEndMs = clock.monotonicMs() + sliceMs;
       }

@@ -1,4 +1,5 @@
 // Popular, rising, fresh: the head of an ordered list of items, as far as they pass the filter.
+// A filter that names ids needs no list: named-source.ts and the scan look them up.
 // Cost: walks at most `walkMax` entries of the list, so that a narrow filter cannot hold the loop.
 
 import type { TopList } from "#features/top-list";
@@ -10,6 +11,7 @@ const walkMax = 4_000;
 
 export function listSource<const N extends string>(name: N, stores: SceneStores, list: TopList) {
   return source<SceneRequest>()(name, {}, ({ req, limit }, emit) => {
+    if (req.predicate?.ids !== undefined) return 0;
     const handles = list.handles;
     const out = emit(Math.min(limit, handles.length));
     const end = Math.min(handles.length, walkMax);
