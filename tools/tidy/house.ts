@@ -71,7 +71,6 @@ export const house: House = {
     "@fastify/swagger": ["gateway"],
     "cli-progress": ["cli", "replay"],
     commander: ["cli"],
-    "csv-parse": ["replay"],
     fastify: ["gateway"],
     pino: ["gateway", "roles", "cli"],
     "prom-client": ["gateway", "roles"],
