@@ -13,6 +13,8 @@ import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemWorkers } from "#platform/system-workers";
 import type { EventBody } from "#wire/api";
+import { Client } from "#sdk/index";
+import { furnish } from "./furnish.ts";
 import { type AudienceReport, type AudienceSecond, createWorld, liveThrough, newAudience, startAudience } from "./index.ts";
 import { ClickMeter } from "./click-meter.ts";
 import type { World } from "./world.ts";
@@ -127,6 +129,27 @@ test("a server that goes away is an error with a reason and a pause; when it com
     }
   } finally {
     await audience.stop();
+  }
+});
+
+test("after a long stop the server holds the rooms of now: those that are gone are deleted, changed ones are put", async () => {
+  const server = await startServer();
+  try {
+    const startMs = systemClock.nowMs() - 90_000_000;
+    const world = createWorld({ seed: 5, startMs, rooms: 60, viewers: 5 });
+    const client = new Client(server.address);
+    const { signal } = new AbortController();
+    const options = { client, world, history: [], signal, onProgress: () => undefined };
+    assert.equal((await furnish(options)).removed, 0);
+    await client.items.put({ id: "mine", title: "not of this world" });
+    world.skipTo(startMs + 86_400_000);
+    const { removed } = await furnish(options);
+    assert.ok(removed > 0);
+    const held = new Map((await client.items.list({ limit: 1_000 })).items.map((row) => [row.id, row]));
+    assert.equal(held.size, world.rooms.slots + 1);
+    for (let slot = 0; slot < world.rooms.slots; slot += 1) assert.deepEqual(held.get(world.rooms.idOf(slot)), world.rooms.row(slot));
+  } finally {
+    await server.stop();
   }
 });
 

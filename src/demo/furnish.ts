@@ -19,6 +19,8 @@ export interface Furnished {
   readonly items: number;
   readonly users: number;
   readonly events: number;
+  /** Rooms of the same world that the server still held and that are gone since (a restart after a long time). */
+  readonly removed: number;
   /** Reason -> rows that the server refused. */
   readonly refused: Readonly<Record<string, number>>;
 }
@@ -52,12 +54,27 @@ export async function furnish(options: FurnishOptions): Promise<Furnished> {
     }
     return taken;
   };
+  const removed = await removeGone(client, world, signal);
   const roomRows = Array.from({ length: world.rooms.slots }, (_, slot) => world.rooms.row(slot));
   const viewerRows = Array.from({ length: world.tastes.viewers }, (_, viewer) => world.tastes.row(viewer));
   return {
     items: await bring("items", roomRows, (rows) => client.items.put(rows, { signal })),
     users: await bring("users", viewerRows, (rows) => client.users.put(rows, { signal })),
     events: await bring("history", options.history, (events) => client.events.send(events, { signal })),
+    removed,
     refused,
   };
+}
+
+/** Deletes the rooms that made place for others while nobody told the server: they would stand there open for ever. */
+async function removeGone(client: Client, world: World, signal: AbortSignal): Promise<number> {
+  const gone: string[] = [];
+  for (let after: string | undefined; ;) {
+    const page = await client.items.list({ limit: batchRows, ...(after === undefined ? {} : { after }) }, { signal });
+    for (const { id } of page.items) if (world.rooms.isGone(id)) gone.push(id);
+    if (page.next === undefined) break;
+    after = page.next;
+  }
+  for (const id of gone) await client.items.delete(id, { signal });
+  return gone.length;
 }

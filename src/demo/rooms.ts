@@ -12,6 +12,8 @@ import { worldParameters as parameter } from "./parameters.ts";
 import { streamNumber as stream } from "./stream-number.ts";
 import { normalise, type Topics } from "./topics.ts";
 
+const roomId = /^room-(\d+)-(\d+)$/;
+
 /** What happened to a room. `patch` holds the fields that changed; a newly opened room has all of them. */
 export interface RoomChange {
   readonly kind: "open" | "topic" | "watchers" | "close" | "retire";
@@ -88,10 +90,15 @@ export class Rooms {
 
   /** The slot of a room's id; `undefined` for a foreign id and for a room that has made place for another. */
   slotOf(id: string): number | undefined {
-    const parts = /^room-(\d+)-(\d+)$/.exec(id);
+    const parts = roomId.exec(id);
     if (parts === null) return undefined;
     const slot = Number(parts[1]);
     return slot < this.slots && this.generation[slot] === Number(parts[2]) ? slot : undefined;
+  }
+
+  /** Is this the id of a room that has made place for another one? */
+  isGone(id: string): boolean {
+    return roomId.test(id) && this.slotOf(id) === undefined;
   }
 
   /** The room of a slot as an item of the catalogue. */
