@@ -12,12 +12,19 @@ import { RecentListStore } from "#features/recent-list";
 import { DecayedCountStore } from "#features/decayed-count";
 import { ListRefill } from "#features/list-refill";
 import { EventDedupe } from "./event-dedupe.ts";
+import { ItemFacets } from "./item-facets.ts";
+import { type ResponseOptions, Responses } from "./responses.ts";
 import { type Served, ServedMemory } from "./served-memory.ts";
 
 export interface ActivityStateOptions<D extends Declarations> {
   readonly eventTypes: readonly string[];
   readonly aggregations: D;
   readonly freshItems: number;
+  readonly responses: ResponseOptions;
+  /** Event types that say that what was shown was wanted. */
+  readonly clickTypes: readonly string[];
+  /** Properties of items by which likings generalise (item-facets.ts). */
+  readonly facets: readonly string[];
   /** Newest exposures remembered per user. */
   readonly exposuresPerUser: number;
   readonly servedAnswers: number;
@@ -36,8 +43,11 @@ export class ActivityState<D extends Declarations> {
   readonly features: FeatureSet<D>;
   /** What was shown to each user; an entry's tag is the item's state version at that time. */
   readonly exposures: RecentListStore;
+  /** How what was shown was answered. */
+  readonly responses: Responses;
   readonly served: ServedMemory;
   readonly dedupe: EventDedupe;
+  readonly #clickTypes: ReadonlySet<string>;
   readonly #decayedByItem: readonly DecayedCountStore[];
   readonly #refills: readonly ListRefill[];
   #events = 0;
@@ -64,6 +74,8 @@ export class ActivityState<D extends Declarations> {
       ),
     ];
     this.exposures = new RecentListStore({ n: options.exposuresPerUser, types: {} }, options.eventTypes);
+    this.responses = new Responses(options.responses, new ItemFacets(options.facets));
+    this.#clickTypes = new Set(options.clickTypes);
     this.served = new ServedMemory(options.servedAnswers, options.incarnation);
     this.dedupe = new EventDedupe(options.eventIdsPerGeneration);
   }
@@ -84,10 +96,11 @@ export class ActivityState<D extends Declarations> {
         this.#applyEvent(record);
         break;
       case "itemPut":
-        this.catalog.putItem(record.id, record.body, record.atMs);
+        this.#refacet(this.catalog.putItem(record.id, record.body, record.atMs));
         break;
       case "itemPatch":
         this.catalog.patchItem(record.id, record.body, record.atMs);
+        this.#refacet(this.catalog.items.find(record.id));
         break;
       case "userPatch":
         this.catalog.patchUser(record.id, record.body);
@@ -118,6 +131,7 @@ export class ActivityState<D extends Declarations> {
   /** Remembers an answer: exposure of its items and the id that later events name. */
   applyServed(served: Served): void {
     for (const item of served.items) this.exposures.add(served.user, item, served.atMs, this.catalog.stateVersion.get(item));
+    this.responses.shown(served.user, served.items, served.atMs);
     this.served.add(served);
   }
 
@@ -135,9 +149,14 @@ export class ActivityState<D extends Declarations> {
       ...this.features.bytes(),
       catalog: this.catalog.bytes,
       exposures: this.exposures.bytes,
+      responses: this.responses.bytes,
       served: this.served.bytes,
       eventIds: this.dedupe.bytes,
     };
+  }
+
+  #refacet(item: number | undefined): void {
+    if (item !== undefined) this.responses.facets.put(item, this.catalog.itemBody(item));
   }
 
   #applyEvent(record: EventRecord): void {
@@ -148,6 +167,11 @@ export class ActivityState<D extends Declarations> {
     const user = this.catalog.meetUser(record.user);
     const item = this.catalog.meetItem(record.item, record.atMs);
     this.features.fold({ type, user, item, atMs: record.atMs, value: Number.isNaN(record.value) ? 0 : record.value });
+    if (this.#clickTypes.has(record.type)) {
+      if (record.recommendationId !== "" && this.join(record.recommendationId, record.item).result === "joined")
+        this.responses.clicked(user, item, record.atMs);
+      else this.responses.found(user, item, record.atMs);
+    }
     // Counting put it into the lists; what may not be recommended takes no place there.
     if (!this.catalog.available(item)) for (const store of this.#decayedByItem) store.hide(item);
     this.#events += 1;

@@ -10,6 +10,7 @@ import { decayedCount } from "#features/decayed-count";
 import { historyList } from "#features/history-list";
 import { recentList } from "#features/recent-list";
 import type { ScoreWeights } from "./operator/weighted-score.ts";
+import type { ResponseOptions } from "./responses.ts";
 import type { TasteOptions } from "./taste.ts";
 
 const minuteMs = 60_000;
@@ -36,6 +37,10 @@ const Weights = Type.Object(
     togetherFloor: Positive,
     fresh: Share,
     freshHalfLifeDays: Positive,
+    rate: Share,
+    affinity: Share,
+    again: Share,
+    explore: Share,
   },
   closed,
 );
@@ -51,6 +56,7 @@ const Pipeline = Type.Object(
         popular: Type.Integer({ minimum: 0, maximum: 2_000 }),
         trending: Type.Integer({ minimum: 0, maximum: 2_000 }),
         fresh: Type.Integer({ minimum: 0, maximum: 2_000 }),
+        affinity: Type.Integer({ minimum: 0, maximum: 2_000 }),
       },
       closed,
     ),
@@ -98,6 +104,28 @@ export const GatewayConfigSchema = Type.Object(
       },
       closed,
     ),
+    responses: Type.Object(
+      {
+        /** Event types that say that what was shown was wanted. */
+        clickTypes: Type.Array(Type.String(), { maxItems: 64 }),
+        /** Properties by which likings generalise: `category`, `state`, `attributes.NAME`. */
+        facets: Type.Array(Type.String({ pattern: "^(category|state|attributes\\..{1,64})$" }), { maxItems: 8, uniqueItems: true }),
+        baseRate: Type.Number({ exclusiveMinimum: 0, maximum: 1 }),
+        placePower: Type.Number({ minimum: 0, maximum: 2 }),
+        itemHalfLifeHours: Positive,
+        valueHalfLifeHours: Positive,
+        userHalfLifeHours: Positive,
+        /** Clicks of proof: how many move a rate half the way from what was expected. */
+        itemProof: Positive,
+        valueProof: Positive,
+        pairHalfLifeHours: Positive,
+        userProof: Positive,
+        pairProof: Positive,
+        userValues: Type.Integer({ minimum: 8, maximum: 65_536 }),
+        userItems: Type.Integer({ minimum: 8, maximum: 65_536 }),
+      },
+      closed,
+    ),
     pipelines: Type.Record(Type.String({ pattern: "^[a-z][a-z0-9-]{0,63}$" }), Pipeline, { minProperties: 1, maxProperties: 64 }),
     limits: Type.Object(
       {
@@ -129,14 +157,39 @@ const shopWeights: ScoreWeights = {
   togetherFloor: 0.03,
   fresh: 1.7,
   freshHalfLifeDays: 2,
+  rate: 0,
+  affinity: 0,
+  again: 0,
+  explore: 0,
 };
 
-const shopQuota = { ownHistory: 300, together: 500, popular: 200, trending: 100, fresh: 50 };
+/** Weights chosen by `npm run bench -- feed-quality` (docs/design/recommend.md). */
+const feedWeights: ScoreWeights = {
+  ...shopWeights,
+  trend: 0,
+  popularity: 0,
+  ownBase: 0,
+  ownOften: 0,
+  ownFloor: 1,
+  ownRecency: 0,
+  together: 0,
+  togetherFloor: 0.02,
+  fresh: 0,
+  freshHalfLifeDays: 0.05,
+  rate: 1,
+  affinity: 1,
+  again: 1,
+  explore: 0.5,
+};
+
+const feedQuota = { ownHistory: 50, together: 150, popular: 50, trending: 50, fresh: 50, affinity: 200 };
+
+const shopQuota = { ownHistory: 300, together: 500, popular: 200, trending: 100, fresh: 50, affinity: 0 };
 
 /** What everybody sees, without dedupe: a pipeline of its own and the last resort of the others. */
 export const everybodyPipeline: PipelineConfig = {
   title: "The same for everybody",
-  quota: { ownHistory: 0, together: 0, popular: 300, trending: 300, fresh: 50 },
+  quota: { ownHistory: 0, together: 0, popular: 300, trending: 300, fresh: 50, affinity: 0 },
   weights: { ...shopWeights, ownBase: 0, ownOften: 0, ownRecency: 0, together: 0 },
   shownMinutes: 0,
   doneMinutes: 0,
@@ -174,19 +227,44 @@ export const defaultConfig: GatewayConfig = {
     candidatePower: 0.5,
     shrinkage: 5,
   },
+  responses: {
+    clickTypes: ["click"],
+    facets: ["category", "state", "attributes.language"],
+    baseRate: 0.03,
+    placePower: 0.25,
+    itemHalfLifeHours: 0.5,
+    valueHalfLifeHours: 0.25,
+    userHalfLifeHours: 1,
+    pairHalfLifeHours: 0.5,
+    itemProof: 2,
+    valueProof: 10,
+    userProof: 1,
+    pairProof: 2,
+    userValues: 128,
+    userItems: 128,
+  },
   pipelines: {
     home: {
-      title: "A feed that follows the last clicks; what was shown stays away for some minutes, unless it changed",
-      quota: { ownHistory: 100, together: 500, popular: 200, trending: 200, fresh: 100 },
-      weights: { ...shopWeights, ownBase: 0.5, ownOften: 0.5, ownFloor: 1, together: 1.5, togetherFloor: 0.02, fresh: 0.5, freshHalfLifeDays: 0.05 },
-      shownMinutes: 10,
+      title: "A feed that follows the last clicks; what is passed over sinks",
+      quota: feedQuota,
+      weights: feedWeights,
+      shownMinutes: 0,
       doneMinutes: 0,
-      categories: { window: 5, max: 2 },
+      categories: { window: 10, max: 8 },
       deadlineMs: 200,
     },
     shop: shopPipeline,
     discover: discoverPipeline,
     popular: everybodyPipeline,
+    more: {
+      title: "The same for turning pages: what was shown stays away for some minutes, unless it changed",
+      quota: { ...feedQuota, popular: 200, trending: 200, affinity: 400 },
+      weights: feedWeights,
+      shownMinutes: 10,
+      doneMinutes: 0,
+      categories: { window: 5, max: 2 },
+      deadlineMs: 200,
+    },
   },
   limits: { exposuresPerUser: 256, servedAnswers: 65_536, eventIdsPerGeneration: 500_000 },
 };
@@ -259,6 +337,17 @@ export function aggregationsOf(config: GatewayConfig) {
     recent: recentList({ n: config.together.pairsPerEvent, types: presence }),
     history: historyList({ n: config.history.items, halfLifeMs: config.history.halfLifeDays * dayMs, types: presence }),
     done: historyList({ n: config.done.items, halfLifeMs: dayMs, types: doneTypes }),
+  };
+}
+
+export function responseOptionsOf(config: GatewayConfig): ResponseOptions {
+  const { clickTypes: _types, facets: _facets, itemHalfLifeHours, valueHalfLifeHours, userHalfLifeHours, pairHalfLifeHours, ...rest } = config.responses;
+  return {
+    ...rest,
+    pairHalfLifeMs: pairHalfLifeHours * hourMs,
+    itemHalfLifeMs: itemHalfLifeHours * hourMs,
+    valueHalfLifeMs: valueHalfLifeHours * hourMs,
+    userHalfLifeMs: userHalfLifeHours * hourMs,
   };
 }
 

@@ -164,21 +164,61 @@ test("promise: after a kill everything is rebuilt from the log, the same answers
 test("what was shown stays away for the window, unless its state changed", async () => {
   await withGateway(async (gateway, { node }) => {
     await gateway.putItems(Array.from({ length: 12 }, (_, index) => ({ id: `i${index}`, category: `c${index}`, state: "one" })));
-    const first = await gateway.recommend("home", { user: "ann", n: 4 });
-    const second = await gateway.recommend("home", { user: "ann", n: 4 });
+    const first = await gateway.recommend("more", { user: "ann", n: 4 });
+    const second = await gateway.recommend("more", { user: "ann", n: 4 });
     assert.equal(new Set([...idsOf(first), ...idsOf(second)]).size, 8, "shown twice within the window");
     const changed = idsOf(first)[0]!;
     await gateway.patchItem(changed, { state: "two" });
-    assert.ok(idsOf(await gateway.recommend("home", { user: "ann", n: 5 })).includes(changed), "a changed item is new again");
-    assert.equal(new Set(idsOf(await gateway.recommend("home", { user: "bob", n: 12 }))).size, 12, "another user has seen nothing");
+    assert.ok(idsOf(await gateway.recommend("more", { user: "ann", n: 5 })).includes(changed), "a changed item is new again");
+    assert.equal(new Set(idsOf(await gateway.recommend("more", { user: "bob", n: 12 }))).size, 12, "another user has seen nothing");
     // All is seen: rather something seen than a short answer, and the answer says so.
-    const third = await gateway.recommend("home", { user: "ann", n: 6 });
+    const third = await gateway.recommend("more", { user: "ann", n: 6 });
     assert.equal(third.items.length, 6);
     assert.ok(third.degraded.length > 0);
     await node.clock.sleep(11 * 60_000);
-    const later = await gateway.recommend("home", { user: "ann", n: 12 });
+    const later = await gateway.recommend("more", { user: "ann", n: 12 });
     assert.deepEqual(later.degraded, []);
     assert.equal(later.items.length, 12);
+  });
+});
+
+test("promise: a feed learns from what was shown, clicked and passed over, and knows it after a restart", async () => {
+  await withGateway(async (gateway, { node, reopen }) => {
+    const item = (id: string, category: string): object => ({ id, category, title: id });
+    await gateway.putItems([...Array.from({ length: 5 }, (_, index) => [item(`m${index}`, "music"), item(`c${index}`, "chat")]).flat()]);
+    for (let view = 0; view < 10; view += 1) {
+      for (const user of ["ann", "bob"]) {
+        const { recommendationId, items } = await gateway.recommend("home", { user, n: 6 });
+        const liked = items.filter(({ category }) => (category === "music") === (user === "ann"));
+        await gateway.putEvents(liked.slice(0, 2).map(({ id }) => click(user, id, { recommendationId })));
+      }
+    }
+    // What nobody was shown yet.
+    await gateway.putItems([item("new-music", "music"), item("new-chat", "chat")]);
+    const ask = async (from: OpenGateway, user: string): Promise<RecommendAnswer["items"]> =>
+      (await from.recommend("home", { user, n: 12, record: false, explain: true })).items;
+    const check = async (from: OpenGateway): Promise<void> => {
+      for (const [user, liked, other] of [
+        ["ann", "new-music", "new-chat"],
+        ["bob", "new-chat", "new-music"],
+      ] as const) {
+        const items = await ask(from, user);
+        const places = [liked, other].map((id) => items.findIndex((row) => row.id === id));
+        assert.ok(places[0]! < places[1]!, `${user}: ${items.map(({ id }) => id).join(" ")}`);
+        const first = items[places[0]!]!;
+        assert.ok(first.parts!["affinity"]! > 0 && items[places[1]!]!.parts!["affinity"]! < 0);
+        assert.ok(first.reasons.some(({ code }) => code === "affinity"));
+      }
+      assert.ok((await ask(from, "stranger")).every(({ parts }) => parts!["affinity"] === 0 && parts!["again"] === 0));
+    };
+    await check(gateway);
+    const before = await ask(gateway, "ann");
+    await node.clock.sleep(10);
+    const again = await reopen();
+    await check(again);
+    const shape = (items: RecommendAnswer["items"]): unknown =>
+      items.map(({ id, parts }) => ({ id, rate: parts!["rate"]!.toFixed(3), affinity: parts!["affinity"]!.toFixed(3), again: parts!["again"]!.toFixed(3) }));
+    assert.deepEqual(shape(await ask(again, "ann")), shape(before));
   });
 });
 
@@ -253,7 +293,7 @@ test("at most so many of a category in a window", async () => {
       ...Array.from({ length: 6 }, (_, index) => ({ id: `g${index}`, category: "games" })),
     ]);
     await gateway.putEvents(Array.from({ length: 30 }, (_, index) => click("bob", `m${index}`)));
-    const { items } = await gateway.recommend("home", { user: "ann", n: 10 });
+    const { items } = await gateway.recommend("more", { user: "ann", n: 10 });
     const categories = items.map(({ category }) => category);
     for (let at = 0; at + 5 <= categories.length; at += 1) {
       const music = categories.slice(at, at + 5).filter((category) => category === "music").length;

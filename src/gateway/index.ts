@@ -4,7 +4,7 @@ import { MillraceError } from "#base/errors";
 import type { Log, LogWriter } from "#backbone/log";
 import type { Clock } from "#platform/clock";
 import { ActivityState } from "./activity-state.ts";
-import { aggregationsOf, checkConfig, type GatewayConfig } from "./config.ts";
+import { aggregationsOf, checkConfig, type GatewayConfig, responseOptionsOf } from "./config.ts";
 import type { Gateway, Readiness } from "./gateway.ts";
 import { Intake } from "./intake.ts";
 import { GatewayMetrics } from "./metrics.ts";
@@ -48,6 +48,9 @@ export function openGateway(options: GatewayOptions): OpenGateway {
     eventTypes: Object.keys(config.eventTypes),
     aggregations: aggregationsOf(config),
     freshItems: config.listItems,
+    responses: responseOptionsOf(config),
+    clickTypes: config.responses.clickTypes,
+    facets: config.responses.facets,
     incarnation: options.incarnation,
     ...config.limits,
   });
@@ -59,7 +62,7 @@ export function openGateway(options: GatewayOptions): OpenGateway {
 
   const recommender = new Recommender({
     config,
-    stores: { catalog: state.catalog, exposures: state.exposures, ...state.features.stores },
+    stores: { catalog: state.catalog, exposures: state.exposures, responses: state.responses, ...state.features.stores },
     clock,
     metrics,
     strict: options.strict === true,

@@ -184,6 +184,10 @@ export class Recommender {
       trend: this.#stores.trend.at(item, this.#options.clock.nowMs()),
       popularity: this.#stores.popularity.at(item, this.#options.clock.nowMs()),
       ageDays: valueAt(result, "ageDays", row),
+      rate: valueAt(result, "rate", row),
+      affinity: valueAt(result, "affinity", row),
+      again: valueAt(result, "again", row),
+      unproven: valueAt(result, "unproven", row),
     };
     const terms = scoreTerms(columns, weights);
     const score = result.scores[row]!;
@@ -196,14 +200,32 @@ export class Recommender {
       ...(body.category === undefined ? {} : { category: body.category }),
       ...(body.attributes === undefined ? {} : { attributes: body.attributes }),
       ...(explain
-        ? { parts: { ...columns, own: terms.own, "score.together": terms.together, "score.popular": terms.popular, "score.fresh": terms.fresh } }
+        ? {
+            parts: {
+              ...columns,
+              own: terms.own,
+              "score.together": terms.together,
+              "score.popular": terms.popular,
+              "score.fresh": terms.fresh,
+              "score.rate": terms.rate,
+              "score.affinity": terms.affinity,
+              "score.again": terms.again,
+            },
+          }
         : {}),
     };
   }
 
   /** At most three, the largest first; at least one. */
   #reasons(terms: ReturnType<typeof scoreTerms>, via: number): Reason[] {
-    const positive = Math.max(terms.own, 0) + Math.max(terms.together, 0) + Math.max(terms.popular, 0) + Math.max(terms.fresh, 0);
+    const positive =
+      Math.max(terms.own, 0) +
+      Math.max(terms.together, 0) +
+      Math.max(terms.popular, 0) +
+      Math.max(terms.fresh, 0) +
+      Math.max(terms.rate, 0) +
+      Math.max(terms.affinity, 0) +
+      Math.max(terms.again, 0);
     const reasons: Reason[] = [];
     const add = (code: string, text: string, part: number, item?: string): void => {
       if (part <= 0) return;
@@ -214,6 +236,9 @@ export class Recommender {
       const title = this.#catalog.itemBody(via).title ?? this.#catalog.items.id(via);
       add("together", `Often together with ${title}`, terms.together, this.#catalog.items.id(via));
     }
+    add("affinity", "You like its kind", terms.affinity);
+    add("again", "You took it before when it was shown", terms.again);
+    add("rate", "Often taken when shown", terms.rate);
     add("popular", "Popular right now", terms.popular);
     add("fresh", "New", terms.fresh);
     reasons.sort((a, b) => b.share - a.share);
@@ -223,7 +248,11 @@ export class Recommender {
 }
 
 /** A column of a row, 0 where the pipeline that chose the row has no such column. */
-function valueAt(result: Result<SceneColumns>, column: "ownCount" | "ownDecayed" | "ownAgeDays" | "together" | "via" | "ageDays", row: number): number {
+function valueAt(
+  result: Result<SceneColumns>,
+  column: "ownCount" | "ownDecayed" | "ownAgeDays" | "together" | "via" | "ageDays" | "rate" | "affinity" | "again" | "unproven",
+  row: number,
+): number {
   return result.col(column)[row]!;
 }
 

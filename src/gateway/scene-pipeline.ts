@@ -5,6 +5,7 @@
 import { type Built, pipeline, score, topK, windowed } from "#pipeline/index";
 import type { Clock } from "#platform/clock";
 import type { PipelineConfig } from "./config.ts";
+import { affinitySource } from "./operator/affinity-source.ts";
 import { availableFilter } from "./operator/available-filter.ts";
 import { catalogueScanSource } from "./operator/catalogue-scan-source.ts";
 import { counterHydrate } from "./operator/counter-hydrate.ts";
@@ -13,6 +14,7 @@ import { listSource } from "./operator/list-source.ts";
 import { namedSource } from "./operator/named-source.ts";
 import { ownHistorySource } from "./operator/own-history-source.ts";
 import { predicateFilter } from "./operator/predicate-filter.ts";
+import { responseHydrate } from "./operator/response-hydrate.ts";
 import { tasteHydrate } from "./operator/taste-hydrate.ts";
 import { togetherSource } from "./operator/together-source.ts";
 import { weightedScore } from "./operator/weighted-score.ts";
@@ -29,6 +31,10 @@ export type SceneColumns = {
   readonly trend: "f32";
   readonly popularity: "f32";
   readonly ageDays: "f32";
+  readonly rate: "f32";
+  readonly affinity: "f32";
+  readonly again: "f32";
+  readonly unproven: "f32";
   readonly category: "u32";
   readonly id: "u32";
   readonly score: "f32";
@@ -77,6 +83,8 @@ export function scenePipeline(name: string, config: PipelineConfig, parts: Scene
   const { stores, tastes, tasteOptions } = parts;
   const { quota } = config;
   const off = (rows: number): { when?: () => boolean } => (rows === 0 ? { when: () => false } : {});
+  const { rate, affinity, again, explore } = config.weights;
+  const answering = rate !== 0 || affinity !== 0 || again !== 0 || explore !== 0;
   const doneMs = config.doneMinutes === "forever" ? Number.POSITIVE_INFINITY : config.doneMinutes * minuteMs;
 
   const ranked = pipeline<SceneRequest>(name)
@@ -87,6 +95,7 @@ export function scenePipeline(name: string, config: PipelineConfig, parts: Scene
         listSource("popular", stores, stores.popularity.top!),
         listSource("trending", stores, stores.trend.top!),
         listSource("fresh", stores, stores.catalog.fresh),
+        affinitySource(stores, config.weights),
         namedSource(stores),
       ],
       {
@@ -97,6 +106,7 @@ export function scenePipeline(name: string, config: PipelineConfig, parts: Scene
           popular: Math.max(1, quota.popular),
           trending: Math.max(1, quota.trending),
           fresh: Math.max(1, quota.fresh),
+          affinity: Math.max(1, quota.affinity),
           named: 1_000,
         },
         each: {
@@ -105,6 +115,7 @@ export function scenePipeline(name: string, config: PipelineConfig, parts: Scene
           popular: off(quota.popular),
           trending: off(quota.trending),
           fresh: off(quota.fresh),
+          affinity: off(quota.affinity),
           named: { when: ({ req }) => req.predicate?.ids !== undefined },
         },
       },
@@ -115,6 +126,7 @@ export function scenePipeline(name: string, config: PipelineConfig, parts: Scene
     .filter(doneFilter(stores, doneMs), { when: () => doneMs > 0 })
     .hydrate(counterHydrate(stores))
     .hydrate(tasteHydrate())
+    .hydrate(responseHydrate(stores), off(answering ? 1 : 0))
     .score(weightedScore(config.weights));
 
   const count = ({ req }: { req: SceneRequest }): number => req.n;

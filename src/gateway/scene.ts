@@ -6,6 +6,7 @@ import type { DecayedCountStore } from "#features/decayed-count";
 import type { HistoryListStore } from "#features/history-list";
 import type { RecentListStore } from "#features/recent-list";
 import type { Catalog } from "#features/catalog";
+import type { Responses } from "./responses.ts";
 import type { Predicate } from "./predicate.ts";
 import type { Taste } from "./taste.ts";
 
@@ -24,6 +25,8 @@ export interface SceneStores {
   readonly together: CooccurrenceStore;
   /** Weight of the events that `together` saw, by item, same half-life: the norm of a neighbour's weight. */
   readonly togetherNorm: DecayedCountStore;
+  /** How what was shown was answered. */
+  readonly responses: Responses;
 }
 
 export interface SceneRequest {

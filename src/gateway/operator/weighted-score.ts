@@ -28,6 +28,14 @@ export interface ScoreWeights {
   readonly togetherFloor: number;
   readonly fresh: number;
   readonly freshHalfLifeDays: number;
+  /** How often it and its like are clicked when shown. */
+  readonly rate: number;
+  /** How often this user clicks its like when shown, beyond everybody. */
+  readonly affinity: number;
+  /** How often this user clicks it beyond its like when shown. */
+  readonly again: number;
+  /** For what was hardly shown yet. */
+  readonly explore: number;
 }
 
 /** Columns that the score reads, one row. */
@@ -39,10 +47,19 @@ export interface ScoreColumns {
   readonly trend: number;
   readonly popularity: number;
   readonly ageDays: number;
+  /** Natural logarithm, 0 = as expected. */
+  readonly rate: number;
+  readonly affinity: number;
+  readonly again: number;
+  /** From 1 (never shown) towards 0. */
+  readonly unproven: number;
 }
 
 /** The terms of one row: for reasons and explain. Their sum is the score. */
-export function scoreTerms(row: ScoreColumns, weights: ScoreWeights): { own: number; together: number; popular: number; fresh: number } {
+export function scoreTerms(
+  row: ScoreColumns,
+  weights: ScoreWeights,
+): { own: number; together: number; popular: number; fresh: number; rate: number; affinity: number; again: number } {
   const own = row.ownCount > 0;
   const taste = Math.log1p(row.together / weights.togetherFloor);
   return {
@@ -53,7 +70,10 @@ export function scoreTerms(row: ScoreColumns, weights: ScoreWeights): { own: num
       : 0,
     together: (own ? weights.ownTogether : weights.together) * taste,
     popular: weights.trend * Math.log1p(row.trend / weights.trendFloor) + weights.popularity * Math.log1p(row.popularity / weights.popularityFloor),
-    fresh: own ? 0 : weights.fresh * 2 ** (-row.ageDays / weights.freshHalfLifeDays),
+    fresh: (own ? 0 : weights.fresh * 2 ** (-row.ageDays / weights.freshHalfLifeDays)) + weights.explore * row.unproven,
+    rate: weights.rate * row.rate,
+    affinity: weights.affinity * row.affinity,
+    again: weights.again * row.again,
   };
 }
 
@@ -65,6 +85,10 @@ const reads = {
   trend: "f32",
   popularity: "f32",
   ageDays: "f32",
+  rate: "f32",
+  affinity: "f32",
+  again: "f32",
+  unproven: "f32",
 } as const;
 
 export function weightedScore(weights: ScoreWeights) {
@@ -76,6 +100,10 @@ export function weightedScore(weights: ScoreWeights) {
     const trend = batch.col("trend");
     const popularity = batch.col("popularity");
     const ageDays = batch.col("ageDays");
+    const rate = batch.col("rate");
+    const affinity = batch.col("affinity");
+    const again = batch.col("again");
+    const unproven = batch.col("unproven");
     const w = weights;
     for (let row = 0; row < batch.n; row += 1) {
       const taste = Math.log1p(together[row]! / w.togetherFloor);
@@ -86,7 +114,7 @@ export function weightedScore(weights: ScoreWeights) {
       } else {
         sum += w.together * taste + w.fresh * 2 ** (-ageDays[row]! / w.freshHalfLifeDays);
       }
-      out.score[row] = sum;
+      out.score[row] = sum + w.rate * rate[row]! + w.affinity * affinity[row]! + w.again * again[row]! + w.explore * unproven[row]!;
     }
   });
 }
