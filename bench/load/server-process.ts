@@ -28,8 +28,10 @@ export interface ServerProcess {
 }
 
 const running = new Set<ChildProcess>();
+const folders = new Set<string>();
 process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
+  for (const path of folders) removeFolder(path);
 });
 
 export async function startServerProcess(options: {
@@ -90,8 +92,19 @@ export async function startServerProcess(options: {
   };
 }
 
-/** A new empty folder; `remove` deletes it with all it holds. */
+/** A new empty folder; `remove` deletes it with all it holds, at the latest at the end of this process. */
 export function temporaryFolder(): { path: string; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), "millrace-"));
-  return { path, remove: () => rmSync(path, { recursive: true, force: true, maxRetries: 3 }) };
+  folders.add(path);
+  return {
+    path,
+    remove() {
+      folders.delete(path);
+      removeFolder(path);
+    },
+  };
+}
+
+function removeFolder(path: string): void {
+  rmSync(path, { recursive: true, force: true, maxRetries: 3 });
 }
