@@ -156,7 +156,7 @@ async function powerCut(seed: number, durability: Durability, wrap: (files: File
 }
 
 // A pipeline that shows the user's own counts of all items.
-config.pipelines["popular-own"] = { ...config.pipelines["popular"]!, quota: { ownHistory: 100, together: 0, popular: 10, trending: 0, fresh: 0 } };
+config.pipelines["popular-own"] = { ...config.pipelines["popular"]!, quota: { ...config.pipelines["popular"]!.quota, ownHistory: 100 } };
 
 const long = process.env["MILLRACE_LONG"] !== undefined;
 const only = process.env["SEED"];

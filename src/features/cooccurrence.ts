@@ -3,14 +3,14 @@
 // one's age, to i's neighbour j and to j's neighbour i.
 // Why from the recent list: the events to pair a new one with are the user's last N; a pair is counted when its later-arriving event is folded, so
 // the order of arrival does not matter as long as the list still holds the earlier one.
-// Invariants: 1. symmetric until an eviction  2. an item keeps its `neighbours` strongest: a table that has grown a quarter beyond is cut to them,
+// Invariants: 1. symmetric until an eviction  2. an item keeps its `neighbours` strongest: a table that has grown to twice as many is cut to them,
 // strongest by weight / (norm of the neighbour + shrinkage), not by weight alone: that would keep only pairs with what is popular anyway and
 // cost a tenth of the novel recall of a shop's replay (docs/design/recommend.md)  3. weights of one item are relative to that item's own reference
 // time (forward decay), moved forward when the factor grows beyond 2^60, so that f32 neither overflows nor is everything touched at once.
 // Layout: per item an open-addressing table of u32 neighbour + 1 and f32 weight, 8 bytes a slot, linear probing, load <= 3/4, doubling up to the size that
-// holds 5/4 of `neighbours`.
-// Cost: a pair 2 probes, about 60 ns; an event pairs with at most `pairsPerEvent` entries of the list; a cut of 640 to 512 about 60 us, every 128th new
-// neighbour of a full item.
+// holds twice `neighbours`.
+// Cost: a pair 2 probes, about 100 ns; an event pairs with at most `pairsPerEvent` entries of the list; a cut of 768 to 384 about 80 us, every 384th new
+// neighbour of a full item, so 0.2 us each.
 
 import { MillraceError } from "#base/errors";
 import { BlockAllocator, chunkBits, chunkMask, f32Column, f64Column, u32Column, u8Column } from "#base/chunked";
@@ -59,6 +59,8 @@ export class CooccurrenceStore implements AggregationStore {
   readonly #used = u32Column();
   readonly #bits = u8Column();
   readonly #reference = f64Column();
+  /** Work space of a cut. */
+  readonly #cut: { readonly keys: Uint32Array; readonly held: Float32Array; readonly strengths: Float32Array; readonly sorted: Float32Array };
   #items = 0;
   #evictions = 0;
 
@@ -66,8 +68,10 @@ export class CooccurrenceStore implements AggregationStore {
     this.options = options;
     this.#list = list;
     this.#norm = norm;
-    this.#usedMax = Math.ceil(options.neighbours * 1.25);
+    this.#usedMax = options.neighbours * 2;
     this.#bitsMax = Math.max(firstBits, Math.ceil(Math.log2(this.#usedMax / 0.75)));
+    const slots = 1 << this.#bitsMax;
+    this.#cut = { keys: new Uint32Array(slots), held: new Float32Array(slots), strengths: new Float32Array(slots), sorted: new Float32Array(slots) };
   }
 
   fold(event: FoldEvent): void {
@@ -136,47 +140,33 @@ export class CooccurrenceStore implements AggregationStore {
       this.#reference.ensure(item + 1);
       this.#items = item + 1;
     }
-    let bits = this.#bits.get(item);
+    // The hot path: columns are read from their chunks here, since a shared `get` sees arrays of several types and cannot be inlined.
+    const chunk = item >>> chunkBits;
+    const at = item & chunkMask;
+    const usedOf = this.#used.chunks[chunk]!;
+    const referenceOf = this.#reference.chunks[chunk]!;
+    let bits = this.#bits.chunks[chunk]![at]!;
     if (bits === 0) {
       bits = firstBits;
-      this.#reference.set(item, atMs);
+      referenceOf[at] = atMs;
       this.#place(item, bits);
     }
-    let exponent = (atMs - this.#reference.get(item)) / this.options.halfLifeMs;
+    let exponent = (atMs - referenceOf[at]!) / this.options.halfLifeMs;
     if (exponent > exponentMax) {
       this.#rebase(item, atMs);
       exponent = 0;
     }
-    const used = this.#used.get(item);
+    const used = usedOf[at]!;
     if (bits === this.#bitsMax) {
       if (used >= this.#usedMax) this.#evict(item, atMs);
     } else if (used * 4 >= 3 << bits) {
       bits += 1;
       this.#resize(item, bits);
     }
-    this.#insert(item, bits, neighbour + 1, weight * 2 ** exponent);
-  }
-
-  #insert(item: number, bits: number, key: number, weight: number): void {
-    const address = this.#address.get(item);
-    const neighbours = this.#neighbours.chunks[address >>> chunkBits]!;
-    const weights = this.#weights.chunks[address >>> chunkBits]!;
-    const start = address & chunkMask;
-    const mask = (1 << bits) - 1;
-    let slot = (Math.imul(key, 0x9e3779b1) >>> (32 - bits)) & mask;
-    for (;;) {
-      const found = neighbours[start + slot]!;
-      if (found === key) {
-        weights[start + slot]! += weight;
-        return;
-      }
-      if (found === 0) {
-        neighbours[start + slot] = key;
-        weights[start + slot] = weight;
-        this.#used.set(item, this.#used.get(item) + 1);
-        return;
-      }
-      slot = (slot + 1) & mask;
+    const address = this.#address.chunks[chunk]![at]!;
+    const tables = address >>> chunkBits;
+    if (insert(this.#neighbours.chunks[tables]!, this.#weights.chunks[tables]!, address & chunkMask, bits, neighbour + 1, weight * 2 ** exponent)) {
+      usedOf[at]! += 1;
     }
   }
 
@@ -193,14 +183,21 @@ export class CooccurrenceStore implements AggregationStore {
   }
 
   #resize(item: number, bits: number): void {
-    const oldAddress = this.#address.get(item);
-    const oldBits = this.#bits.get(item);
+    const from = this.#address.get(item);
+    const fromBits = this.#bits.get(item);
+    const keys = this.#neighbours.chunks[from >>> chunkBits]!;
+    const old = this.#weights.chunks[from >>> chunkBits]!;
+    const fromStart = from & chunkMask;
     this.#place(item, bits);
-    for (let at = oldAddress; at < oldAddress + (1 << oldBits); at += 1) {
-      const key = this.#neighbours.get(at);
-      if (key !== 0) this.#insert(item, bits, key, this.#weights.get(at));
+    const to = this.#address.get(item);
+    const neighbours = this.#neighbours.chunks[to >>> chunkBits]!;
+    const weights = this.#weights.chunks[to >>> chunkBits]!;
+    let used = 0;
+    for (let slot = fromStart; slot < fromStart + (1 << fromBits); slot += 1) {
+      if (keys[slot] !== 0 && insert(neighbours, weights, to & chunkMask, bits, keys[slot]!, old[slot]!)) used += 1;
     }
-    this.#allocator.give(oldAddress, oldBits);
+    this.#used.set(item, used);
+    this.#allocator.give(from, fromBits);
   }
 
   /** Cuts a full table to its strongest neighbours. */
@@ -209,26 +206,28 @@ export class CooccurrenceStore implements AggregationStore {
     const bits = this.#bits.get(item);
     const address = this.#address.get(item);
     const start = address & chunkMask;
-    const end = start + (1 << bits);
-    const keys = this.#neighbours.chunks[address >>> chunkBits]!.slice(start, end);
-    const weights = this.#weights.chunks[address >>> chunkBits]!.slice(start, end);
-    const { neighbours, shrinkage } = this.options;
-    const strengths = new Float32Array(keys.length);
-    for (let slot = 0; slot < keys.length; slot += 1) {
-      strengths[slot] = keys[slot] === 0 ? -1 : weights[slot]! / (this.#norm.at(keys[slot]! - 1, nowMs) + shrinkage);
-    }
-    const threshold = kthLargest(strengths.slice(), strengths.length, neighbours);
-    this.#neighbours.chunks[address >>> chunkBits]!.fill(0, start, end);
-    this.#used.set(item, 0);
-    let room = neighbours;
+    const slots = 1 << bits;
+    const neighbours = this.#neighbours.chunks[address >>> chunkBits]!;
+    const weights = this.#weights.chunks[address >>> chunkBits]!;
+    const { keys, held, strengths, sorted } = this.#cut;
+    keys.set(neighbours.subarray(start, start + slots));
+    held.set(weights.subarray(start, start + slots));
+    this.#norm.strengths(keys, held, slots, nowMs, this.options.shrinkage, strengths);
+    sorted.set(strengths);
+    const most = this.options.neighbours;
+    const threshold = kthLargest(sorted, slots, most);
+    neighbours.fill(0, start, start + slots);
+    let used = 0;
     // Strictly stronger ones first, then as many of the equal ones as fit, in slot order.
-    for (const equal of [false, true]) {
-      for (let slot = 0; slot < keys.length && room > 0; slot += 1) {
-        if (keys[slot] === 0 || (equal ? strengths[slot] !== threshold : strengths[slot]! <= threshold)) continue;
-        this.#insert(item, bits, keys[slot]!, weights[slot]!);
-        room -= 1;
+    for (let pass = 0; pass < 2; pass += 1) {
+      for (let slot = 0; slot < slots && used < most; slot += 1) {
+        const key = keys[slot]!;
+        if (key === 0 || (pass === 0 ? strengths[slot]! <= threshold : strengths[slot] !== threshold)) continue;
+        insert(neighbours, weights, start, bits, key, held[slot]!);
+        used += 1;
       }
     }
+    this.#used.set(item, used);
   }
 
   /** Moves the item's reference time to `atMs`; neighbours that decay below the smallest f32 leave by the next eviction. */
@@ -239,6 +238,25 @@ export class CooccurrenceStore implements AggregationStore {
     const weights = this.#weights.chunks[address >>> chunkBits]!;
     for (let at = start; at < start + (1 << this.#bits.get(item)); at += 1) weights[at]! *= factor;
     this.#reference.set(item, atMs);
+  }
+}
+
+/** Adds a weight to a key of a table; true when the key is new. The table has a free slot. */
+function insert(neighbours: Uint32Array, weights: Float32Array, start: number, bits: number, key: number, weight: number): boolean {
+  const mask = (1 << bits) - 1;
+  let slot = Math.imul(key, 0x9e3779b1) >>> (32 - bits);
+  for (;;) {
+    const found = neighbours[start + slot]!;
+    if (found === key) {
+      weights[start + slot]! += weight;
+      return false;
+    }
+    if (found === 0) {
+      neighbours[start + slot] = key;
+      weights[start + slot] = weight;
+      return true;
+    }
+    slot = (slot + 1) & mask;
   }
 }
 

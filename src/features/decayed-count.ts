@@ -86,6 +86,25 @@ export class DecayedCountStore implements AggregationStore {
     }
   }
 
+  /** weight / (count now + shrinkage) of `n` keys (handle + 1; 0 gives -1): how strong something is for how common it is. */
+  strengths(keys: Uint32Array, weights: Float32Array, n: number, nowMs: number, shrinkage: number, out: Float32Array): void {
+    const halfLife = this.options.halfLifeMs;
+    for (let at = 0; at < n; at += 1) {
+      const handle = keys[at]! - 1;
+      if (handle < 0) {
+        out[at] = -1;
+        continue;
+      }
+      let count = 0;
+      if (handle < this.#count) {
+        const chunk = handle >>> chunkBits;
+        const place = handle & chunkMask;
+        count = this.#values.chunks[chunk]![place]! * 2 ** ((this.#times.chunks[chunk]![place]! - nowMs) / halfLife);
+      }
+      out[at] = weights[at]! / (count + shrinkage);
+    }
+  }
+
   /** Takes a handle out of `top` (it is not offered any more); its count stays. */
   hide(handle: number): void {
     if (this.top === undefined) return;
