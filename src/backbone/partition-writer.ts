@@ -23,8 +23,10 @@ import type { Wake } from "./wake.ts";
 
 const groupBytesMax = 4 * 1024 * 1024;
 const assembleBytesMax = 1024 * 1024;
-/** Frames of the last groups stay in memory, so that followers in this process read no file. Chosen. */
+/** Frames of the last groups stay in memory, so that followers in this process read no file. Bounded in bytes, and in number since a frame of one small
+ * record is some objects for the garbage collector. Chosen. */
 const recentBytesMax = 4 * 1024 * 1024;
+const recentFramesMax = 4_096;
 /** After this time without appends a mark is written: proof that the last group was synced. Chosen. */
 const markAfterMs = 100;
 /** How long a failing registry is asked again before the writer gives up. */
@@ -337,17 +339,24 @@ export class PartitionWriter implements LogWriter {
     return { buffer, frames };
   }
 
+  /** Cuts back to the bounds when they are exceeded by a quarter: at every append it would copy the whole list each time. */
+  #forgetOldFrames(): void {
+    const frames = this.#recent;
+    if (this.#recentBytes <= recentBytesMax * 1.25 && frames.length <= recentFramesMax * 1.25) return;
+    let drop = 0;
+    while (drop < frames.length - 1 && (this.#recentBytes > recentBytesMax || frames.length - drop > recentFramesMax)) {
+      this.#recentBytes -= frames[drop]!.bytes;
+      drop += 1;
+    }
+    this.#recent = frames.slice(drop);
+  }
+
   #acknowledge(group: readonly Pending[], frames: readonly RecentFrame[], bytes: number): void {
     if (group.length === 0) return;
     const { durability, wake } = this.#context;
     for (const frame of frames) this.#recent.push(frame);
     this.#recentBytes += bytes;
-    let drop = 0;
-    while (drop < this.#recent.length - 1 && this.#recentBytes > recentBytesMax) {
-      this.#recentBytes -= this.#recent[drop]!.bytes;
-      drop += 1;
-    }
-    if (drop > 0) this.#recent = this.#recent.slice(drop);
+    this.#forgetOldFrames();
     let firstOffset = this.#next;
     for (const pending of group) {
       const nextOffset = firstOffset + pending.records.length;
