@@ -2,7 +2,7 @@
 // Why from the log alone: aggregations are in memory, the log is what was acknowledged; nothing else has to be consistent with it.
 // Invariants: 1. every record from the log's first to its next offset is applied once, in order  2. a record that cannot be decoded stops the start
 // with `corrupt` or `unsupported` and its offset: nothing is skipped in silence  3. between slices other work runs (health answers, progress).
-// Cost: about 1-2 us a record beside reading; 1 M events in 2-4 s.
+// Cost: what counting costs, 10-15 us an event, most of it co-occurrence; 1 M events about 14 s.
 
 import { MillraceError } from "#base/errors";
 import type { Log } from "#backbone/log";
