@@ -128,7 +128,7 @@ suite("the packed tarball", { skip: hasNpm() ? false : "npm is not installed" },
       assert.equal(page.status, 200);
       assert.match(await page.text(), /<html/i);
       const metrics = await (await fetch(`${address}/metrics`)).text();
-      assert.match(metrics, /^rec_build_info\{.*kernels="(relaxed|simd128)"/m, "the packed kernels were not found: the server runs plain TypeScript instead");
+      assert.match(metrics, /^rec_build_info\{.*kernel="(relaxed|simd128)"/m, "the packed kernels were not found: the server runs plain TypeScript instead");
     } finally {
       server.kill("SIGTERM");
       const forced = setTimeout(() => server.kill("SIGKILL"), 15_000);
