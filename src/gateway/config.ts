@@ -163,18 +163,18 @@ const shopWeights: ScoreWeights = {
   explore: 0,
 };
 
-/** Weights chosen by `npm run bench -- feed-quality` (docs/design/recommend.md). */
+/** Weights chosen by `npm run bench -- feed-quality` (docs/design/recommend.md). Small ones order what nothing is known of: no exposures, no facets. */
 const feedWeights: ScoreWeights = {
   ...shopWeights,
-  trend: 0,
-  popularity: 0,
-  ownBase: 0,
+  trend: 0.03,
+  popularity: 0.01,
+  ownBase: 0.05,
   ownOften: 0,
   ownFloor: 1,
   ownRecency: 0,
-  together: 0,
+  together: 0.03,
   togetherFloor: 0.02,
-  fresh: 0,
+  fresh: 0.03,
   freshHalfLifeDays: 0.05,
   rate: 1,
   affinity: 1,
@@ -182,7 +182,7 @@ const feedWeights: ScoreWeights = {
   explore: 0.5,
 };
 
-const feedQuota = { ownHistory: 50, together: 150, popular: 50, trending: 50, fresh: 50, affinity: 200 };
+const feedQuota = { ownHistory: 30, together: 50, popular: 30, trending: 30, fresh: 30, affinity: 150 };
 
 const shopQuota = { ownHistory: 300, together: 500, popular: 200, trending: 100, fresh: 50, affinity: 0 };
 
@@ -220,8 +220,8 @@ export const defaultConfig: GatewayConfig = {
     windowMinutes: 60,
     halfLifeDays: 14,
     pairsPerEvent: 64,
-    neighbours: 512,
-    seeds: 60,
+    neighbours: 384,
+    seeds: 20,
     seedHalfLifeDays: 2,
     seedPower: 0.5,
     candidatePower: 0.5,
@@ -234,7 +234,7 @@ export const defaultConfig: GatewayConfig = {
     placePower: 0.25,
     itemHalfLifeHours: 0.5,
     valueHalfLifeHours: 0.25,
-    userHalfLifeHours: 1,
+    userHalfLifeHours: 0.5,
     pairHalfLifeHours: 0.5,
     itemProof: 2,
     valueProof: 10,
@@ -280,7 +280,7 @@ export const shopConfig: GatewayConfig = {
     windowMinutes: 30,
     halfLifeDays: 60,
     pairsPerEvent: 50,
-    neighbours: 512,
+    neighbours: 384,
     seeds: 100,
     seedHalfLifeDays: 60,
     seedPower: 0.5,

@@ -13,7 +13,7 @@
 // 36 B an item.
 // Concurrency: `begin` holds until the next one; a step calls it and asks without waiting in between.
 
-import { f32Column } from "#base/chunked";
+import { chunkBits, chunkMask, f32Column } from "#base/chunked";
 import { DecayedCountStore } from "#features/decayed-count";
 import { HistoryListStore } from "#features/history-list";
 import type { ItemFacets } from "./item-facets.ts";
@@ -191,10 +191,20 @@ export class Responses {
     return this.#personal[this.#known(item)]!;
   }
 
-  /** For choosing among thousands:  rate x (L(item) and everybody's) + affinity x (the user's),  the item's own part as of its last event. */
-  guess(item: number, rate: number, affinity: number): number {
-    const profile = this.#known(item);
-    return rate * (this.#general[profile]! + (item < this.#items ? this.#itemLast.get(item) : 0)) + affinity * this.#personal[profile]!;
+  /** For choosing among thousands, into `out`:  rate x (L(item) and everybody's) + affinity x (the user's),  the item's own part as of its last event. */
+  guess(items: Uint32Array, n: number, rate: number, affinity: number, out: Float32Array): void {
+    const { facets } = this;
+    const stamps = this.#stamp;
+    const begun = this.#begun;
+    const known = this.#items;
+    const chunks = this.#itemLast.chunks;
+    for (let row = 0; row < n; row += 1) {
+      const item = items[row]!;
+      const profile = facets.profile(item);
+      if (stamps[profile] !== begun) this.#workOutProfile(profile);
+      const last = item < known ? chunks[item >>> chunkBits]![item & chunkMask]! : 0;
+      out[row] = rate * (this.#general[profile]! + last) + affinity * this.#personal[profile]!;
+    }
   }
 
   get bytes(): number {
@@ -243,7 +253,11 @@ export class Responses {
   /** The item's profile, its sums worked out. */
   #known(item: number): number {
     const profile = this.facets.profile(item);
-    if (this.#stamp[profile] === this.#begun) return profile;
+    if (this.#stamp[profile] !== this.#begun) this.#workOutProfile(profile);
+    return profile;
+  }
+
+  #workOutProfile(profile: number): void {
     this.#stamp[profile] = this.#begun;
     let general = 0;
     let personal = 0;
@@ -254,7 +268,6 @@ export class Responses {
     }
     this.#general[profile] = general;
     this.#personal[profile] = personal;
-    return profile;
   }
 
   #workOut(value: number): void {

@@ -1,5 +1,6 @@
 // Builds the pipeline of a scene from its configuration: the whole of recommend in one function, control flow on top, operators as leaves.
-//   recall (own history, together, popular, trending, fresh, named) -> available -> predicate -> shown -> done -> counters, taste -> weighted -> select
+//   recall (own history, together, popular, trending, fresh, affinity, named) -> available -> predicate -> shown -> done -> counters, taste, responses
+//   -> weighted -> select
 // and, when that fails, is late or short: popular, fresh and a scan of the catalogue -> the same filters but `shown` -> popularity.
 
 import { type Built, pipeline, score, topK, windowed } from "#pipeline/index";

@@ -3,6 +3,8 @@
 //         + for items of the user's own:  ownBase + ownOften ln(1 + own decayed count / ownFloor) + ownRecency 2^(-days since / ownHalfLife)
 //                                         + ownTogether ln(1 + taste / togetherFloor)
 //         + for all others:               together ln(1 + taste / togetherFloor) + fresh 2^(-days since creation / freshHalfLife)
+//         + rate x ln(how often it and its values are clicked when shown) + affinity x ln(this user's share in that) + again x ln(this user and item)
+//         + explore x (1 for what was never shown .. 0)      the three rates are 1, their logarithms 0, where nothing was shown (responses.ts)
 // A floor says which size counts ln 2: below it a term is linear, above it logarithmic.
 // Why logarithms: counts of popular and rare things differ by orders of magnitude, and terms of like size make weights readable. Why these terms: each is
 // one sentence that a user understands, and the reason shown is the term that brought most. Weights come from a replay (docs/design/recommend.md).
