@@ -302,9 +302,13 @@ export function checkConfig(config: unknown): GatewayConfig {
     });
   }
   const checked = config;
-  for (const type of checked.doneTypes) {
-    if (checked.eventTypes[type] === undefined) {
-      throw new MillraceError("invalid", `configuration doneTypes names "${type}", which eventTypes lacks`, { todo: "declare the event type" });
+  for (const [field, types] of [
+    ["doneTypes", checked.doneTypes],
+    ["responses.clickTypes", checked.responses.clickTypes],
+  ] as const) {
+    for (const type of types) {
+      if (checked.eventTypes[type] !== undefined) continue;
+      throw new MillraceError("invalid", `configuration ${field} names "${type}", which eventTypes lacks`, { todo: "declare the event type" });
     }
   }
   return checked;

@@ -382,5 +382,6 @@ test("a configuration that cannot work is refused with the field", () => {
     });
   assert.throws(() => open({ popularityHalfLifeHours: -1 }), refusedAs("invalid", /popularityHalfLifeHours/));
   assert.throws(() => open({ doneTypes: ["sold"] }), refusedAs("invalid", /doneTypes.*sold/));
+  assert.throws(() => open({ responses: { ...defaultConfig.responses, clickTypes: ["sold"] } }), refusedAs("invalid", /responses.clickTypes.*sold/));
   assert.throws(() => open({ surprise: 1 }), refusedAs("invalid", /surprise/));
 });
