@@ -15,6 +15,8 @@ export interface FeedPlay {
   readonly config: GatewayConfig;
   readonly seed: number;
   readonly minutes: number;
+  /** Page views a second of the world's clock. */
+  readonly viewsPerS: number;
   /** Of each request. */
   readonly pipeline: string;
   /** Every so many page views one is judged. */
@@ -41,7 +43,6 @@ export interface FeedResult {
   readonly memoryBytes: Readonly<Record<string, number>>;
 }
 
-const viewsPerS = 40;
 const itemsPerView = 10;
 const historyMs = 2 * 3_600_000;
 const historyViews = 10;
@@ -106,7 +107,7 @@ export async function playFeed(play: FeedPlay): Promise<FeedResult> {
         events += arrived.length;
       }
       const minute = minutes[Math.floor((step * stepMs) / 60_000)]!;
-      for (due += (viewsPerS * stepMs) / 1_000; due >= 1; due -= 1) {
+      for (due += (play.viewsPerS * stepMs) / 1_000; due >= 1; due -= 1) {
         const viewer = arrivals.next();
         const began = performance.now();
         const answer = await gateway.recommend(play.pipeline, { user: world.tastes.idOf(viewer), n: itemsPerView });
