@@ -1,7 +1,7 @@
 // `millrace start`: the server, and beside it the demo while the data folder is its own.
 
 import { pino } from "pino";
-import { toMillraceError } from "#base/errors";
+import { MillraceError, toMillraceError } from "#base/errors";
 import { systemClock } from "#platform/system-clock";
 import { absolutePath, exitNow, onStopSignal, printError, printLine, setExitCode } from "#platform/system-process";
 import { readDemoWorld, type RunningAudience, startDemo } from "#roles/demo";
@@ -54,6 +54,12 @@ export async function start(options: StartCommandOptions & { readonly version: s
     await server.gateway.opened;
   } catch (thrown) {
     await server.stop(0).catch(() => undefined);
+    if (thrown instanceof MillraceError && thrown.code === "conflict") {
+      throw new MillraceError("conflict", `another server writes the data folder ${options.data}`, {
+        cause: thrown,
+        todo: "stop it, or name another folder with --data",
+      });
+    }
     throw thrown;
   }
   const { eventsRebuilt, items, users } = server.gateway.status();

@@ -3,7 +3,8 @@
 // so both give the same state.
 // Invariants: 1. records are applied in offset order, each once  2. nothing here reads a clock or writes anything out
 // 3. an exposure is applied when its answer is given (the next request must see it) and again only by a rebuild, never twice in a process.
-// Concurrency: owned by the serving loop. Memory: bounded by the limits of each part, reported by `bytes()`.
+// Concurrency: owned by the serving loop. Memory: bounded by the limits of each part times the number of distinct ids, which nothing bounds yet (a deleted
+// item keeps its handle); reported by `bytes()`.
 
 import { Catalog } from "#features/catalog";
 import { type ActivityRecord, type EventRecord } from "#features/activity-record";

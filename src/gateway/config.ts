@@ -3,7 +3,6 @@
 // 3. the aggregations follow from the configuration alone: the same configuration and log give the same state.
 
 import Type, { type Static } from "typebox";
-import { Compile } from "typebox/compile";
 import { MillraceError } from "#base/errors";
 import { cooccurrence } from "#features/cooccurrence";
 import { decayedCount } from "#features/decayed-count";
@@ -11,6 +10,7 @@ import { historyList } from "#features/history-list";
 import { recentList } from "#features/recent-list";
 import type { ScoreWeights } from "./operator/weighted-score.ts";
 import type { ResponseOptions } from "./responses.ts";
+import { schemaCheck } from "./schema-check.ts";
 import type { TasteOptions } from "./taste.ts";
 
 const minuteMs = 60_000;
@@ -290,16 +290,12 @@ export const shopConfig: GatewayConfig = {
   pipelines: { ...defaultConfig.pipelines, shop: shopPipeline, discover: discoverPipeline },
 };
 
-const validator = Compile(GatewayConfigSchema);
+const configCheck = schemaCheck(GatewayConfigSchema);
 
 /** Returns the configuration when it can work. Throws `invalid` naming the first field that is wrong. */
 export function checkConfig(config: unknown): GatewayConfig {
-  if (!validator.Check(config)) {
-    const error = validator.Errors(config)[0];
-    const where = error === undefined || error.instancePath === "" ? "" : ` ${error.instancePath.slice(1).replaceAll("/", ".")}`;
-    throw new MillraceError("invalid", `configuration${where} ${error?.message ?? "is not valid"}`, {
-      todo: "see defaultConfig for the form and the defaults",
-    });
+  if (!configCheck.passes(config)) {
+    throw new MillraceError("invalid", configCheck.complaint(config, "configuration"), { todo: "see defaultConfig for the form and the defaults" });
   }
   const checked = config;
   for (const [field, types] of [

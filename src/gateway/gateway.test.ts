@@ -336,6 +336,88 @@ test("two patches at once both count", async () => {
   });
 });
 
+/** An item of about 1.05 MB whose every field is within its limit. */
+const giant = {
+  id: "giant",
+  attributes: Object.fromEntries(Array.from({ length: 64 }, (_, at) => [`a${at}`, Array.from({ length: 64 }, () => "x".repeat(256))])),
+};
+
+test("issue: a row too large for the log is refused by its place and costs its neighbours nothing", async () => {
+  await withGateway(async (gateway) => {
+    const answer = await gateway.putItems([{ id: "a" }, giant, { id: "b" }]);
+    assert.equal(answer.accepted, 2);
+    assert.deepEqual(
+      answer.rejected.map(({ index, code }) => [index, code]),
+      [[1, "invalid"]],
+    );
+    assert.match(answer.rejected[0]!.message, /item takes \d+ bytes: keep it within 262144/);
+    await assert.rejects(gateway.patchItem("a", { attributes: giant.attributes }), refusedAs("invalid", /keep it within/));
+  });
+});
+
+test("issue: an append that the log refuses lets no later batch overtake an earlier one", async () => {
+  await withGateway(async (gateway, { node, reopen }) => {
+    for (let round = 0; round < 10; round += 1) {
+      const old = gateway.putItems([...Array.from({ length: 900 }, (_, at) => ({ id: `r${round}-${at}` })), { id: `ord${round}`, title: "OLD" }]);
+      // Beyond the log's limit of one append, though every row is within its own.
+      const refused = gateway.putItems(
+        Array.from({ length: 60 }, (_, at) => ({ ...giant, id: `big${at}`, attributes: Object.fromEntries(Object.entries(giant.attributes).slice(0, 12)) })),
+      );
+      await node.clock.yield();
+      const fresh = gateway.putItems([{ id: `ord${round}`, title: "NEW" }]);
+      await Promise.allSettled([refused]);
+      await Promise.all([old, fresh]);
+      assert.equal(gateway.getItem(`ord${round}`)!.title, "NEW");
+    }
+    const live = Array.from({ length: 10 }, (_, round) => gateway.getItem(`ord${round}`)!.title);
+    const again = await reopen();
+    assert.deepEqual(
+      live,
+      Array.from({ length: 10 }, (_, round) => again.getItem(`ord${round}`)!.title),
+    );
+  });
+});
+
+test("issue: patches one after another cannot grow a document beyond its limits", async () => {
+  await withGateway(async (gateway) => {
+    await gateway.putItems([{ id: "a" }]);
+    const attributes = (from: number): Record<string, number> => Object.fromEntries(Array.from({ length: 40 }, (_, at) => [`k${from + at}`, 1]));
+    await gateway.patchItem("a", { attributes: attributes(0) });
+    await assert.rejects(gateway.patchItem("a", { attributes: attributes(40) }), refusedAs("invalid", /the item with this patch/));
+    await gateway.putUsers([{ id: "u", attributes: attributes(0) }]);
+    await assert.rejects(gateway.patchUser("u", { attributes: attributes(40) }), refusedAs("invalid", /the user with this patch/));
+  });
+});
+
+test("issue: a duplicate is answered with an offset behind the event that it repeats", async () => {
+  await withGateway(async (gateway) => {
+    for (let round = 0; round < 20; round += 1) {
+      const event = click("ann", "a", { id: `e${round}` });
+      const [first, second] = await Promise.all([gateway.putEvents([event]), gateway.putEvents([event])]);
+      assert.equal(first.accepted + second.accepted, 1);
+      assert.equal(second.offset, first.offset);
+    }
+  });
+});
+
+test("issue: reads are refused, not answered with nothing, while state is rebuilt", async () => {
+  await withGateway(async (gateway, { simulation }) => {
+    await gateway.putItems([{ id: "a" }]);
+    await gateway.close();
+    for (const read of [() => gateway.getItem("a"), () => gateway.listItems({ limit: 1 }), () => gateway.getUser("u")]) {
+      assert.throws(read, refusedAs("unavailable", /shutting down/));
+    }
+    assert.ok(simulation.eventCount > 0);
+  });
+});
+
+test("issue: a filter on `available` takes items for available that do not say so", async () => {
+  await withGateway(async (gateway) => {
+    await gateway.putItems([{ id: "a" }, { id: "b", available: false }]);
+    assert.deepEqual(idsOf(await gateway.recommend("popular", { user: "ann", filter: { available: true } })), ["a"]);
+  });
+});
+
 test("minOffset waits for the offset, or says that it took too long", async () => {
   await withGateway(async (gateway) => {
     await gateway.putItems([{ id: "a" }]);

@@ -24,7 +24,7 @@ import { createExposition, type LoopStall } from "./metrics-exposition.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 
 export interface HttpLimits {
-  /** Largest body of a request. Default 4 MiB; sensible 64 KiB to 16 MiB; a larger one is parsed in one go and stalls the loop. */
+  /** Largest body of a request. Default 1 MiB; sensible 64 KiB to 16 MiB; it is parsed in one go, which holds the loop for about 10 ms a MiB. */
   readonly bodyBytesMax: number;
   /** Most requests at a time; the next one is refused with `overloaded`. Default 256, sensible 16 to 4,096. */
   readonly requestsMax: number;

@@ -99,12 +99,21 @@ export function openGateway(options: GatewayOptions): OpenGateway {
     putEvents: async (events) => ready().putEvents(events),
     putItems: async (rows) => ready().putItems(rows),
     patchItem: async (id, body) => ready().patchItem(id, body),
-    getItem: (id) => state.catalog.getItem(id),
-    listItems: ({ after, limit }) => state.catalog.listItems(after, limit),
+    getItem(id) {
+      ready();
+      return state.catalog.getItem(id);
+    },
+    listItems({ after, limit }) {
+      ready();
+      return state.catalog.listItems(after, limit);
+    },
     deleteItem: async (id) => ready().deleteItem(id),
     putUsers: async (rows) => ready().putUsers(rows),
     patchUser: async (id, body) => ready().patchUser(id, body),
-    getUser: (id) => state.catalog.getUser(id),
+    getUser(id) {
+      ready();
+      return state.catalog.getUser(id);
+    },
     deleteUser: async (id) => ready().deleteUser(id),
     async recommend(pipeline, body) {
       ready();

@@ -17,6 +17,8 @@ import type { GatewayMetrics } from "./metrics.ts";
 import { type SchemaCheck, schemaCheck } from "./schema-check.ts";
 
 export const intakeLimits = {
+  /** One row as it stands in the log; the log itself takes records of 1 MiB. */
+  rowBytesMax: 256 * 1024,
   /** Rows accepted by callers but not yet applied. */
   pendingRowsMax: 200_000,
   /** Longest stretch of applying records without letting other work run, ms. */
@@ -157,9 +159,12 @@ export class Intake<D extends Declarations> {
         context: event.context === undefined ? "" : JSON.stringify(event.context),
       });
     }
-    const { offset, durability } = await this.#commit(records, ids);
-    // A duplicate of an event that is still on its way is acknowledged only with that event.
+    const encoder = new RecordWriter(Math.max(1_024, records.length * 160));
+    const bytes = records.map((record) => encoder.encode(record));
+    const { offset: ownOffset, durability } = await this.#commit(records, bytes, ids);
+    // A duplicate of an event that is still on its way is acknowledged only with that event, and by an offset behind it.
     await Promise.all(others);
+    const offset = others.length === 0 ? ownOffset : this.#appliedOffset;
     for (const record of records) this.#countAccepted(record);
     this.#duplicates += duplicates;
     this.#rejected += rejected.length;
@@ -184,7 +189,10 @@ export class Intake<D extends Declarations> {
     if (!itemBodyCheck.passes(body)) {
       throw new MillraceError("invalid", itemBodyCheck.complaint(body, "item"), { todo: "see PATCH /v1/items/{id} in /openapi.json" });
     }
-    if (this.#state.catalog.getItem(id) === undefined) throw new MillraceError("not-found", "no such item", { todo: "PUT it first" });
+    const before = this.#state.catalog.getItem(id);
+    if (before === undefined) throw new MillraceError("not-found", "no such item", { todo: "PUT it first" });
+    const merged = { ...before, ...body, ...(body.attributes === undefined ? {} : { attributes: { ...before.attributes, ...body.attributes } }) };
+    itemRowCheck.required(merged, "the item with this patch");
     return this.#commitOne({ kind: "itemPatch", atMs: this.#clock.nowMs(), id, body });
   }
 
@@ -192,7 +200,9 @@ export class Intake<D extends Declarations> {
     if (!userBodyCheck.passes(body)) {
       throw new MillraceError("invalid", userBodyCheck.complaint(body, "user"), { todo: "see PATCH /v1/users/{id} in /openapi.json" });
     }
-    if (this.#state.catalog.getUser(id) === undefined) throw new MillraceError("not-found", "no such user", { todo: "PUT it first" });
+    const before = this.#state.catalog.getUser(id);
+    if (before === undefined) throw new MillraceError("not-found", "no such user", { todo: "PUT it first" });
+    userRowCheck.required({ ...before, attributes: { ...before.attributes, ...body.attributes } }, "the user with this patch");
     return this.#commitOne({ kind: "userPatch", atMs: this.#clock.nowMs(), id, body });
   }
 
@@ -229,6 +239,7 @@ export class Intake<D extends Declarations> {
     }
   }
 
+  /** Checks and encodes row by row, in slices; what is wrong or too large is refused by its place. */
   async #putRows<T extends { id: string }>(
     rows: readonly unknown[],
     check: SchemaCheck<T>,
@@ -237,12 +248,39 @@ export class Intake<D extends Declarations> {
   ): Promise<PutAnswer> {
     const rejected: Rejection[] = [];
     const records: ActivityRecord[] = [];
-    rows.forEach((row, index) => {
-      if (check.passes(row)) records.push(toRecord(row));
-      else rejected.push(rejection(index, "invalid", check.complaint(row, what), `see PUT /v1/${what}s in /openapi.json`));
-    });
-    const { offset, durability } = await this.#commit(records, []);
+    const encoder = new RecordWriter(Math.max(1_024, rows.length * 256));
+    const bytes: Uint8Array[] = [];
+    const slices = this.#slices();
+    for (let index = 0; index < rows.length; index += 1) {
+      const row = rows[index];
+      if (check.passes(row)) {
+        const record = toRecord(row);
+        const encoded = encoder.encode(record);
+        if (encoded.length <= intakeLimits.rowBytesMax) {
+          records.push(record);
+          bytes.push(encoded);
+        } else {
+          rejected.push(rejection(index, "invalid", `${what} takes ${encoded.length} bytes`, `keep it within ${intakeLimits.rowBytesMax} bytes`));
+        }
+      } else {
+        rejected.push(rejection(index, "invalid", check.complaint(row, what), `see PUT /v1/${what}s in /openapi.json`));
+      }
+      if (slices.due()) await slices.next();
+    }
+    const { offset, durability } = await this.#commit(records, bytes, []);
     return { accepted: records.length, rejected, offset, durability };
+  }
+
+  /** Cuts a long stretch of work into slices between which other requests run. */
+  #slices(): { due(): boolean; next(): Promise<void> } {
+    let sliceEndMs = this.#clock.monotonicMs() + intakeLimits.sliceMs;
+    return {
+      due: () => this.#clock.monotonicMs() > sliceEndMs,
+      next: async () => {
+        await this.#clock.yield();
+        sliceEndMs = this.#clock.monotonicMs() + intakeLimits.sliceMs;
+      },
+    };
   }
 
   #countAccepted(record: EventRecord): void {
@@ -255,22 +293,31 @@ export class Intake<D extends Declarations> {
   }
 
   async #commitOne(record: ActivityRecord): Promise<PutAnswer> {
-    const { offset, durability } = await this.#commit([record], []);
+    const bytes = new RecordWriter(1_024).encode(record);
+    if (bytes.length > intakeLimits.rowBytesMax) {
+      throw new MillraceError("invalid", `the row takes ${bytes.length} bytes`, { todo: `keep it within ${intakeLimits.rowBytesMax} bytes` });
+    }
+    const { offset, durability } = await this.#commit([record], [bytes], []);
     return { accepted: 1, rejected: [], offset, durability };
   }
 
   /** Appends, waits for the log's acknowledgement, applies in offset order. */
-  async #commit(records: readonly ActivityRecord[], ids: readonly string[]): Promise<{ offset: number; durability: EventsAnswer["durability"] }> {
+  async #commit(
+    records: readonly ActivityRecord[],
+    bytes: readonly Uint8Array[],
+    ids: readonly string[],
+  ): Promise<{ offset: number; durability: EventsAnswer["durability"] }> {
     if (records.length === 0) return { offset: this.#appliedOffset, durability: this.#writer.durability };
     const startMs = this.#clock.monotonicMs();
-    const encoder = new RecordWriter(Math.max(1_024, records.length * 160));
-    const bytes = records.map((record) => encoder.encode(record));
     this.#pendingRows += records.length;
     const appended = this.#writer.append(bytes);
     const before = this.#applied;
     // Applying waits for the batch before, whatever became of it: offsets are given in the order of the append calls.
     const applied = (async () => {
-      const [result] = await Promise.all([appended, before.catch(() => undefined)]);
+      const [outcome] = await Promise.allSettled([appended, before]);
+      // Also a refused append waits for the batch before: the next one must not overtake it.
+      if (outcome.status === "rejected") throw outcome.reason;
+      const result = outcome.value;
       this.#metrics.logAppend(this.#clock.monotonicMs() - startMs);
       await this.#applySlices(records);
       this.#state.maintain();
@@ -291,13 +338,10 @@ export class Intake<D extends Declarations> {
   }
 
   async #applySlices(records: readonly ActivityRecord[]): Promise<void> {
-    let sliceEndMs = this.#clock.monotonicMs() + intakeLimits.sliceMs;
+    const slices = this.#slices();
     for (let index = 0; index < records.length; index += 1) {
       this.#state.apply(records[index]!);
-      if ((index & 15) === 15 && this.#clock.monotonicMs() > sliceEndMs) {
-        await this.#clock.yield();
-        sliceEndMs = this.#clock.monotonicMs() + intakeLimits.sliceMs;
-      }
+      if ((index & 15) === 15 && slices.due()) await slices.next();
     }
   }
 

@@ -27,11 +27,12 @@ export interface Predicate {
 type Scalar = string | number | boolean;
 type Value = Scalar | readonly string[] | undefined;
 
-const bodyFields = new Set(["title", "category", "tags", "state", "available"]);
+const bodyFields = new Set(["title", "category", "tags", "state"]);
 
 function valueOf(subject: Subject, field: string): Value {
   if (field === "id") return subject.id;
   if (field === "createdAt") return subject.createdAt;
+  if (field === "available") return subject.body.available !== false;
   if (bodyFields.has(field)) return (subject.body as Record<string, Value>)[field];
   const attributes = subject.body.attributes;
   return attributes !== undefined && Object.hasOwn(attributes, field) ? attributes[field] : undefined;

@@ -105,6 +105,7 @@ export class Recommender {
     if (scene === undefined) throw new MillraceError("not-found", "no such pipeline", { todo: `use one of: ${this.names.join(", ")}` });
     const wanted = body.n ?? defaultCount;
     const deadlineMs = Math.min(body.deadlineMs ?? scene.config.deadlineMs, apiLimits.deadlineMsMax);
+    const leftMs = (): number => Math.max(1, deadlineMs - (clock.monotonicMs() - startMs));
     if (body.minOffset !== undefined && !(await this.#options.waitFor(body.minOffset, deadlineMs))) {
       throw new MillraceError("timeout", `offset ${body.minOffset} was not counted within ${deadlineMs} ms`, { todo: "ask again, or raise deadlineMs" });
     }
@@ -116,14 +117,15 @@ export class Recommender {
       exclude: this.#handles(body.exclude),
       taste: undefined,
     };
+    const offset = this.#options.appliedOffset();
     let result: Result<SceneColumns>;
     const degraded: string[] = [];
     try {
-      result = await this.#runner.run(scene.built, req, { timeoutMs: deadlineMs, explain: body.explain === true });
+      result = await this.#runner.run(scene.built, req, { timeoutMs: leftMs(), explain: body.explain === true });
       if (result.n === 0 && this.#catalog.availableCount > 0) {
         // Nothing passed the filters that the fallback shares (all is bought): rather what everybody sees than nothing.
         degraded.push("last-resort: nothing was left for this user");
-        result = await this.#runner.run(this.#lastResort, req, { timeoutMs: deadlineMs });
+        result = await this.#runner.run(this.#lastResort, req, { timeoutMs: leftMs() });
       }
     } finally {
       if (req.taste !== undefined) this.#tastes.give(req.taste);
@@ -150,7 +152,7 @@ export class Recommender {
       pipeline: name,
       items,
       degraded,
-      offset: this.#options.appliedOffset(),
+      offset,
       tookMs: Math.round(tookMs * 1000) / 1000,
       ...(body.explain === true ? { trace: result.trace.map(traceRow) } : {}),
     };

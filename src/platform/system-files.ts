@@ -188,19 +188,23 @@ export const systemFiles: Files = {
     }
   },
 
+  // Level by level: a recursive mkdir never returns where a parent exists but refuses children by "no such file" (/proc).
   async makeFolder(path) {
+    const missing: string[] = [];
     try {
-      const first = await mkdir(path, { recursive: true });
-      if (first === undefined) return;
-      // Sync the parent of every folder that was made.
-      for (let at = path; ; at = dirname(at)) {
-        await systemFiles.syncFolder(dirname(at));
-        if (at === first || dirname(at) === at) break;
+      for (let at = path; (await stat(at).catch(() => undefined)) === undefined && dirname(at) !== at; at = dirname(at)) missing.push(at);
+      for (const folder of missing.reverse()) {
+        await mkdir(folder).catch((thrown: unknown) => {
+          // Another process was faster.
+          if (codeOf(thrown) !== "EEXIST") throw thrown;
+        });
+        await systemFiles.syncFolder(dirname(folder));
       }
     } catch (thrown) {
       if (thrown instanceof MillraceError) throw thrown;
       throw refused("make folder", path, thrown);
     }
+    if (!(await stat(path)).isDirectory()) throw refusedByFileSystem("make folder", path, "ENOTDIR");
   },
 
   async syncFolder(path) {

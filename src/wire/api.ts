@@ -10,7 +10,8 @@ export const apiLimits = {
   eventsPerRequestMax: 1_000,
   itemsPerRequestMax: 1_000,
   usersPerRequestMax: 1_000,
-  bodyBytesMax: 4 * 1024 * 1024,
+  /** Parsed in one go: 1 MiB is about 10 ms of the serving loop. */
+  bodyBytesMax: 1024 * 1024,
   idCharactersMax: 256,
   attributesMax: 64,
   recommendMax: 200,
@@ -87,7 +88,7 @@ export type UserRow = Static<typeof UserRow>;
 export const PutAnswer = Type.Object({ accepted: Type.Integer(), rejected: Type.Array(Rejection), offset: Type.Integer(), durability: Type.String() });
 export type PutAnswer = Static<typeof PutAnswer>;
 
-/** Attribute predicate. Fields: `id`, `category`, `tags`, `createdAt`, `state`, or the name of an attribute. A scalar means equal, an array
+/** Attribute predicate. Fields: `id`, `title`, `category`, `tags`, `createdAt`, `state`, `available`, or the name of an attribute. A scalar means equal, an array
  * one of; for list fields (`tags`) equal means contains. Several fields must all hold. */
 export type Condition =
   | string
@@ -130,7 +131,7 @@ export const RecommendBody = Type.Object(
 export type RecommendBody = Omit<Static<typeof RecommendBody>, "filter"> & { filter?: Predicate };
 
 export const Reason = Type.Object({
-  code: Type.String({ description: "own-history, together, popular, fresh" }),
+  code: Type.String({ description: "own-history, together, popular, fresh, rate, affinity, again" }),
   text: Type.String({ description: "a sentence for the user" }),
   item: Type.Optional(Type.String({ description: "the item of the user's own that led here" })),
   share: Type.Number({ description: "part of the score that this reason brought, 0..1" }),
@@ -249,7 +250,9 @@ export const StatusAnswer = Type.Object({
     }),
   ),
   loopStallSecondsMs: Type.Optional(
-    Type.Array(Type.Number(), { description: "the same for each of the last 60 seconds, newest last: reading it changes nothing, so any number of readers may" }),
+    Type.Array(Type.Number(), {
+      description: "the same for each of the last 60 seconds, newest last: reading it changes nothing, so any number of readers may",
+    }),
   ),
   loopStallMaxMs: Type.Optional(Type.Number({ description: "the most CPU time that the serving loop was held in one go" })),
   http: Type.Object({ running: Type.Integer(), requests: Type.Integer(), refused: Type.Integer({ description: "answered with a status of 400 or above" }) }),
