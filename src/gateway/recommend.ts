@@ -233,7 +233,7 @@ export class Recommender {
       if (part <= 0) return;
       reasons.push({ code, text, share: Math.round((part / positive) * 1000) / 1000, ...(item === undefined ? {} : { item }) });
     };
-    add("own-history", "You came back to this before", terms.own);
+    add("own-history", "You looked at this before", terms.own);
     if (via >= 0) {
       const title = this.#catalog.itemBody(via).title ?? this.#catalog.items.id(via);
       add("together", `Often together with ${title}`, terms.together, this.#catalog.items.id(via));
