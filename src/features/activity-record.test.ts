@@ -25,7 +25,8 @@ const anyRecord: fc.Arbitrary<ActivityRecord> = fc.oneof(
     id: text,
     recommendationId: text,
     position: fc.integer({ min: -1, max: 100_000 }),
-    value: fc.double(),
+    // JSON, by which callers send it, has no infinities; NaN stands for none.
+    value: fc.oneof(fc.double({ noNaN: true, noDefaultInfinity: true }), fc.constant(Number.NaN)),
     context: text,
   }),
   fc.record({ kind: fc.constantFrom("itemPut" as const, "itemPatch" as const), atMs: time, id: text, body }) as fc.Arbitrary<ActivityRecord>,
