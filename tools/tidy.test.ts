@@ -142,7 +142,7 @@ const canaries: readonly (readonly [string, Record<string, string>, string[]])[]
   ["a broken link", { "docs/plan.md": clean["docs/plan.md"]! + "[gone](gone.md)\n" }, ["link docs/plan.md:5"]],
   ["a link to a heading that is not", { "docs/plan.md": clean["docs/plan.md"]! + "[gone](../README.md#third)\n" }, ["link docs/plan.md:5"]],
   ["a machine's path", withLine(pipeline, `// see /home/me/notes`), at2("machine-path")],
-  ["a machine's path in data", { "docs/x.json": `{ "at": "file:///root/x" }` }, ["machine-path docs/x.json:1"]],
+  ["a machine's path in data", { "docs/x.json": `{ "at": "file:///${"root"}/x" }` }, ["machine-path docs/x.json:1"]],
   ["the registry in use", { "package-lock.json": `{\n"resolved": "https://packages.example.net/x.tgz" }` }, ["registry-host package-lock.json:2"]],
   [
     "a known registry",
