@@ -179,7 +179,7 @@ test("ready waits, and says for what when it gives up", async (context) => {
   let waiting = ["rebuilding: 3 of 7"];
   const server = await startTestServer(context, {}, (gateway) => ({ ...gateway, readiness: () => ({ ready: waiting.length === 0, waiting }) }));
   const client = new Client(server.http.address);
-  await assert.rejects(client.ready({ timeoutMs: 500 }), { code: "unavailable", message: /3 of 7/ });
+  await assert.rejects(client.ready({ timeoutMs: 3_000 }), { code: "unavailable", message: /3 of 7/ });
   const ready = client.ready();
   await sleep(300);
   waiting = [];

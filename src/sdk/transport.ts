@@ -72,17 +72,22 @@ export class Transport {
     // As text once: a repetition sends the same bytes.
     const text = call.body === undefined ? undefined : JSON.stringify(call.body);
     this.#inFlight += 1;
+    let last: MillraceError | undefined;
     try {
       for (let attempt = 0; ; attempt += 1) {
         const failure = await this.#attempt<T>(call, text, name, ending.signal);
         if ("value" in failure) return failure.value;
         const { error, untouched, pauseAskedMs } = failure;
+        last = error;
         if (!error.retryable || (attempt >= retries && call.untilDeadline !== true) || !(call.repeatable || untouched) || ending.signal.aborted) throw error;
         const pause = call.untilDeadline === true ? this.#pause(2) : Math.max(pauseAskedMs, this.#pause(attempt));
         // No use in waking after the deadline: the failure itself says more than a time-out.
         if (clock.monotonicMs() + pause >= deadline) throw error;
         await clock.sleep(pause, ending.signal);
       }
+    } catch (thrown) {
+      // A repetition that the deadline cut off: what the last whole answer said tells more than that.
+      throw last !== undefined && call.untilDeadline === true && call.signal?.aborted !== true ? last : thrown;
     } finally {
       this.#inFlight -= 1;
       timer.cancel();
