@@ -24,7 +24,7 @@ export const apiLimits = {
 } as const;
 
 const closed = { additionalProperties: false } as const;
-const Id = Type.String({ minLength: 1, maxLength: apiLimits.idCharactersMax });
+export const Id = Type.String({ minLength: 1, maxLength: apiLimits.idCharactersMax });
 const Milliseconds = Type.Integer({ minimum: 0, maximum: 8.64e15, description: "milliseconds since 1970-01-01T00:00Z" });
 const Scalar = Type.Union([Type.String({ maxLength: 1024 }), Type.Number(), Type.Boolean()]);
 const Attribute = Type.Union([Scalar, Type.Array(Type.String({ maxLength: 256 }), { maxItems: 64 })]);
@@ -207,7 +207,7 @@ export const ReadyAnswer = Type.Object({
 });
 export type ReadyAnswer = Static<typeof ReadyAnswer>;
 
-const Latency = Type.Object({ count: Type.Integer(), p50Ms: Type.Number(), p99Ms: Type.Number(), maxMs: Type.Number() });
+export const Latency = Type.Object({ count: Type.Integer(), p50Ms: Type.Number(), p99Ms: Type.Number(), maxMs: Type.Number() });
 
 /** What `GET /v1/status` tells: counts and latencies since the start of the process. */
 export const StatusAnswer = Type.Object({
