@@ -5,10 +5,10 @@ import { defineConfig } from "eslint/config";
 import tseslint from "typescript-eslint";
 
 export default defineConfig(
-  { ignores: ["node_modules/", "dist/", "data/", "kernels/", "test/golden/", "tools/fixtures/"] },
+  { ignores: ["node_modules/", "dist/", "data/", "kernels/", "console/build/", "test/golden/", "tools/fixtures/"] },
   { linterOptions: { reportUnusedDisableDirectives: "error" } },
   {
-    files: ["**/*.ts"],
+    files: ["**/*.ts", "**/*.tsx"],
     extends: [eslint.configs.recommended, tseslint.configs.base],
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     rules: {

@@ -2,6 +2,7 @@
 //   dist/package.json     the same import names, mapped to the built files
 //   dist/src/**           plain JavaScript with declarations (Node strips no types under node_modules), static files beside it
 //   dist/kernels/build/   the WebAssembly kernels, where dist/src looks for them as src does
+//   dist/console/build/   the console, likewise
 // Why no bundler: the built form has the shape of the source, so that workers, static files and stack traces need no second rule.
 // Invariant: dist is made anew each time; nothing of an older build stays.
 
@@ -33,6 +34,7 @@ function copy(pattern: string): number {
 
 rmSync(dist, { recursive: true, force: true });
 run("tools/build-kernels.mjs");
+run("tools/build-console.mjs");
 run("node_modules/typescript/bin/tsc", "-p", "tsconfig.build.json");
 
 const { version, type, imports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Manifest;
@@ -41,6 +43,8 @@ writeFileSync(join(dist, "package.json"), `${JSON.stringify({ version, type, imp
 
 const kernels = copy("kernels/build/*.wasm");
 if (kernels === 0) throw new Error("no kernel was built: is assemblyscript installed? Run npm install");
+const pages = copy("console/build/{index.html,assets/*}");
+if (pages < 3) throw new Error("the console was not built: is Vite installed? Run npm install");
 const statics = copy("src/**/*.{html,css,js,json,svg}");
 // Standard error: npm pack --json keeps standard output for itself.
-console.error(`built dist: ${globSync("src/**/*.js", { cwd: dist }).length} modules, ${kernels} kernels, ${statics} static files`);
+console.error(`built dist: ${globSync("src/**/*.js", { cwd: dist }).length} modules, ${kernels} kernels, ${pages + statics} static files`);

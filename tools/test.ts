@@ -240,9 +240,9 @@ function printSkipped(outcomes: readonly Outcome[]): void {
   }
 }
 
-/** `npm install` builds the kernels; a clone that was pulled since may have old ones. A few milliseconds when they are current. */
-function buildKernels(): void {
-  execFileSync(process.execPath, [join(import.meta.dirname, "build-kernels.mjs")], { stdio: "inherit" });
+/** `npm install` builds kernels and console; a clone that was pulled since may have old ones. A few milliseconds when they are current. */
+function build(): void {
+  for (const script of ["build-kernels.mjs", "build-console.mjs"]) execFileSync(process.execPath, [join(import.meta.dirname, script)], { stdio: "inherit" });
 }
 
 function jobs(): Job[] {
@@ -257,13 +257,14 @@ function jobs(): Job[] {
   return [
     { name: "house rules", command: [join("tools", "tidy.ts")], reports: false },
     { name: "type check", command: [tool("typescript", "bin", "tsc"), "-p", "tsconfig.json"], reports: false },
+    { name: "type check of the console", command: [tool("typescript", "bin", "tsc"), "-p", join("console", "tsconfig.json")], reports: false },
     ...tests,
   ];
 }
 
 async function main(): Promise<void> {
   const started = performance.now();
-  buildKernels();
+  build();
   const queue = jobs();
   if (queue.length === 0) {
     console.log(`no test file's path contains ${words.join(" or ")}`);

@@ -295,8 +295,11 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   function answer(reply: FastifyReply, value: unknown): void {
     // The answer may have been given: too late, or the caller is gone.
     if (reply.sent) return;
-    if (value instanceof TextAnswer) void reply.headers(value.headers).type(value.contentType).send(value.text);
-    else if (value instanceof StatusedAnswer) void reply.code(value.status).type("application/json; charset=utf-8").send(JSON.stringify(value.body));
+    if (value instanceof TextAnswer) {
+      const { etag } = value.headers;
+      if (etag !== undefined && reply.request.headers["if-none-match"] === etag) void reply.headers(value.headers).code(304).send();
+      else void reply.headers(value.headers).type(value.contentType).send(value.text);
+    } else if (value instanceof StatusedAnswer) void reply.code(value.status).type("application/json; charset=utf-8").send(JSON.stringify(value.body));
     else void reply.type("application/json; charset=utf-8").send(JSON.stringify(value));
   }
 
@@ -349,7 +352,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       always: true,
       handle: () => (document ??= new TextAnswer(JSON.stringify(app.swagger()), "application/json; charset=utf-8")),
     });
-    for (const route of await pageRoutes(options.files, options.files.join(import.meta.dirname, "page"))) add(route);
+    for (const route of await pageRoutes(options.files, options.files.join(import.meta.dirname, "..", "..", "console", "build"))) add(route);
     app.setNotFoundHandler((request, reply) => send(reply, errorReply(noRoute(request), request.id, logger)));
     const unknown = onRequestOf(undefined);
     app.addHook("onRequest", (request, reply, done) => {

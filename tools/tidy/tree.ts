@@ -54,7 +54,7 @@ function listed(root: string): string[] {
     });
     return out.split("\0").filter(Boolean);
   } catch {
-    const ignored = /^(node_modules|dist|data|\.git)(\/|$)|^kernels\/build\//;
+    const ignored = /^(node_modules|dist|data|\.git)(\/|$)|^(kernels|console)\/build\//;
     return globSync("**/*", { cwd: root, exclude: (path) => ignored.test(String(path)) }).concat(globSync(".*", { cwd: root }));
   }
 }
