@@ -37,7 +37,19 @@ const anyRecord: fc.Arbitrary<ActivityRecord> = fc.oneof(
     body: fc.record({ attributes: fc.dictionary(text, text) }),
   }) as fc.Arbitrary<ActivityRecord>,
   fc.record({ kind: fc.constantFrom("itemDelete" as const, "userDelete" as const), atMs: time, id: text }) as fc.Arbitrary<ActivityRecord>,
-  fc.record({ kind: fc.constant("served" as const), atMs: time, recommendationId: text, pipeline: text, user: text, items: fc.array(text, { maxLength: 30 }) }),
+  fc.record(
+    {
+      kind: fc.constant("served" as const),
+      atMs: time,
+      recommendationId: text,
+      pipeline: text,
+      user: text,
+      items: fc.array(text, { maxLength: 30 }),
+      features: fc.uint8Array({ maxLength: 300 }),
+    },
+    { requiredKeys: ["kind", "atMs", "recommendationId", "pipeline", "user", "items"] },
+  ) as fc.Arbitrary<ActivityRecord>,
+  fc.record({ kind: fc.constant("training" as const), atMs: time, on: fc.boolean(), reason: text }),
 );
 
 /** What JSON keeps of a body: lone surrogates and negative zero aside, all of it. */
@@ -80,12 +92,26 @@ test("fuzz: cut, changed and random bytes are refused with a code or read as som
 });
 
 test("a record that was cut anywhere is refused", () => {
-  const bytes = new RecordWriter(64).encode({ kind: "served", atMs: 5, recommendationId: "r-1", pipeline: "home", user: "ann", items: ["x", "y"] });
-  for (let length = 0; length < bytes.length; length += 1) assert.throws(() => decodeRecord(bytes.subarray(0, length)), MillraceError);
+  const served = { kind: "served", atMs: 5, recommendationId: "r-1", pipeline: "home", user: "ann", items: ["x", "y"] } as const;
+  for (const record of [served, { ...served, features: Uint8Array.of(1, 2, 3) }, { kind: "training", atMs: 5, on: true, reason: "so" } as const]) {
+    const bytes = new RecordWriter(64).encode(record);
+    for (let length = 0; length < bytes.length; length += 1) assert.throws(() => decodeRecord(bytes.subarray(0, length)), MillraceError);
+  }
 });
 
-test("golden bytes of version 1 are read for ever", () => {
-  const records: ActivityRecord[] = [
+test("features are read where they lie, without a copy", () => {
+  const features = Uint8Array.from({ length: 200 }, (_, index) => index);
+  const bytes = new RecordWriter(64)
+    .encode({ kind: "served", atMs: 5, recommendationId: "r-1", pipeline: "home", user: "ann", items: ["x"], features })
+    .slice();
+  const record = decodeRecord(bytes);
+  assert.ok(record.kind === "served" && record.features !== undefined);
+  assert.deepEqual(record.features, features);
+  assert.equal(record.features.buffer, bytes.buffer);
+});
+
+const golden: Record<"v1" | "v2", ActivityRecord[]> = {
+  v1: [
     {
       kind: "event",
       atMs: 1_700_000_000_123,
@@ -111,23 +137,44 @@ test("golden bytes of version 1 are read for ever", () => {
     { kind: "userPatch", atMs: 1_700_000_000_004, id: "ann", body: { attributes: { age: 30 } } },
     { kind: "userDelete", atMs: 1_700_000_000_005, id: "ann" },
     { kind: "served", atMs: 1_700_000_000_006, recommendationId: "r-a-1", pipeline: "home", user: "ann", items: ["röom-7", "b"] },
-  ];
-  const path = new URL("../../test/golden/activity/v1.hex", import.meta.url);
-  const writer = new RecordWriter(64);
-  const lines = records.map((record) => writer.encode(record).reduce((hex, byte) => hex + byte.toString(16).padStart(2, "0"), ""));
-  // To be run once, when a version is born: MILLRACE_WRITE_GOLDEN=1.
-  if (process.env["MILLRACE_WRITE_GOLDEN"] !== undefined) writeFileSync(path, `${lines.join("\n")}\n`);
-  const golden = readFileSync(path, "utf8").trimEnd().split("\n");
-  assert.deepEqual(lines, golden, "today's writer gives other bytes than version 1");
-  assert.deepEqual(
-    golden.map((line) => decodeRecord(Uint8Array.from(line.match(/../g)!, (pair) => Number.parseInt(pair, 16)))),
-    records,
-  );
-});
+  ],
+  // What version 2 added: features of an answer, the switch of training.
+  v2: [
+    {
+      kind: "served",
+      atMs: 1_700_000_000_007,
+      recommendationId: "r-a-2",
+      pipeline: "home",
+      user: "ann",
+      items: ["röom-7", "b"],
+      features: Uint8Array.of(1, 0, 128, 255),
+    },
+    { kind: "training", atMs: 1_700_000_000_008, on: false, reason: "asked for" },
+    { kind: "training", atMs: 1_700_000_000_009, on: true, reason: "" },
+  ],
+};
+
+for (const version of ["v1", "v2"] as const) {
+  test(`golden bytes of ${version} are read for ever`, () => {
+    const path = new URL(`../../test/golden/activity/${version}.hex`, import.meta.url);
+    const writer = new RecordWriter(64);
+    const lines = golden[version].map((record) => writer.encode(record).reduce((hex, byte) => hex + byte.toString(16).padStart(2, "0"), ""));
+    // To be run once, when a version is born: MILLRACE_WRITE_GOLDEN=v2.
+    if (process.env["MILLRACE_WRITE_GOLDEN"] === version) writeFileSync(path, `${lines.join("\n")}\n`);
+    const stored = readFileSync(path, "utf8").trimEnd().split("\n");
+    assert.deepEqual(lines, stored, `today's writer gives other bytes than ${version}`);
+    assert.deepEqual(
+      stored.map((line) => decodeRecord(Uint8Array.from(line.match(/../g)!, (pair) => Number.parseInt(pair, 16)))),
+      golden[version],
+    );
+  });
+}
 
 test("a record of a newer build is unsupported, not corrupt", () => {
   const bytes = new RecordWriter(64).encode({ kind: "itemDelete", atMs: 1, id: "x" });
   const isUnsupported = (thrown: unknown): boolean => thrown instanceof MillraceError && thrown.code === "unsupported";
   assert.throws(() => decodeRecord(bytes.with(1, 2)), isUnsupported);
   assert.throws(() => decodeRecord(bytes.with(0, 99)), isUnsupported);
+  const served = new RecordWriter(64).encode({ kind: "served", atMs: 1, recommendationId: "", pipeline: "", user: "", items: [], features: new Uint8Array(0) });
+  assert.throws(() => decodeRecord(served.with(1, 3)), isUnsupported);
 });

@@ -6,12 +6,27 @@
 // 3. an unknown kind or a newer version is `unsupported`: this build is too old for the folder, nothing is skipped in silence.
 // Cost: about 60-100 bytes an event, 0.3 us to encode.
 
+import { ByteReader } from "#base/byte-reader";
+import { ByteWriter } from "#base/byte-writer";
 import { MillraceError } from "#base/errors";
 import type { ItemBody, UserBody } from "#wire/api";
 
-export const recordVersion = 1;
+export const recordKind = { event: 1, itemPut: 2, itemDelete: 3, userPut: 4, userDelete: 5, served: 6, itemPatch: 7, userPatch: 8, training: 9 } as const;
 
-export const recordKind = { event: 1, itemPut: 2, itemDelete: 3, userPut: 4, userDelete: 5, served: 6, itemPatch: 7, userPatch: 8 } as const;
+/** Newest version of each kind. `served`: 1 without features, 2 with them. */
+export const recordVersion = {
+  event: 1,
+  itemPut: 1,
+  itemDelete: 1,
+  userPut: 1,
+  userDelete: 1,
+  served: 2,
+  itemPatch: 1,
+  userPatch: 1,
+  training: 1,
+} as const satisfies Record<keyof typeof recordKind, number>;
+
+const versionOfKind = new Map<number, number>(Object.entries(recordKind).map(([kind, code]) => [code, recordVersion[kind as keyof typeof recordKind]]));
 
 export interface EventRecord {
   readonly kind: "event";
@@ -80,129 +95,98 @@ export interface ServedRecord {
   readonly pipeline: string;
   readonly user: string;
   readonly items: readonly string[];
+  /** What the model saw of the answer (src/extract/answer-features.ts); absent when no model is configured. Read: a view of the record's bytes. */
+  readonly features?: Uint8Array;
+}
+
+/** The switch of online learning. A record, so that what was learned follows from the log alone. */
+export interface TrainingRecord {
+  readonly kind: "training";
+  readonly atMs: number;
+  readonly on: boolean;
+  /** Who or what switched it, for people; "" when nobody said. */
+  readonly reason: string;
 }
 
 export type ActivityRecord =
-  EventRecord | ItemPutRecord | ItemPatchRecord | ItemDeleteRecord | UserPutRecord | UserPatchRecord | UserDeleteRecord | ServedRecord;
-
-const encoder = new TextEncoder();
-const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  EventRecord | ItemPutRecord | ItemPatchRecord | ItemDeleteRecord | UserPutRecord | UserPatchRecord | UserDeleteRecord | ServedRecord | TrainingRecord;
 
 /** Encodes records one after another into one growing buffer. Not shared between concurrent batches: the slices live until the append ends. */
 export class RecordWriter {
-  #bytes: Uint8Array;
-  #view: DataView;
-  #at = 0;
+  readonly #out: ByteWriter;
 
   constructor(initialBytes = 16 * 1024) {
-    this.#bytes = new Uint8Array(initialBytes);
-    this.#view = new DataView(this.#bytes.buffer);
+    this.#out = new ByteWriter(initialBytes);
   }
 
   /** The bytes of one record. */
   encode(record: ActivityRecord): Uint8Array {
-    const start = this.#at;
-    this.#need(64);
-    this.#bytes[this.#at] = recordKind[record.kind];
-    this.#bytes[this.#at + 1] = recordVersion;
-    this.#view.setFloat64(this.#at + 2, record.atMs, true);
-    this.#at += 10;
+    const out = this.#out;
+    const start = out.length;
+    out.u8(recordKind[record.kind]);
+    out.u8(record.kind === "served" && record.features === undefined ? 1 : recordVersion[record.kind]);
+    out.f64(record.atMs);
     switch (record.kind) {
       case "event":
-        this.#view.setFloat64(this.#at, record.receivedMs, true);
-        this.#view.setFloat64(this.#at + 8, record.value, true);
-        this.#view.setInt32(this.#at + 16, record.position, true);
-        this.#at += 20;
-        this.#string(record.type);
-        this.#string(record.user);
-        this.#string(record.item);
-        this.#string(record.id);
-        this.#string(record.recommendationId);
-        this.#string(record.context);
+        out.f64(record.receivedMs);
+        out.f64(record.value);
+        out.i32(record.position);
+        out.string(record.type);
+        out.string(record.user);
+        out.string(record.item);
+        out.string(record.id);
+        out.string(record.recommendationId);
+        out.string(record.context);
         break;
       case "itemPut":
       case "itemPatch":
       case "userPut":
       case "userPatch":
-        this.#string(record.id);
-        this.#string(JSON.stringify(record.body));
+        out.string(record.id);
+        out.string(JSON.stringify(record.body));
         break;
       case "itemDelete":
       case "userDelete":
-        this.#string(record.id);
+        out.string(record.id);
         break;
       case "served":
-        this.#string(record.recommendationId);
-        this.#string(record.pipeline);
-        this.#string(record.user);
-        this.#need(5);
-        this.#varint(record.items.length);
-        for (const item of record.items) this.#string(item);
+        out.string(record.recommendationId);
+        out.string(record.pipeline);
+        out.string(record.user);
+        out.varint(record.items.length);
+        for (const item of record.items) out.string(item);
+        if (record.features !== undefined) out.block(record.features);
+        break;
+      case "training":
+        out.u8(record.on ? 1 : 0);
+        out.string(record.reason);
         break;
     }
-    return this.#bytes.subarray(start, this.#at);
-  }
-
-  /** Room for `count` more bytes. Slices given out before keep the old buffer. */
-  #need(count: number): void {
-    if (this.#at + count <= this.#bytes.length) return;
-    const grown = new Uint8Array(Math.max(this.#bytes.length * 2, this.#at + count));
-    grown.set(this.#bytes.subarray(0, this.#at));
-    this.#bytes = grown;
-    this.#view = new DataView(grown.buffer);
-  }
-
-  #varint(value: number): void {
-    let rest = value;
-    while (rest > 127) {
-      this.#bytes[this.#at++] = (rest & 127) | 128;
-      rest >>>= 7;
-    }
-    this.#bytes[this.#at++] = rest;
-  }
-
-  #string(text: string): void {
-    const length = text.length;
-    this.#need(length * 3 + 5);
-    if (length < 128) {
-      // Most strings are short ASCII: one pass, undone when a character is not.
-      const bytes = this.#bytes;
-      let at = this.#at;
-      bytes[at++] = length;
-      let index = 0;
-      for (; index < length; index += 1) {
-        const code = text.charCodeAt(index);
-        if (code > 127) break;
-        bytes[at++] = code;
-      }
-      if (index === length) {
-        this.#at = at;
-        return;
-      }
-    }
-    const utf8 = encoder.encode(text);
-    this.#varint(utf8.length);
-    this.#bytes.set(utf8, this.#at);
-    this.#at += utf8.length;
+    return out.since(start);
   }
 }
 
 /** Decodes one record. Throws `corrupt` for bytes that no writer made, `unsupported` for those of a newer version. */
 export function decodeRecord(bytes: Uint8Array): ActivityRecord {
-  const reader = new RecordReader(bytes);
+  const reader = new ByteReader(
+    bytes,
+    "activity record",
+    "restore the data folder from a copy; the record passed the log's checksum, so this is a defect to report",
+  );
   const kind = reader.u8();
   const version = reader.u8();
-  if (version === 0 || kind === 0) throw damaged("kind or version is 0");
-  if (version > recordVersion || kind > recordKind.userPatch) {
+  if (version === 0 || kind === 0) throw reader.damaged("kind or version is 0");
+  const known = versionOfKind.get(kind);
+  if (known === undefined || version > known) {
     throw new MillraceError("unsupported", `activity record of kind ${kind}, version ${version}`, { todo: "use a newer millrace for this data folder" });
   }
   const atMs = reader.f64();
-  const record = readBody(kind, atMs, reader);
+  const record = readBody(kind, version, atMs, reader);
   reader.end();
   return record;
 }
 
-function readBody(kind: number, atMs: number, reader: RecordReader): ActivityRecord {
+function readBody(kind: number, version: number, atMs: number, reader: ByteReader): ActivityRecord {
   switch (kind) {
     case recordKind.event: {
       const receivedMs = reader.f64();
@@ -234,100 +218,19 @@ function readBody(kind: number, atMs: number, reader: RecordReader): ActivityRec
       return { kind: "itemDelete", atMs, id: reader.string() };
     case recordKind.userDelete:
       return { kind: "userDelete", atMs, id: reader.string() };
+    case recordKind.training: {
+      const on = reader.u8();
+      if (on > 1) throw reader.damaged("a switch that is neither 0 nor 1");
+      return { kind: "training", atMs, on: on === 1, reason: reader.string() };
+    }
     default: {
       const recommendationId = reader.string();
       const pipeline = reader.string();
       const user = reader.string();
       const count = reader.varint();
-      if (count > reader.left) throw damaged("more items than bytes");
-      return { kind: "served", atMs, recommendationId, pipeline, user, items: Array.from({ length: count }, () => reader.string()) };
+      if (count > reader.left) throw reader.damaged("more items than bytes");
+      const items = Array.from({ length: count }, () => reader.string());
+      return { kind: "served", atMs, recommendationId, pipeline, user, items, ...(version > 1 ? { features: reader.block() } : {}) };
     }
-  }
-}
-
-function damaged(what: string): MillraceError {
-  return new MillraceError("corrupt", `activity record: ${what}`, {
-    todo: "restore the data folder from a copy; the record passed the log's checksum, so this is a defect to report",
-  });
-}
-
-class RecordReader {
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
-  #at = 0;
-
-  constructor(bytes: Uint8Array) {
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  }
-
-  get left(): number {
-    return this.#bytes.length - this.#at;
-  }
-
-  u8(): number {
-    return this.#view.getUint8(this.#take(1));
-  }
-
-  i32(): number {
-    return this.#view.getInt32(this.#take(4), true);
-  }
-
-  f64(): number {
-    return this.#view.getFloat64(this.#take(8), true);
-  }
-
-  varint(): number {
-    let value = 0;
-    for (let shift = 0; shift < 35; shift += 7) {
-      const byte = this.u8();
-      value += (byte & 127) * 2 ** shift;
-      if (byte < 128) return value;
-    }
-    throw damaged("a length of more than 5 bytes");
-  }
-
-  string(): string {
-    const length = this.varint();
-    const start = this.#take(length);
-    const bytes = this.#bytes;
-    if (length < 32) {
-      // Short ASCII without the decoder's fixed cost.
-      let text = "";
-      let at = start;
-      for (; at < start + length; at += 1) {
-        const code = bytes[at]!;
-        if (code > 127) break;
-        text += String.fromCharCode(code);
-      }
-      if (at === start + length) return text;
-    }
-    try {
-      return decoder.decode(bytes.subarray(start, start + length));
-    } catch (cause) {
-      throw new MillraceError("corrupt", "activity record: text is not UTF-8", { cause });
-    }
-  }
-
-  object(): unknown {
-    const text = this.string();
-    try {
-      const value: unknown = JSON.parse(text);
-      if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
-    } catch (cause) {
-      throw new MillraceError("corrupt", "activity record: body is not JSON", { cause });
-    }
-    throw damaged("body is not an object");
-  }
-
-  end(): void {
-    if (this.left !== 0) throw damaged(`${this.left} bytes left over`);
-  }
-
-  #take(count: number): number {
-    if (count > this.left) throw damaged("it ends inside a field");
-    const at = this.#at;
-    this.#at += count;
-    return at;
   }
 }

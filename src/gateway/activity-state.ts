@@ -91,6 +91,11 @@ export class ActivityState<D extends Declarations> {
     return this.#newestMs;
   }
 
+  /** Does the type say that what was shown was wanted? */
+  isClick(type: string): boolean {
+    return this.#clickTypes.has(type);
+  }
+
   apply(record: ActivityRecord): void {
     switch (record.kind) {
       case "event":
@@ -121,6 +126,9 @@ export class ActivityState<D extends Declarations> {
         this.applyServed({ recommendationId: record.recommendationId, pipeline: record.pipeline, user, items, atMs: record.atMs });
         break;
       }
+      case "training":
+        // The trainer reads it from the log; what is counted here does not depend on it.
+        break;
     }
   }
 
