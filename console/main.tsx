@@ -1,6 +1,16 @@
-import "./style/tokens.css";
-import { render } from "preact";
-import uPlot from "uplot";
+// Starts the console: styles, the two ways of asking the server, the pages.
 
-console.log(uPlot);
-render(<main>millrace</main>, document.getElementById("console")!);
+import "uplot/dist/uPlot.min.css";
+import "./style/tokens.css";
+import "./style/base.css";
+import "./style/user.css";
+import "./style/charts.css";
+import { render } from "preact";
+import { App } from "./app.tsx";
+import { follow, watchServer } from "./live/server.ts";
+import { user } from "./live/user.ts";
+
+watchServer();
+follow(user.get());
+user.watch(() => follow(user.get()));
+render(<App />, document.getElementById("console")!);

@@ -1,0 +1,42 @@
+// One JSON request to the server that gave out this page. Errors come as `Refused`, whose texts may be shown as they are.
+// Invariant: every request ends after `timeoutMs`, whatever the server does.
+
+import type { ErrorAnswer } from "#wire/api";
+
+const timeoutMsDefault = 10_000;
+
+export class Refused extends Error {
+  /** A code of millrace's errors, or `no-answer`. */
+  readonly code: string;
+  readonly todo: string | undefined;
+
+  constructor(code: string, message: string, todo?: string) {
+    super(message);
+    this.code = code;
+    this.todo = todo;
+  }
+}
+
+export async function ask<Answer>(method: "GET" | "POST", path: string, body?: unknown, timeoutMs = timeoutMsDefault): Promise<Answer> {
+  let response: Response;
+  try {
+    response = await fetch(path, {
+      method,
+      signal: AbortSignal.timeout(timeoutMs),
+      ...(body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) }),
+    });
+  } catch {
+    throw new Refused("no-answer", "The server does not answer.", "Is it running? Start it with npm start; this page goes on by itself.");
+  }
+  const answer = (await response.json().catch(() => undefined)) as Answer | ErrorAnswer | undefined;
+  if (response.ok && answer !== undefined) return answer as Answer;
+  const error = (answer as ErrorAnswer | undefined)?.error;
+  if (error === undefined) throw new Refused("internal", `The server answered with status ${response.status}.`, "See its log.");
+  // A refused list says why in its rows.
+  throw new Refused(error.code, error.rejected?.[0]?.message ?? error.message, error.todo);
+}
+
+/** What to show of anything thrown. */
+export function refusedOf(thrown: unknown): Refused {
+  return thrown instanceof Refused ? thrown : new Refused("internal", thrown instanceof Error ? thrown.message : String(thrown), "Load the page again.");
+}

@@ -1,0 +1,3 @@
+export function Pipelines() {
+  return <h1>Pipelines</h1>;
+}
