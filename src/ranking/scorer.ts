@@ -7,8 +7,9 @@
 // 4. `search` and `similar` never name an item whose vector is hidden.
 // Limits: `scorerLimits`; more is `invalid`, since the caller can see it beforehand.
 
+import { MillraceError } from "#base/errors";
 import type { SlotRows } from "#extract/slot-rows";
-import type { RankingMetrics } from "./ranking-metrics.ts";
+import type { RankingMetrics, RankingRequestKind } from "./ranking-metrics.ts";
 
 export interface Scorer {
   /** Logits of `items.rows` candidates for the one row of `user`, into `logits`. `deadlineMs`: milliseconds from now. */
@@ -36,3 +37,31 @@ export const scorerLimits = {
   requestsMaxDefault: 32,
   deadlineMsMax: 60_000,
 } as const;
+
+/** Throws `invalid` for candidates beyond the limit or the caller's array. */
+export function checkScore(user: SlotRows, items: SlotRows, logits: Float32Array): void {
+  if (user.rows !== 1) throw new MillraceError("invalid", `${user.rows} rows of a user to rank for`, { todo: "give one" });
+  if (items.rows > scorerLimits.rowsMax) {
+    throw new MillraceError("invalid", `${items.rows} candidates to rank`, { todo: `give at most ${scorerLimits.rowsMax} at once` });
+  }
+  if (logits.length < items.rows)
+    throw new MillraceError("invalid", `${items.rows} logits into ${logits.length} places`, { todo: "give an array of a value each" });
+}
+
+/** Throws `invalid` for a number of answers beyond the limit or the caller's arrays. */
+export function checkAnswers(k: number, items: Uint32Array, scores: Float32Array): void {
+  if (!Number.isInteger(k) || k < 1 || k > scorerLimits.answersMax) {
+    throw new MillraceError("invalid", `a search for ${k} items`, { todo: `ask for 1 to ${scorerLimits.answersMax}` });
+  }
+  if (items.length < k || scores.length < k) {
+    throw new MillraceError("invalid", `${k} answers into ${Math.min(items.length, scores.length)} places`, { todo: "give arrays of k values" });
+  }
+}
+
+export function deadlinePassed(kind: RankingRequestKind, deadlineMs: number): MillraceError {
+  return new MillraceError("timeout", `no answer of the ranker to ${kind} within ${deadlineMs} ms`, { todo: "go on without the model, or allow more time" });
+}
+
+export function rankerClosed(): MillraceError {
+  return new MillraceError("unavailable", "the ranker is closed", { todo: "go on without the model" });
+}
