@@ -14,7 +14,7 @@ function aucBySorting(samples: readonly { logit: number; positive: boolean; weig
   let below = 0;
   let pairs = 0;
   let positives = 0;
-  for (let from = 0; from < sorted.length; ) {
+  for (let from = 0; from < sorted.length;) {
     let to = from;
     let tiedNegatives = 0;
     let tiedPositives = 0;

@@ -20,7 +20,8 @@ export class TrainingSignals {
 
   /** Over the memory of another thread's signals, or new ones. Throws `invalid` for a memory of another size. */
   constructor(memory: SharedArrayBuffer = new SharedArrayBuffer(64)) {
-    if (memory.byteLength !== 64) throw new MillraceError("invalid", `training signals in ${memory.byteLength} bytes`, { todo: "pass the memory of the other side" });
+    if (memory.byteLength !== 64)
+      throw new MillraceError("invalid", `training signals in ${memory.byteLength} bytes`, { todo: "pass the memory of the other side" });
     this.memory = memory;
     this.#words = new BigInt64Array(memory);
   }
