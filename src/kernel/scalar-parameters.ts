@@ -1,0 +1,454 @@
+// The scalar twin of kernels/parameters.ts and kernels/factorisation.ts: the same calls over the same bytes.
+// Invariants: 1. the same bits as the binaries: every product, sum, quotient and root is rounded to f32 where theirs is, in the same order
+//             2. rows are written and read by the same protocol of seq, so threads of different variants work on one table.
+// Cost: some 10x the SIMD kernels. Concurrency: as theirs: one writing thread, any number of readers.
+
+import type { KernelCalls } from "./kernel-calls.ts";
+import { parameterRowHead, parameterWord as word } from "./parameter-layout.ts";
+import type { WasmMemory } from "./web-assembly.ts";
+
+export type ParameterCalls = Pick<
+  KernelCalls,
+  "parametersPull" | "parametersPush" | "parametersAssign" | "parametersTruncate" | "parametersFinite" | "fmLearn" | "fmLogits" | "fmSums" | "fmVectors"
+>;
+
+const { fround } = Math;
+const golden = 0x9e3779b9;
+const epsilon = fround(1e-8);
+const gradientMax = 1e6;
+const logitMax = 30;
+const readingsMax = 65_536;
+const adagrad = 1;
+const rowwise = 2;
+/** Words of one row at most, and of the sums. */
+const wordsMax = 256;
+
+/** The finalizer of MurmurHash3 (Appleby), a bijection of 32 bits. */
+function mixWord(h: number): number {
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}
+
+/** A gradient within its bounds; what is no number becomes the upper one. */
+function bounded(gradient: number): number {
+  const low = gradient < gradientMax ? gradient : gradientMax;
+  return -gradientMax < low ? low : -gradientMax;
+}
+
+/** 2^n for n = -44 to 44. */
+const powersOfTwo = Float64Array.from({ length: 89 }, (_, i) => {
+  let power = 1;
+  for (let n = 44; n < i; n++) power *= 2;
+  for (let n = i; n < 44; n++) power /= 2;
+  return power;
+});
+
+/** 1 / (1 + e^-z), |z| taken as at most 30: the series of the kernel, number for number. */
+function sigmoid(z: number): number {
+  const x = -Math.max(-logitMax, Math.min(logitMax, z));
+  const n = Math.floor(x * 1.4426950408889634 + 0.5);
+  const r = x - n * 0.6931471803691238 - n * 1.9082149292705877e-10;
+  let e = 1 + r / 11;
+  for (let i = 10; i >= 2; i--) e = 1 + (r / i) * e;
+  e = 1 + r * e;
+  return 1 / (1 + e * powersOfTwo[n + 44]!);
+}
+
+export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
+  const { buffer } = memory;
+  const u32 = new Uint32Array(buffer);
+  const f32 = new Float32Array(buffer);
+  /** Sums of a row: S, then q by lane, then L. */
+  const sums = new Float32Array(wordsMax + 8);
+  const spare = new Float32Array(wordsMax);
+
+  // ---- the table opened last: its header in plain variables ----
+
+  let head = 0;
+  let slotMask = 0;
+  let index = 0;
+  let rowsAt = 0;
+  let rowBytes = 0;
+  let accumulatorsAt = 0;
+  let accumulatorBytes = 0;
+  let dims = 0;
+  let factors = 0;
+  let padded = 0;
+  let optimizer = 0;
+
+  function open(table: number): void {
+    head = table >>> 2;
+    slotMask = u32[head + 1]!;
+    index = (table + u32[head + word.indexFrom]!) >>> 2;
+    rowsAt = table + u32[head + word.rowsFrom]!;
+    rowBytes = u32[head + word.rowBytes]!;
+    accumulatorsAt = table + u32[head + word.accumulatorsFrom]!;
+    accumulatorBytes = u32[head + word.accumulatorBytes]!;
+    dims = u32[head + word.dims]!;
+    factors = u32[head + word.factors]!;
+    padded = u32[head + word.paddedDims]!;
+    optimizer = u32[head + word.optimizer]!;
+  }
+
+  /** `scratchWord`: a word of this thread. A read-modify-write keeps what is before it before what is after it. */
+  function fence(scratchWord: number): void {
+    Atomics.add(u32, scratchWord, 0);
+  }
+
+  const tagOf = (low: number): number => mixWord(low ^ u32[head + word.seedLow]!);
+  const hashOf = (tag: number, high: number): number => mixWord((tag + ((high ^ u32[head + word.seedHigh]!) >>> 0)) | 0);
+
+  function initialValues(tag: number, hash: number, into: Float32Array, at: number): void {
+    const scale = f32[head + word.initialScale]!;
+    for (let i = 0; i < factors; i++) {
+      const bits = mixWord((mixWord((tag + Math.imul(i + 1, golden)) | 0) + hash) | 0) >>> 8;
+      into[at + i] = (bits * 1.1920928955078125e-7 - 1) * scale;
+    }
+    for (let i = factors; i < padded; i++) into[at + i] = 0;
+  }
+
+  /** Address of the key's row, or 0. */
+  function find(low: number, high: number, tag: number, hash: number): number {
+    for (let slot = (hash & slotMask) >>> 0; ; slot = ((slot + 1) & slotMask) >>> 0) {
+      // The reference after the tag may belong to a later entry only when the row was forgotten meanwhile; the key decides.
+      const reference = Atomics.load(u32, index + 2 * slot + 1);
+      if (reference === 0) return 0;
+      if (Atomics.load(u32, index + 2 * slot) !== tag) continue;
+      const row = rowsAt + rowBytes * (reference - 1);
+      if (u32[row / 4 + 2] === low && u32[row / 4 + 3] === high) return row;
+    }
+  }
+
+  /** Reads the values of the key at word `key`, never a mixture, into `spare`; false when it has no row. */
+  function readSteady(key: number, scratchWord: number): boolean {
+    const low = u32[key]!;
+    const high = u32[key + 1]!;
+    const tag = tagOf(low);
+    const hash = hashOf(tag, high);
+    for (let reading = 0; reading < readingsMax; reading++) {
+      const row = find(low, high, tag, hash) / 4;
+      if (row === 0) {
+        initialValues(tag, hash, spare, 0);
+        return false;
+      }
+      const seq = Atomics.load(u32, row);
+      if ((seq & 1) !== 0 || u32[row + 2] !== low || u32[row + 3] !== high) continue;
+      for (let i = 0; i < padded; i++) spare[i] = f32[row + 4 + i]!;
+      fence(scratchWord);
+      if (Atomics.load(u32, row) === seq) return true;
+    }
+    Atomics.add(u32, head + word.unsteady, 1);
+    initialValues(tag, hash, spare, 0);
+    return false;
+  }
+
+  function beginWrite(row: number): void {
+    Atomics.store(u32, row / 4, u32[row / 4]! | 1);
+  }
+
+  function endWrite(row: number): void {
+    Atomics.store(u32, row / 4, (u32[row / 4]! | 1) + 1);
+  }
+
+  /** Address of the key's row, which is made when there is none; 0 when the table is full. */
+  function claim(key: number, scratchWord: number): number {
+    const low = u32[key]!;
+    const high = u32[key + 1]!;
+    const tag = tagOf(low);
+    const hash = hashOf(tag, high);
+    const known = find(low, high, tag, hash);
+    if (known !== 0) return known;
+    const count = u32[head + word.count]!;
+    if (count >= u32[head + word.capacityRows]!) {
+      u32[head + word.refused]!++;
+      return 0;
+    }
+    const row = rowsAt + rowBytes * count;
+    beginWrite(row);
+    fence(scratchWord);
+    u32[row / 4 + 1] = 0;
+    u32[row / 4 + 2] = low;
+    u32[row / 4 + 3] = high;
+    initialValues(tag, hash, f32, (row + parameterRowHead) / 4);
+    fence(scratchWord);
+    endWrite(row);
+    const accumulator = (accumulatorsAt + accumulatorBytes * count) / 4;
+    f32.fill(f32[head + word.initialAccumulator]!, accumulator, accumulator + accumulatorBytes / 4);
+    let slot = (hash & slotMask) >>> 0;
+    while (u32[index + 2 * slot + 1] !== 0) slot = ((slot + 1) & slotMask) >>> 0;
+    Atomics.store(u32, head + word.count, count + 1);
+    Atomics.store(u32, index + 2 * slot, tag);
+    Atomics.store(u32, index + 2 * slot + 1, count + 1);
+    return row;
+  }
+
+  const accumulatorOf = (row: number): number => (accumulatorsAt + accumulatorBytes * Math.round((row - rowsAt) / rowBytes)) / 4;
+
+  /** (a + b) + (c + d) of four lanes, rounded each time. */
+  const sumFour = (a: number, b: number, c: number, d: number): number => fround(fround(a + b) + fround(c + d));
+
+  /** One step for the words [from, to) of a row: gradients at `values` become new weights. */
+  function stepPart(row: number, from: number, to: number, accumulator: number, values: number, rate: number, l2: number, size: number): void {
+    const weights = (row + parameterRowHead) / 4;
+    if (optimizer === adagrad) {
+      for (let i = from; i < to; i++) {
+        const w = f32[weights + i]!;
+        const g = fround(f32[values + i]! + fround(l2 * w));
+        const a = fround(f32[accumulator + i]! + fround(g * g));
+        f32[accumulator + i] = a;
+        f32[values + i] = w - fround(fround(rate * g) / fround(fround(Math.sqrt(a)) + epsilon));
+      }
+    } else if (optimizer === rowwise) {
+      const lanes = [0, 0, 0, 0];
+      for (let i = from; i < to; i++) {
+        const g = fround(f32[values + i]! + fround(l2 * f32[weights + i]!));
+        f32[values + i] = g;
+        lanes[(i - from) & 3] = fround(lanes[(i - from) & 3]! + fround(g * g));
+      }
+      const at = accumulator + (from === 0 && factors > 0 ? 0 : 1);
+      const a = fround(f32[at]! + fround(sumFour(lanes[0]!, lanes[1]!, lanes[2]!, lanes[3]!) / size));
+      f32[at] = a;
+      const shared = fround(rate / fround(fround(Math.sqrt(a)) + epsilon));
+      for (let i = from; i < to; i++) f32[values + i] = f32[weights + i]! - fround(shared * f32[values + i]!);
+    } else {
+      for (let i = from; i < to; i++) {
+        const w = f32[weights + i]!;
+        f32[values + i] = w - fround(rate * fround(f32[values + i]! + fround(l2 * w)));
+      }
+    }
+  }
+
+  function stepFactors(row: number, accumulator: number, values: number): void {
+    if (factors > 0) stepPart(row, 0, factors, accumulator, values, f32[head + word.rateFactors]!, f32[head + word.l2Factors]!, factors);
+  }
+
+  function stepRest(row: number, accumulator: number, values: number): void {
+    if (dims > factors) stepPart(row, factors, padded, accumulator, values, f32[head + word.rateLinear]!, f32[head + word.l2Linear]!, dims - factors);
+  }
+
+  /** Makes words [from, padded) at `values` the row's values. */
+  function commit(row: number, from: number, values: number, touch: number, scratchWord: number): void {
+    beginWrite(row);
+    fence(scratchWord);
+    const weights = (row + parameterRowHead) / 4;
+    for (let i = from; i < padded; i++) f32[weights + i] = f32[values + i]!;
+    if (u32[row / 4 + 1] !== 0xffffffff) u32[row / 4 + 1]! += touch;
+    fence(scratchWord);
+    endWrite(row);
+  }
+
+  function copyPadded(to: number, from: number): void {
+    for (let i = 0; i < dims; i++) f32[to + i] = f32[from + i]!;
+    for (let i = dims; i < padded; i++) f32[to + i] = 0;
+  }
+
+  function allFinite(at: number, words: number): boolean {
+    for (let i = 0; i < words; i++) if (!Number.isFinite(f32[at + i]!)) return false;
+    return true;
+  }
+
+  // ---- the factorisation machine: a row of slots adds to `sums` ----
+
+  function addLinear(x: number, w: number): void {
+    sums[factors + 4] = sums[factors + 4]! + fround(x * w);
+  }
+
+  function addSlot(values: Float32Array, at: number, x: number): void {
+    for (let i = 0; i < factors; i++) {
+      const y = fround(values[at + i]! * x);
+      sums[i] = sums[i]! + y;
+      const lane = factors + (i & 3);
+      sums[lane] = sums[lane]! + fround(y * y);
+    }
+    addLinear(x, values[at + factors]!);
+  }
+
+  function finish(): number {
+    const lanes = [0, 0, 0, 0];
+    for (let i = 0; i < factors; i++) lanes[i & 3] = fround(lanes[i & 3]! + fround(sums[i]! * sums[i]!));
+    for (let i = 0; i < 4; i++) lanes[i] = fround(lanes[i]! - sums[factors + i]!);
+    return fround(sums[factors + 4]! + 0.5 * sumFour(lanes[0]!, lanes[1]!, lanes[2]!, lanes[3]!));
+  }
+
+  /** Sums each row of slots and hands it over. */
+  function readRows(
+    table: number,
+    start: number,
+    offsets: number,
+    linearEnds: number,
+    keys: number,
+    weights: number,
+    rows: number,
+    scratch: number,
+    put: (row: number) => void,
+  ): void {
+    open(table);
+    for (let r = 0; r < rows; r++) {
+      if (start === 0) sums.fill(0, 0, factors + 8);
+      else sums.set(f32.subarray(start / 4, start / 4 + factors + 8));
+      const linearEnd = u32[linearEnds / 4 + r]!;
+      const end = u32[offsets / 4 + r + 1]!;
+      for (let i = u32[offsets / 4 + r]!; i < end; i++) {
+        const found = readSteady(keys / 4 + 2 * i, scratch / 4);
+        const x = f32[weights / 4 + i]!;
+        if (i >= linearEnd) addSlot(spare, 0, x);
+        else if (found) addLinear(x, spare[factors]!);
+      }
+      put(r);
+    }
+  }
+
+  return {
+    parametersPull(table, keys, count, out, scratch) {
+      open(table);
+      let missing = 0;
+      for (let i = 0; i < count; i++) {
+        if (!readSteady(keys / 4 + 2 * i, scratch / 4)) missing++;
+        for (let j = 0; j < dims; j++) f32[out / 4 + i * dims + j] = spare[j]!;
+      }
+      return missing;
+    },
+
+    parametersPush(table, keys, count, gradients, _merge, _mergeMask, scratch) {
+      open(table);
+      let refused = 0;
+      const firstOf = new Map<number, number>();
+      const rows = new Float64Array(count);
+      for (let i = 0; i < count; i++) {
+        const row = claim(keys / 4 + 2 * i, scratch / 4);
+        if (row === 0) {
+          refused++;
+          continue;
+        }
+        const earlier = firstOf.get(row);
+        if (earlier === undefined) {
+          firstOf.set(row, i);
+          rows[i] = row;
+          continue;
+        }
+        for (let j = 0; j < dims; j++) f32[gradients / 4 + earlier * dims + j]! += f32[gradients / 4 + i * dims + j]!;
+      }
+      const values = scratch / 4 + 4;
+      for (let i = 0; i < count; i++) {
+        const row = rows[i]!;
+        if (row === 0) continue;
+        copyPadded(values, gradients / 4 + i * dims);
+        if (!allFinite(values, padded)) {
+          u32[head + word.skipped]!++;
+          continue;
+        }
+        const accumulator = accumulatorOf(row);
+        stepFactors(row, accumulator, values);
+        stepRest(row, accumulator, values);
+        commit(row, 0, values, 1, scratch / 4);
+      }
+      return refused;
+    },
+
+    parametersAssign(table, keys, count, given, scratch) {
+      open(table);
+      let refused = 0;
+      const values = scratch / 4 + 4;
+      for (let i = 0; i < count; i++) {
+        const row = claim(keys / 4 + 2 * i, scratch / 4);
+        if (row === 0) {
+          refused++;
+          continue;
+        }
+        copyPadded(values, given / 4 + i * dims);
+        commit(row, 0, values, 0, scratch / 4);
+      }
+      return refused;
+    },
+
+    parametersTruncate(table, rows) {
+      open(table);
+      for (let count = u32[head + word.count]!; count > rows; count--) {
+        const row = (rowsAt + rowBytes * (count - 1)) / 4;
+        let slot = (hashOf(tagOf(u32[row + 2]!), u32[row + 3]!) & slotMask) >>> 0;
+        while (u32[index + 2 * slot + 1] !== count && u32[index + 2 * slot + 1] !== 0) slot = ((slot + 1) & slotMask) >>> 0;
+        Atomics.store(u32, index + 2 * slot + 1, 0);
+        Atomics.store(u32, index + 2 * slot, 0);
+        Atomics.store(u32, head + word.count, count - 1);
+      }
+    },
+
+    parametersFinite(table) {
+      open(table);
+      const count = u32[head + word.count]!;
+      for (let i = 0; i < count; i++) if (!allFinite((rowsAt + rowBytes * i + parameterRowHead) / 4, padded)) return 0;
+      return allFinite(accumulatorsAt / 4, (count * accumulatorBytes) / 4) ? 1 : 0;
+    },
+
+    fmLearn(table, offsets, linearEnds, keys, weights, rows, labels, importance, shifts, logits, scratch) {
+      open(table);
+      for (let r = 0; r < rows; r++) {
+        const first = u32[offsets / 4 + r]!;
+        const linearEnd = u32[linearEnds / 4 + r]!;
+        const end = u32[offsets / 4 + r + 1]!;
+        const claimed = new Float64Array(end - first);
+        sums.fill(0, 0, factors + 8);
+        for (let i = first; i < end; i++) {
+          const row = claim(keys / 4 + 2 * i, scratch / 4);
+          claimed[i - first] = row;
+          const x = f32[weights / 4 + i]!;
+          if (row === 0 && i >= linearEnd) {
+            const tag = tagOf(u32[keys / 4 + 2 * i]!);
+            initialValues(tag, hashOf(tag, u32[keys / 4 + 2 * i + 1]!), spare, 0);
+            addSlot(spare, 0, x);
+          } else if (i >= linearEnd) addSlot(f32, (row + parameterRowHead) / 4, x);
+          else if (row !== 0) addLinear(x, f32[(row + parameterRowHead) / 4 + factors]!);
+        }
+        const logit = finish();
+        f32[logits / 4 + r] = logit;
+        const z = logit + f32[shifts / 4 + r]!;
+        const g = fround(((Number.isFinite(z) ? sigmoid(z) : 0) - f32[labels / 4 + r]!) * f32[importance / 4 + r]!);
+        if (!Number.isFinite(z) || !Number.isFinite(g)) {
+          u32[head + word.skipped]!++;
+          continue;
+        }
+        const values = scratch / 4 + 4;
+        for (let i = first; i < end; i++) {
+          const row = claimed[i - first]!;
+          if (row === 0) continue;
+          const accumulator = accumulatorOf(row);
+          const x = f32[weights / 4 + i]!;
+          const gx = fround(g * x);
+          if (i >= linearEnd) {
+            for (let j = 0; j < factors; j++) {
+              const rest = fround(sums[j]! - fround(f32[(row + parameterRowHead) / 4 + j]! * x));
+              f32[values + j] = bounded(fround(gx * rest));
+            }
+            stepFactors(row, accumulator, values);
+          }
+          f32[values + factors] = bounded(gx);
+          f32.fill(0, values + factors + 1, values + padded);
+          stepRest(row, accumulator, values);
+          commit(row, i >= linearEnd ? 0 : factors, values, 1, scratch / 4);
+        }
+      }
+    },
+
+    fmLogits(table, start, offsets, linearEnds, keys, weights, rows, logits, scratch) {
+      readRows(table, start, offsets, linearEnds, keys, weights, rows, scratch, (row) => {
+        f32[logits / 4 + row] = finish();
+      });
+    },
+
+    fmSums(table, offsets, linearEnds, keys, weights, rows, out, scratch) {
+      readRows(table, 0, offsets, linearEnds, keys, weights, rows, scratch, (row) => {
+        f32.set(sums.subarray(0, factors + 8), out / 4 + row * (factors + 8));
+      });
+    },
+
+    fmVectors(table, offsets, linearEnds, keys, weights, rows, out, scratch) {
+      readRows(table, 0, offsets, linearEnds, keys, weights, rows, scratch, (row) => {
+        const at = out / 4 + row * (factors + 4);
+        f32.set(sums.subarray(0, factors), at);
+        f32.fill(0, at + factors, at + factors + 4);
+        f32[at + factors] = finish();
+      });
+    },
+  };
+}
