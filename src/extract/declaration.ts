@@ -18,8 +18,8 @@ export const featureLimits = {
   valueBytesMax: 3 * 1_024,
   /** Numbers are cut to plus or minus this: beyond it a single one would push the model out of its mind. */
   numberMax: 1e6,
-  /** Slots of one row, of all kinds. */
-  slotsMax: 4_096,
+  /** Slots of one row, of all kinds; a factorisation machine takes no longer rows. */
+  slotsMax: 1_024,
   /** An answer with more bytes of features is logged without them (a log record holds 1 MiB). */
   answerBytesMax: 768 * 1_024,
   /** Items of one answer. */

@@ -107,37 +107,31 @@ export class SlotRows {
     this.addFull(low, high, weight);
   }
 
-  /** Linear-only slots `[from, to)` of other arrays. */
-  copyLinear(keys: Uint32Array, weights: Float32Array, from: number, to: number): void {
+  /** `count` slots of other arrays into the open row, the first `linear` of them linear-only: keys from word `keysAt` on, numbers from `weightsAt` on. */
+  copySlots(keys: Uint32Array, keysAt: number, weights: Float32Array, weightsAt: number, linear: number, count: number): void {
     const at = this.#end;
-    const end = at + to - from;
+    const end = at + linear;
     if (end > this.weights.length) this.#growSlots(end);
-    for (let slot = from, into = at; slot < to; slot += 1, into += 1) {
-      this.keys[2 * into] = keys[2 * slot]!;
-      this.keys[2 * into + 1] = keys[2 * slot + 1]!;
-      this.weights[into] = weights[slot]!;
+    for (let slot = 0, into = at; slot < linear; slot += 1, into += 1) {
+      this.keys[2 * into] = keys[keysAt + 2 * slot]!;
+      this.keys[2 * into + 1] = keys[keysAt + 2 * slot + 1]!;
+      this.weights[into] = weights[weightsAt + slot]!;
     }
     this.#end = end;
-  }
-
-  /** Full slots `[from, to)` of other arrays. */
-  copyFull(keys: Uint32Array, weights: Float32Array, from: number, to: number): void {
-    const at = this.#waiting;
-    const end = at + to - from;
-    if (end > this.#waitingWeights.length) this.#growWaiting(end);
-    for (let slot = from, into = at; slot < to; slot += 1, into += 1) {
-      this.#waitingKeys[2 * into] = keys[2 * slot]!;
-      this.#waitingKeys[2 * into + 1] = keys[2 * slot + 1]!;
-      this.#waitingWeights[into] = weights[slot]!;
+    const waiting = this.#waiting + count - linear;
+    if (waiting > this.#waitingWeights.length) this.#growWaiting(waiting);
+    for (let slot = linear, into = this.#waiting; slot < count; slot += 1, into += 1) {
+      this.#waitingKeys[2 * into] = keys[keysAt + 2 * slot]!;
+      this.#waitingKeys[2 * into + 1] = keys[keysAt + 2 * slot + 1]!;
+      this.#waitingWeights[into] = weights[weightsAt + slot]!;
     }
-    this.#waiting = end;
+    this.#waiting = waiting;
   }
 
   /** All slots of a row of `source`, into the open row. */
   copyRow(source: SlotRows, row: number): void {
-    const linearEnd = source.linearEnds[row]!;
-    this.copyLinear(source.keys, source.weights, source.offsets[row]!, linearEnd);
-    this.copyFull(source.keys, source.weights, linearEnd, source.offsets[row + 1]!);
+    const from = source.offsets[row]!;
+    this.copySlots(source.keys, 2 * from, source.weights, from, source.linearEnds[row]! - from, source.offsets[row + 1]! - from);
   }
 
   /** Closes the open row; one without slots is a row too. Returns its number. */
