@@ -2,6 +2,7 @@
 // Cost: some 20 shapes; a feed of 12 cards is drawn in a few milliseconds.
 
 import type { ComponentChildren } from "preact";
+import { useMemo } from "preact/hooks";
 import { drawsOf, hashOf } from "./seeded.ts";
 import { type Brush, subjects } from "./subjects.tsx";
 
@@ -25,10 +26,20 @@ export function hueOf(category: string): number {
   return hues[category] ?? hashOf(category) % 360;
 }
 
+interface ArtProps {
+  readonly category: string;
+  readonly about: string;
+  readonly place: string;
+}
+
 /** `about`: what the picture depends on besides the category; `place` keeps ids of gradients apart where an item is drawn twice. */
-export function Art({ category, about, place }: { category: string; about: string; place: string }) {
+export function Art({ category, about, place }: ArtProps) {
+  return useMemo(() => drawn(category, about, place), [category, about, place]);
+}
+
+function drawn(category: string, about: string, place: string): ComponentChildren {
   const draw = drawsOf(about);
-  const hue = hueOf(category) + (draw() - 0.5) * 34;
+  const hue = hueOf(category) + (draw() - 0.5) * 70;
   const brush: Brush = {
     draw,
     between: (low, high) => low + draw() * (high - low),
@@ -37,6 +48,9 @@ export function Art({ category, about, place }: { category: string; about: strin
   const subject = subjects[Object.hasOwn(subjects, category) ? category : names[hashOf(category) % names.length]!]!;
   const id = `sky-${place}-${hashOf(`${category}${about}`).toString(36)}`;
   const late = draw() < 0.5;
+  // Where the picture is looked at from: a little nearer, further left, from the other side.
+  const zoom = 1 + draw() * 0.28;
+  const view = `translate(${((draw() - 0.5) * 320 * (zoom - 1)).toFixed(1)} 0) translate(160 90) scale(${(draw() < 0.5 ? -zoom : zoom).toFixed(3)} ${zoom.toFixed(3)}) translate(-160 -90)`;
   const shapes: ComponentChildren = subject(brush);
   return (
     <svg class="art" viewBox="0 0 320 180" preserveAspectRatio="xMidYMid slice" aria-hidden="true" focusable="false">
@@ -47,7 +61,7 @@ export function Art({ category, about, place }: { category: string; about: strin
         </linearGradient>
       </defs>
       <rect width="320" height="180" fill={`url(#${id})`} />
-      {shapes}
+      <g transform={view}>{shapes}</g>
     </svg>
   );
 }

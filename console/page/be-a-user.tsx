@@ -1,6 +1,6 @@
 // *Be a user*: does it work, and how fast? A feed to click in, and beside it what the click did to the server and to the next feed.
 
-import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { RecommendedItem } from "#wire/api";
 import { gone, status, streaming, training } from "../live/server.ts";
 import { useStore } from "../live/store.ts";
@@ -227,6 +227,17 @@ function Cards({ feed: { answer, changes }, asking, onAct, onWhy }: CardsProps) 
     }
   }, [answer]);
 
+  // The page is drawn again each second; the cards only when they change.
+  const cards = useMemo(
+    () =>
+      answer.items.map((item, position) => (
+        <li key={item.id} data-place={item.id}>
+          <Card item={item} position={position} change={changes.get(item.id)} did={acts.get(item.id)} onAct={onAct} onWhy={onWhy} />
+        </li>
+      )),
+    [answer, changes, acts, onAct, onWhy],
+  );
+
   return (
     <ul
       ref={list}
@@ -246,11 +257,7 @@ function Cards({ feed: { answer, changes }, asking, onAct, onWhy }: CardsProps) 
         if (event.relatedTarget !== null) focused.current = undefined;
       }}
     >
-      {answer.items.map((item, position) => (
-        <li key={item.id} data-place={item.id}>
-          <Card item={item} position={position} change={changes.get(item.id)} did={acts.get(item.id)} onAct={onAct} onWhy={onWhy} />
-        </li>
-      ))}
+      {cards}
     </ul>
   );
 }
