@@ -1,9 +1,11 @@
-// freshness: how soon an event changes an answer, beside a steady load.
-// Work: a server process with 4,500 items (3,000 available) and 2,000 users; from a second process 500 events/s (one a request) and 50 recommend/s of 20 items, open loop; from a
-// third a probe viewer, 5 a second: sends an event and asks again as soon as each answer comes. Five rounds of 20 s on one server.
-// Figures: event_to_feature = from the send of the event to the receipt of the first answer in which a counter that ranking reads has risen.
-// recommend = from the moment a request was due to its complete answer. loop_stall_max = the most CPU time the serving thread used between two ticks
-// of a 1 ms timer (/v1/status keeps the maxima of the last 60 seconds), median of the rounds' maxima.
+// freshness: how soon an event changes an answer, the model's parameters and the item's vector, beside a steady load, training on.
+// Work: a server process with 4,500 items (3,000 available) and 2,000 users; from a second process 500 events/s (one a request; one in ten a click on a recent
+// answer) and 50 recommend/s of 20 items, open loop; from a third a probe viewer, 5 a second (load/probe.ts says what it asks). Five rounds of 20 s on one server,
+// durability `interval`, warm.
+// Figures: event_to_feature, event_to_parameter, event_to_vector = from the send of the event to the receipt of the first answer that shows it there;
+// event_to_answer = of each probe the slowest of the three. recommend = from the moment a request was due to its complete answer.
+// loop_stall_max = the most CPU time the serving thread used between two ticks of a 1 ms timer (/v1/status keeps the maxima of the last 60 seconds), median of
+// the rounds' maxima. The time of a probe includes the answers that show nothing yet, on three connections at once.
 
 import { median, quantile, type Scenario } from "./harness.ts";
 import type { BackgroundResult, BackgroundWork } from "./load/background-load.ts";
@@ -30,7 +32,9 @@ export const scenario: Scenario = {
     try {
       const lane = new Lane(server.address);
       const catalogue = await putCatalogue(lane, 1);
-      const eventMs: number[] = [];
+      await putProbeItems(lane);
+      const probed = { featureMs: [] as number[], parameterMs: [] as number[], vectorMs: [] as number[], answerMs: [] as number[] };
+      let early = 0;
       const recommendMs: number[] = [];
       const stallsMs: number[] = [];
       let events = 0;
@@ -49,8 +53,7 @@ export const scenario: Scenario = {
           }),
           runChild<ProbeWork, ProbeResult>("probe.ts", {
             address: server.address,
-            // The least popular ones: their other counters hardly move, and the probe reads only its viewer's own.
-            items: catalogue.items.slice(-probeItems),
+            items: probeItemIds,
             name: `probe-${name}`,
             durationMs: ms,
             perS: probesPerS,
@@ -62,7 +65,8 @@ export const scenario: Scenario = {
         const [background, probe] = await round(`r${index}`, durationMs);
         const stall = await longestStallMs(lane, Math.ceil(durationMs / 1000));
         stallsMs.push(stall);
-        eventMs.push(...probe.latencyMs);
+        for (const name of ["featureMs", "parameterMs", "vectorMs", "answerMs"] as const) probed[name].push(...probe[name]);
+        early += probe.early;
         recommendMs.push(...background.recommends.latencyMs);
         events += background.events.latencyMs.length;
         asked += probe.asked;
@@ -72,14 +76,35 @@ export const scenario: Scenario = {
           for (let i = 0; i < failed + dropped; i += 1) failures.push(String(firstFailure ?? "dropped: 1,000 requests under way"));
         }
         log(
-          `round ${index + 1}: event to feature p99 ${quantile(probe.latencyMs, 0.99).toFixed(1)} ms, recommend p99 ${quantile(background.recommends.latencyMs, 0.99).toFixed(1)} ms, loop stall ${stall.toFixed(1)} ms`,
+          `round ${index + 1}: event to feature p99 ${quantile(probe.featureMs, 0.99).toFixed(1)} ms, to parameter ${quantile(probe.parameterMs, 0.99).toFixed(1)} ms, to vector ${quantile(probe.vectorMs, 0.99).toFixed(1)} ms, recommend p99 ${quantile(background.recommends.latencyMs, 0.99).toFixed(1)} ms, loop stall ${stall.toFixed(1)} ms`,
         );
       }
       lane.close();
       const beside = `beside ${eventsPerS} events/s and ${recommendsPerS} requests/s`;
-      const probes = `${eventMs.length} probes, ${(asked / Math.max(1, eventMs.length)).toFixed(1)} answers each`;
-      report({ metric: "event_to_feature_p50_ms", value: quantile(eventMs, 0.5), unit: "ms", better: "lower", detail: probes });
-      report({ metric: "event_to_feature_p99_ms", value: quantile(eventMs, 0.99), unit: "ms", better: "lower", target: 30, detail: beside });
+      const probes = `${probed.answerMs.length} probes, ${(asked / Math.max(1, probed.answerMs.length)).toFixed(1)} answers each`;
+      for (const [name, times] of [
+        ["feature", probed.featureMs],
+        ["parameter", probed.parameterMs],
+        ["vector", probed.vectorMs],
+        ["answer", probed.answerMs],
+      ] as const) {
+        report({ metric: `event_to_${name}_p50_ms`, value: quantile(times, 0.5), unit: "ms", better: "lower", detail: probes });
+        report({
+          metric: `event_to_${name}_p99_ms`,
+          value: quantile(times, 0.99),
+          unit: "ms",
+          better: "lower",
+          ...(name === "answer" ? { target: 50 } : name === "feature" ? { target: 30 } : {}),
+          detail: beside,
+        });
+      }
+      report({
+        metric: "early_changes",
+        value: early,
+        unit: "count",
+        better: "lower",
+        detail: "probes in which something moved before the event was learned: taught by others; the probe went on",
+      });
       report({
         metric: "recommend_p50_ms",
         value: quantile(recommendMs, 0.5),
@@ -92,7 +117,7 @@ export const scenario: Scenario = {
         value: quantile(recommendMs, 0.99),
         unit: "ms",
         better: "lower",
-        target: 30,
+        target: 50,
         detail: "from the moment a request was due",
       });
       report({
@@ -124,6 +149,22 @@ export const scenario: Scenario = {
     }
   },
 };
+
+/** Items of kinds of their own: what others teach the model of theirs does not move these. */
+const probeItemIds = Array.from({ length: probeItems }, (_, index) => `probe-item-${index}`);
+
+async function putProbeItems(lane: Lane): Promise<void> {
+  const rows = probeItemIds.map((id, index) => ({
+    id,
+    title: `Probe ${index}`,
+    category: `probe-category-${index}`,
+    state: `probe-state-${index}`,
+    // Not among the newest, or everybody's feed would try them out.
+    createdAt: Date.now() - 30 * 86_400_000,
+    attributes: { language: `probe-language-${index}` },
+  }));
+  await lane.json("PUT", "/v1/items", rows);
+}
 
 /** The longest stall of the server's serving loop in the last `seconds`, CPU milliseconds. */
 async function longestStallMs(lane: Lane, seconds: number): Promise<number> {

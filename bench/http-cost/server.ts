@@ -45,6 +45,12 @@ const gateway: Gateway = {
   deleteUser: () => Promise.resolve(false),
   recommend: () => Promise.resolve(answer),
   pipelines: () => [],
+  similar: () => Promise.resolve({ item: "", items: [], trainedOffset: 0, tookMs: 0 }),
+  score: () => ({ recommendationId: "", item: "", position: 0, score: 0, probability: 0, trainedOffset: 0 }),
+  training: () => undefined,
+  switchTraining: () => Promise.reject(new Error("no trainer")),
+  quality: () => ({ everyMs: 1_000, points: [] }),
+  watch: () => () => undefined,
   readiness: () => ({ ready: true, waiting: [] }),
   status: () => ({
     version: "bench",

@@ -1,10 +1,16 @@
-// The probe viewer: how long until an event of mine is in an answer of mine?
-// One probe: read the viewer's own count of an item (not timed); send an event on the item and, without waiting for its answer, ask again as soon as each
-// answer comes, until an answer shows a higher count. The time runs from the send of the event to the receipt of that answer.
-// The count read is `ownCount` or `ownDecayed` of `parts`: columns that the score reads; ages and scores do not count as a change.
+// The probe viewer: how long until an event of mine is in an answer of mine, in the model's parameters, and in the item's vector?
+// One probe: an answer shows the viewer one item (not timed, as all that is asked before); an event says that it was clicked, and without waiting for its
+// acknowledgement three questions are asked again as soon as each answer comes, each on a connection of its own, all timed from the send of the event:
+//   feature    POST /v1/recommend  until `ownCount` or `ownDecayed` of `parts`, columns that the score reads, has risen
+//   parameter  POST /v1/score      the model's score of that item by the features *as they were logged when it was served*: until it has risen by `scoreRise` or
+//                                  more and the answer says that the parameters have learned up to the event's offset or beyond. Features cannot move it, they
+//                                  are fixed; ages and counts neither; duplicates neither, the event's id is new.
+//   vector     POST /v1/similar    until the similarities of the item's neighbours are others and the vectors have learned up to the event's offset
+// A change that shows before its offset is reached is somebody else's: it counts as `early`, and the probe goes on until both hold.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { EventsAnswer, RecommendAnswer } from "#wire/api";
+import type { ScoreAnswer, SimilarAnswer } from "#wire/live-api";
 import { childMain } from "./child.ts";
 import { Lane } from "./lane.ts";
 
@@ -17,28 +23,43 @@ export interface ProbeWork {
 }
 
 export interface ProbeResult {
-  readonly latencyMs: number[];
+  readonly featureMs: number[];
+  readonly parameterMs: number[];
+  readonly vectorMs: number[];
+  /** Of each probe the slowest of its three. */
+  readonly answerMs: number[];
   /** Answers asked for until the change, in all probes. */
   readonly asked: number;
+  /** Changes seen before the event's offset was learned. */
+  readonly early: number;
   readonly failures: string[];
 }
 
 const waitMsMax = 5_000;
-/** Relative change that counts as one: above the rounding of decay between two answers. */
+/** Relative change of a count: above the rounding of decay between two answers. */
 const rise = 1e-9;
+/** Of a logit: one step on a click moves it more, what others teach in some milliseconds less. */
+const scoreRise = 0.01;
+const similarityChange = 1e-6;
 
 childMain(async ({ address, items, name, durationMs, perS }: ProbeWork): Promise<ProbeResult> => {
   const eventLane = new Lane(address);
-  const askLane = new Lane(address);
-  const latencyMs: number[] = [];
+  const lanes = [new Lane(address), new Lane(address), new Lane(address)] as const;
+  const [askLane, scoreLane, similarLane] = lanes;
+  const result = { featureMs: [] as number[], parameterMs: [] as number[], vectorMs: [] as number[], answerMs: [] as number[], asked: 0, early: 0 };
   const failures: string[] = [];
-  let asked = 0;
 
   const counts = async (user: string, item: string): Promise<{ ownCount: number; ownDecayed: number }> => {
     const answer = await askLane.json<RecommendAnswer>("POST", "/v1/recommend/home", { user, n: 1, explain: true, record: false, filter: { id: [item] } });
     const parts = answer.items.find(({ id }) => id === item)?.parts;
     return { ownCount: parts?.["ownCount"] ?? 0, ownDecayed: parts?.["ownDecayed"] ?? 0 };
   };
+  const similarities = async (item: string): Promise<{ offset: number; of: Map<string, number> }> => {
+    const answer = await similarLane.json<SimilarAnswer>("POST", "/v1/similar", { item, n: 10 });
+    return { offset: answer.trainedOffset, of: new Map(answer.items.map(({ id, similarity }) => [id, similarity])) };
+  };
+  const others = (a: Map<string, number>, b: Map<string, number>): boolean =>
+    [...b].some(([id, similarity]) => Math.abs((a.get(id) ?? Number.POSITIVE_INFINITY) - similarity) > similarityChange);
 
   const start = performance.now();
   const total = Math.max(1, Math.round((durationMs * perS) / 1000));
@@ -48,27 +69,63 @@ childMain(async ({ address, items, name, durationMs, perS }: ProbeWork): Promise
     const item = items[index % items.length]!;
     const user = `${name}-${index % 7}`;
     try {
-      const before = await counts(user, item);
+      const served = await askLane.json<RecommendAnswer>("POST", "/v1/recommend/home", { user, n: 1, filter: { id: [item] } });
+      const { recommendationId } = served;
+      const score = (): Promise<ScoreAnswer> => scoreLane.json<ScoreAnswer>("POST", "/v1/score", { recommendationId, item });
+      const [countsBefore, scoreBefore, similarBefore] = await Promise.all([counts(user, item), score(), similarities(item)]);
+      const event = { id: `${name}-${index}`, type: "click", user, item, ts: Date.now(), recommendationId, position: 0 };
+      let offset = Number.POSITIVE_INFINITY;
       const sent = performance.now();
-      const event = eventLane.json<EventsAnswer>("POST", "/v1/events", { id: `${name}-${index}`, type: "click", user, item, ts: Date.now() });
+      const acknowledged = eventLane.json<EventsAnswer>("POST", "/v1/events", event).then((answer) => {
+        if (answer.accepted !== 1) throw new Error("the event was not accepted");
+        offset = answer.offset;
+      });
       // A refused event fails the probe below, not as a stray rejection.
-      event.catch(() => undefined);
-      for (;;) {
-        const now = await counts(user, item);
-        asked += 1;
-        const received = performance.now();
-        if (now.ownCount > before.ownCount * (1 + rise) || now.ownDecayed > before.ownDecayed * (1 + rise)) {
-          latencyMs.push(received - sent);
-          break;
+      acknowledged.catch(() => undefined);
+      /** Asks until `seen`; the time of the receipt of that answer. */
+      const until = async (what: string, seen: () => Promise<boolean>): Promise<number> => {
+        for (;;) {
+          const there = await seen();
+          const ms = performance.now() - sent;
+          result.asked += 1;
+          if (there) return ms;
+          if (ms > waitMsMax) throw new Error(`no ${what} showed the event within ${waitMsMax} ms`);
         }
-        if (received - sent > waitMsMax) throw new Error(`no answer showed the event within ${waitMsMax} ms`);
-      }
-      if ((await event).accepted !== 1) throw new Error("the event was not accepted");
+      };
+      /** True when it changed and has learned this event; changed without having learned it is early, once a probe. */
+      let wasEarly = false;
+      const learned = (changed: boolean, upTo: number): boolean => {
+        // An acknowledgement that is still on its way says nothing yet: the event may have been learned already.
+        if (changed && Number.isFinite(offset) && upTo < offset && !wasEarly) {
+          wasEarly = true;
+          result.early += 1;
+        }
+        return changed && upTo >= offset;
+      };
+      const times = await Promise.all([
+        until("answer", async () => {
+          const now = await counts(user, item);
+          return now.ownCount > countsBefore.ownCount * (1 + rise) || now.ownDecayed > countsBefore.ownDecayed * (1 + rise);
+        }),
+        until("score", async () => {
+          const now = await score();
+          return learned(now.score - scoreBefore.score > scoreRise, now.trainedOffset);
+        }),
+        until("vector", async () => {
+          const now = await similarities(item);
+          return learned(others(similarBefore.of, now.of), now.offset);
+        }),
+      ]);
+      await acknowledged;
+      result.featureMs.push(times[0]);
+      result.parameterMs.push(times[1]);
+      result.vectorMs.push(times[2]);
+      result.answerMs.push(Math.max(...times));
     } catch (thrown) {
       failures.push(String(thrown));
     }
   }
   eventLane.close();
-  askLane.close();
-  return { latencyMs, asked, failures };
+  for (const lane of lanes) lane.close();
+  return { ...result, failures };
 });

@@ -4,10 +4,12 @@
 
 import Type, { type Static } from "typebox";
 import { MillraceError } from "#base/errors";
+import { Extractor } from "#extract/extractor";
 import { cooccurrence } from "#features/cooccurrence";
 import { decayedCount } from "#features/decayed-count";
 import { historyList } from "#features/history-list";
 import { recentList } from "#features/recent-list";
+import { ModelConfig, ModelRank } from "./model-config.ts";
 import type { ScoreWeights } from "./operator/weighted-score.ts";
 import type { ResponseOptions } from "./responses.ts";
 import { schemaCheck } from "./schema-check.ts";
@@ -57,10 +59,14 @@ const Pipeline = Type.Object(
         trending: Type.Integer({ minimum: 0, maximum: 2_000 }),
         fresh: Type.Integer({ minimum: 0, maximum: 2_000 }),
         affinity: Type.Integer({ minimum: 0, maximum: 2_000 }),
+        /** Nearest by the model's live vectors. */
+        vectors: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000 })),
       },
       closed,
     ),
     weights: Weights,
+    /** Ranks by the model; the weighted score is what stands without it. */
+    model: Type.Optional(ModelRank),
     /** Attribute predicate that holds for every answer of this pipeline. */
     filter: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
     /** Minutes for which a shown item stays away; 0: not at all. */
@@ -126,6 +132,7 @@ export const GatewayConfigSchema = Type.Object(
       },
       closed,
     ),
+    model: Type.Optional(ModelConfig),
     pipelines: Type.Record(Type.String({ pattern: "^[a-z][a-z0-9-]{0,63}$" }), Pipeline, { minProperties: 1, maxProperties: 64 }),
     limits: Type.Object(
       {
@@ -301,12 +308,20 @@ export function checkConfig(config: unknown): GatewayConfig {
   for (const [field, types] of [
     ["doneTypes", checked.doneTypes],
     ["responses.clickTypes", checked.responses.clickTypes],
+    ["model.samples.positiveTypes", checked.model?.samples.positiveTypes ?? []],
   ] as const) {
     for (const type of types) {
       if (checked.eventTypes[type] !== undefined) continue;
       throw new MillraceError("invalid", `configuration ${field} names "${type}", which eventTypes lacks`, { todo: "declare the event type" });
     }
   }
+  for (const [pipeline, { model, quota }] of Object.entries(checked.pipelines)) {
+    if ((model === undefined && (quota.vectors ?? 0) === 0) || checked.model !== undefined) continue;
+    throw new MillraceError("invalid", `configuration pipelines.${pipeline} uses the model, which the configuration lacks`, {
+      todo: "add the section model, or take model and quota.vectors out of the pipeline",
+    });
+  }
+  if (checked.model !== undefined) Extractor.compile({ fields: checked.model.fields, crosses: checked.model.crosses ?? [] });
   return checked;
 }
 

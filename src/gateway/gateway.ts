@@ -1,6 +1,7 @@
 // What the gateway does, as an interface: the HTTP server, in-process callers (replay) and tests speak to this.
 // Invariant: every failure is a MillraceError; a row that is refused is in `rejected`, it does not fail its batch.
 
+import type { QualityAnswer, ScoreAnswer, ScoreBody, SimilarAnswer, SimilarBody, TrainingStatus, WayStep } from "#wire/live-api";
 import type { EventsAnswer, ItemBody, ItemRow, PipelineGraph, PutAnswer, RecommendAnswer, RecommendBody, UserBody, UserRow } from "#wire/api";
 
 export interface Readiness {
@@ -27,6 +28,17 @@ export interface Gateway {
   /** `not-found` for an unknown pipeline. Never an empty answer while one item is available and passes the filter. */
   recommend(pipeline: string, body: RecommendBody): Promise<RecommendAnswer>;
   pipelines(): readonly PipelineGraph[];
+  /** Items whose live vectors point the same way; `not-found` for an unknown item, `unsupported` without a model. */
+  similar(body: SimilarBody): Promise<SimilarAnswer>;
+  /** What the model thinks now of an item that an answer showed, by the features that were logged then; `not-found` when the answer is not remembered. */
+  score(body: ScoreBody): ScoreAnswer;
+  /** Undefined without a model. */
+  training(): TrainingStatus | undefined;
+  /** Switches learning on or off, by a record of the log; resolves when the trainer has read it, with its state. */
+  switchTraining(on: boolean): Promise<TrainingStatus>;
+  quality(minutes: number): QualityAnswer;
+  /** Tells each stage of the user's events from now on; the answer ends it. */
+  watch(user: string, tell: (step: WayStep) => void): () => void;
   readiness(): Readiness;
   /** Numbers for the page and the metrics, read at the moment of the call. */
   status(): GatewayStatus;

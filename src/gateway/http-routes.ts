@@ -24,7 +24,20 @@ import {
   UserBody,
   UserRow,
 } from "#wire/api";
+import {
+  HistoryAnswer,
+  type LiveSecond,
+  QualityAnswer,
+  ScoreAnswer,
+  ScoreBody,
+  SimilarAnswer,
+  SimilarBody,
+  TrainingBody,
+  TrainingStatus,
+} from "#wire/live-api";
 import type { Gateway, Readiness } from "./gateway.ts";
+import { StreamAnswer } from "./http-stream.ts";
+import type { LiveSeconds } from "./live-seconds.ts";
 import { schemaCheck } from "./schema-check.ts";
 import { HttpRefusal, idTooLong } from "./http-errors.ts";
 
@@ -63,7 +76,7 @@ export interface Route {
   /** With `:name` for parameters. */
   readonly url: string;
   readonly summary: string;
-  readonly tag: "events" | "items" | "users" | "recommend" | "server";
+  readonly tag: "events" | "items" | "users" | "recommend" | "learning" | "server";
   /** Names of the query parameters, each with its description. */
   readonly query?: Readonly<Record<string, string>>;
   readonly body?: TSchema;
@@ -77,9 +90,10 @@ export interface Route {
 const itemsLimitDefault = 100;
 
 /** The API of the gateway. `statusOf` and `readiness` add what the server knows to what the gateway says. */
-export function gatewayRoutes(gateway: Gateway, statusOf: () => StatusAnswer, readiness: () => Readiness): Route[] {
+export function gatewayRoutes(gateway: Gateway, statusOf: () => StatusAnswer, readiness: () => Readiness, live: LiveSeconds): Route[] {
   const recommendBody = schemaCheck(RecommendBody).required;
   return [
+    ...learningRoutes(gateway, live),
     {
       method: "POST",
       url: "/v1/events",
@@ -187,6 +201,97 @@ export function gatewayRoutes(gateway: Gateway, statusOf: () => StatusAnswer, re
           error: { code: error.code, message: error.message, todo: error.todo, retryable: error.retryable },
         });
       },
+    },
+  ];
+}
+
+const qualityMinutesMax = 7 * 24 * 60;
+
+/** Similar items, the model's opinion, training, and what is watched live. */
+function learningRoutes(gateway: Gateway, live: LiveSeconds): Route[] {
+  const similarBody = schemaCheck(SimilarBody).required;
+  const scoreBody = schemaCheck(ScoreBody).required;
+  const trainingBody = schemaCheck(TrainingBody).required;
+  const withoutModel = (): MillraceError =>
+    new MillraceError("not-found", "this server has no model", { todo: "name one in the configuration (model), or use the preset feed" });
+  return [
+    {
+      method: "POST",
+      url: "/v1/similar",
+      tag: "learning",
+      summary: "Items like an item, by the vectors of this moment",
+      body: SimilarBody,
+      answer: SimilarAnswer,
+      handle: ({ body }) => gateway.similar(similarBody(body, "the body")),
+    },
+    {
+      method: "POST",
+      url: "/v1/score",
+      tag: "learning",
+      summary: "The model's score of an item that was served, by the features of then and the parameters of now",
+      body: ScoreBody,
+      answer: ScoreAnswer,
+      handle: ({ body }) => gateway.score(scoreBody(body, "the body")),
+    },
+    {
+      method: "GET",
+      url: "/v1/training",
+      tag: "learning",
+      summary: "What the trainer does",
+      answer: TrainingStatus,
+      always: true,
+      handle() {
+        const status = gateway.training();
+        if (status === undefined) throw withoutModel();
+        return status;
+      },
+    },
+    {
+      method: "POST",
+      url: "/v1/training",
+      tag: "learning",
+      summary: "Switch learning off or on; on also after the trainer stopped itself",
+      body: TrainingBody,
+      answer: TrainingStatus,
+      handle: ({ body }) => gateway.switchTraining(trainingBody(body, "the body").on),
+    },
+    {
+      method: "GET",
+      url: "/v1/quality",
+      tag: "learning",
+      summary: "How well the model predicted, before it learned, over time; beside the counting model",
+      query: { minutes: `how far back, 1 to ${qualityMinutesMax}, default 15` },
+      answer: QualityAnswer,
+      always: true,
+      handle: ({ query }) => gateway.quality(integerOf(query["minutes"], "minutes", 15, 1, qualityMinutesMax)),
+    },
+    {
+      method: "GET",
+      url: "/v1/history",
+      tag: "learning",
+      summary: "The last seconds, at most 900: rates and latencies",
+      answer: HistoryAnswer,
+      always: true,
+      handle: () => ({ seconds: live.seconds }),
+    },
+    {
+      method: "GET",
+      url: "/v1/live",
+      tag: "learning",
+      summary: "Server-sent events: `second` once a second; with a user `way` for each stage of that user's events",
+      query: { user: "whose events are followed" },
+      always: true,
+      handle: ({ query }) =>
+        new StreamAnswer((send) => {
+          const { user } = query;
+          const ends = [
+            ...(user === undefined ? [] : [gateway.watch(idOf(user), (step) => send("way", step))]),
+            live.watch((second: LiveSecond) => send("second", second)),
+          ];
+          return () => {
+            for (const end of ends) end();
+          };
+        }),
     },
   ];
 }

@@ -20,6 +20,8 @@ import { isLoopbackHeader, loopbackAddress } from "./http-host.ts";
 import { openApiOf, openApiOptions, sharedSchemas } from "./http-openapi.ts";
 import { pageRoutes } from "./http-page.ts";
 import { gatewayRoutes, type Route, StatusedAnswer, TextAnswer } from "./http-routes.ts";
+import { StreamAnswer, Streams } from "./http-stream.ts";
+import { LiveSeconds } from "./live-seconds.ts";
 import { createExposition, type LoopStall } from "./metrics-exposition.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 
@@ -107,6 +109,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   let draining = false;
   let bound: { readonly port: number } | undefined;
   let sweep: Timer | undefined;
+  const streams = new Streams(clock);
+  const live = new LiveSeconds({ clock, latencies: metrics.second, status, training: () => gateway.training() });
 
   const app = fastify({
     logger: false,
@@ -295,7 +299,12 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   function answer(reply: FastifyReply, value: unknown): void {
     // The answer may have been given: too late, or the caller is gone.
     if (reply.sent) return;
-    if (value instanceof TextAnswer) {
+    if (value instanceof StreamAnswer) {
+      streams.serve(reply.raw, value, { "x-content-type-options": "nosniff" });
+      reply.hijack();
+      // An open stream is no request that is being answered.
+      for (const one of running) if (one.reply === reply) running.delete(one);
+    } else if (value instanceof TextAnswer) {
       const { etag } = value.headers;
       if (etag !== undefined && reply.request.headers["if-none-match"] === etag) void reply.headers(value.headers).code(304).send();
       else void reply.headers(value.headers).type(value.contentType).send(value.text);
@@ -326,7 +335,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   async function prepare(): Promise<void> {
     await app.register(swagger, openApiOptions(build.version));
     for (const schema of sharedSchemas) app.addSchema(schema);
-    for (const route of gatewayRoutes(gateway, status, readiness)) add(route);
+    for (const route of gatewayRoutes(gateway, status, readiness, live)) add(route);
     const exposition = createExposition({
       metrics,
       status: () => gateway.status(),
@@ -373,6 +382,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       }
       bound = app.server.address() as { port: number };
       sweepUnanswered();
+      live.start();
     },
     get address() {
       return `http://${host === "::1" ? "[::1]" : host}:${this.port}`;
@@ -383,6 +393,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     },
     async drain(timeoutMs) {
       draining = true;
+      live.stop();
+      streams.end();
       const deadline = clock.monotonicMs() + timeoutMs;
       let closed = false;
       const closing = app.close().then(() => {

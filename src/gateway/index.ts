@@ -4,6 +4,9 @@ import { MillraceError } from "#base/errors";
 import type { Log, LogWriter } from "#backbone/log";
 import type { Clock } from "#platform/clock";
 import { ActivityState } from "./activity-state.ts";
+import { EventWays } from "./event-ways.ts";
+import { type Learning, reached } from "./learning.ts";
+import { ModelAnswers } from "./model-answers.ts";
 import { aggregationsOf, checkConfig, type GatewayConfig, responseOptionsOf } from "./config.ts";
 import type { Gateway, Readiness } from "./gateway.ts";
 import { Intake } from "./intake.ts";
@@ -14,6 +17,8 @@ import { Recommender } from "./recommend.ts";
 export { checkConfig, defaultConfig, type GatewayConfig, shopConfig } from "./config.ts";
 export type { Gateway, GatewayStatus, Readiness } from "./gateway.ts";
 export { GatewayMetrics } from "./metrics.ts";
+export type { Learning, TrainerView } from "./learning.ts";
+export type { ModelConfig } from "./model-config.ts";
 
 /** The partition of the log that holds the activity records. */
 export const activityPartition = "activity";
@@ -29,6 +34,8 @@ export interface GatewayOptions {
   readonly metrics?: GatewayMetrics;
   /** Steps that break a rule throw: for tests. */
   readonly strict?: boolean;
+  /** The live model; without it all is ranked by counts, also where the configuration names one. */
+  readonly learning?: Learning;
 }
 
 export interface OpenGateway extends Gateway {
@@ -37,6 +44,9 @@ export interface OpenGateway extends Gateway {
   /** Waits for what is in flight, syncs and closes the log's writer. */
   close(): Promise<void>;
 }
+
+/** How long a switch of training waits for the trainer to read it. */
+const switchMsMax = 2_000;
 
 /** Begins to open a gateway; the answer is there at once and says by `readiness()` what it waits for. */
 export function openGateway(options: GatewayOptions): OpenGateway {
@@ -54,6 +64,9 @@ export function openGateway(options: GatewayOptions): OpenGateway {
     incarnation: options.incarnation,
     ...config.limits,
   });
+  const { learning } = options;
+  const answers = new ModelAnswers({ learning, state, clock });
+  const ways = new EventWays({ clock, probe: answers, learning, latencies: metrics.second });
   let waiting = "opening the log";
   let writer: LogWriter | undefined;
   let intake: Intake<ReturnType<typeof aggregationsOf>> | undefined;
@@ -81,7 +94,8 @@ export function openGateway(options: GatewayOptions): OpenGateway {
       waiting = `rebuilding from the log: ${done} of ${total} records`;
     });
     rebuilt = state.events;
-    intake = new Intake({ state, writer, clock, metrics });
+    intake = new Intake({ state, writer, clock, metrics, ways, onAdvanced: (offset) => learning?.signals.publish("head", offset) });
+    learning?.signals.publish("head", intake.appliedOffset);
     waiting = "";
   })();
   opened.catch((thrown: unknown) => {
@@ -120,6 +134,26 @@ export function openGateway(options: GatewayOptions): OpenGateway {
       return recommender.recommend(pipeline, body);
     },
     pipelines: () => recommender.graphs(),
+    async similar(body) {
+      ready();
+      return answers.similar(body);
+    },
+    score(body) {
+      ready();
+      return answers.score(body);
+    },
+    training: () => learning?.trainer.status(),
+    async switchTraining(on) {
+      const taking = ready();
+      if (learning === undefined) throw new MillraceError("not-found", "this server has no model", { todo: "name one in the configuration (model)" });
+      await taking.switchTraining(on, "asked for over HTTP");
+      await reached(learning.signals, "trained", taking.appliedOffset, switchMsMax, clock);
+      const { state: now, ...rest } = learning.trainer.status();
+      // The trainer has read the switch; its report of it may come a moment later.
+      return { ...rest, state: now === "learning" || now === "off" ? (on ? "learning" : "off") : now };
+    },
+    quality: (minutes) => learning?.trainer.quality(minutes) ?? { everyMs: 1_000, points: [] },
+    watch: (user, tell) => ways.watch(user, tell),
     readiness(): Readiness {
       return waiting === "" && !closed ? { ready: true, waiting: [] } : { ready: false, waiting: [closed ? "shutting down" : waiting] };
     },

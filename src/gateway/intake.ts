@@ -13,6 +13,7 @@ import type { Declarations } from "#features/feature-set";
 import type { Clock } from "#platform/clock";
 import { apiLimits, EventBody, type EventsAnswer, ItemBody, ItemRow, type PutAnswer, type Rejection, UserBody, UserRow } from "#wire/api";
 import type { ActivityState } from "./activity-state.ts";
+import type { EventWays, Way } from "./event-ways.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type SchemaCheck, schemaCheck } from "./schema-check.ts";
 
@@ -40,6 +41,10 @@ export interface IntakeOptions<D extends Declarations> {
   readonly writer: LogWriter;
   readonly clock: Clock;
   readonly metrics: GatewayMetrics;
+  /** Follows events of users that somebody watches. */
+  readonly ways?: EventWays;
+  /** Told whenever more of the log is applied. */
+  readonly onAdvanced?: (offset: number) => void;
 }
 
 export interface IntakeCounts {
@@ -55,6 +60,8 @@ export class Intake<D extends Declarations> {
   readonly #clock: Clock;
   readonly #metrics: GatewayMetrics;
   readonly #types: string;
+  readonly #ways: EventWays | undefined;
+  readonly #onAdvanced: ((offset: number) => void) | undefined;
   #applied: Promise<unknown> = Promise.resolve();
   #appliedOffset: number;
   #pendingRows = 0;
@@ -70,6 +77,8 @@ export class Intake<D extends Declarations> {
     this.#clock = options.clock;
     this.#metrics = options.metrics;
     this.#types = options.state.features.eventTypes.join(", ");
+    this.#ways = options.ways;
+    this.#onAdvanced = options.onAdvanced;
     this.#appliedOffset = options.writer.bounds.next;
   }
 
@@ -161,7 +170,11 @@ export class Intake<D extends Declarations> {
     }
     const encoder = new RecordWriter(Math.max(1_024, records.length * 160));
     const bytes = records.map((record) => encoder.encode(record));
-    const { offset: ownOffset, durability } = await this.#commit(records, bytes, ids);
+    const ways = this.#waysOf(records, startMs);
+    const { offset: ownOffset, durability } = await this.#commit(records, bytes, ids, () => {
+      for (const way of ways) way.logged();
+    });
+    for (const way of ways) way.counted(ownOffset);
     // A duplicate of an event that is still on its way is acknowledged only with that event, and by an offset behind it.
     await Promise.all(others);
     const offset = others.length === 0 ? ownOffset : this.#appliedOffset;
@@ -216,6 +229,11 @@ export class Intake<D extends Declarations> {
     if (this.#state.catalog.getUser(id) === undefined) return false;
     await this.#commitOne({ kind: "userDelete", atMs: this.#clock.nowMs(), id });
     return true;
+  }
+
+  /** Writes the switch of training into the log, where the trainer finds it in its place among the events. */
+  async switchTraining(on: boolean, reason: string): Promise<void> {
+    await this.#commitOne({ kind: "training", atMs: this.#clock.nowMs(), on, reason });
   }
 
   /** Writes an answer that was given into the log; it is applied already. A failure is reported by the log's own metrics and the next append. */
@@ -283,13 +301,25 @@ export class Intake<D extends Declarations> {
     };
   }
 
+  #waysOf(records: readonly EventRecord[], receivedMs: number): Way[] {
+    if (this.#ways === undefined) return [];
+    const ways: Way[] = [];
+    for (const record of records) {
+      const way = this.#ways.begin(record, receivedMs);
+      if (way !== undefined) ways.push(way);
+    }
+    return ways;
+  }
+
   #countAccepted(record: EventRecord): void {
     this.#accepted += 1;
     this.#metrics.events(record.type, "accepted");
     if (record.recommendationId === "") return;
     const { result, pipeline } = this.#state.join(record.recommendationId, record.item);
     this.#metrics.joined(pipeline, record.type, result);
-    if (result === "joined") this.#joined += 1;
+    if (result !== "joined") return;
+    this.#joined += 1;
+    if (this.#state.isClick(record.type)) this.#metrics.second.clicked += 1;
   }
 
   async #commitOne(record: ActivityRecord): Promise<PutAnswer> {
@@ -306,6 +336,7 @@ export class Intake<D extends Declarations> {
     records: readonly ActivityRecord[],
     bytes: readonly Uint8Array[],
     ids: readonly string[],
+    onLogged?: () => void,
   ): Promise<{ offset: number; durability: EventsAnswer["durability"] }> {
     if (records.length === 0) return { offset: this.#appliedOffset, durability: this.#writer.durability };
     const startMs = this.#clock.monotonicMs();
@@ -319,6 +350,7 @@ export class Intake<D extends Declarations> {
       if (outcome.status === "rejected") throw outcome.reason;
       const result = outcome.value;
       this.#metrics.logAppend(this.#clock.monotonicMs() - startMs);
+      onLogged?.();
       await this.#applySlices(records);
       this.#state.maintain();
       this.#advance(result.nextOffset);
@@ -346,7 +378,10 @@ export class Intake<D extends Declarations> {
   }
 
   #advance(offset: number): void {
-    if (offset > this.#appliedOffset) this.#appliedOffset = offset;
+    if (offset > this.#appliedOffset) {
+      this.#appliedOffset = offset;
+      this.#onAdvanced?.(offset);
+    }
     if (this.#waiting.length === 0) return;
     for (const entry of this.#waiting) if (entry.offset <= this.#appliedOffset) entry.resolve();
   }

@@ -8,6 +8,8 @@
 
 import { Histogram } from "#base/histogram";
 import type { LatencySummary } from "./gateway.ts";
+import { summaryOf } from "./latency-summary.ts";
+import { SecondLatencies } from "./live-seconds.ts";
 import { Counter, Family } from "./metric-families.ts";
 
 /** What became of an event: in the log, known by its id, or refused. A refused one whose type is not configured is counted with type `other`. */
@@ -85,6 +87,7 @@ export class PipelineMetrics {
   /** An answer that was given: its time, how many items it has and how many were wanted. */
   answered(milliseconds: number, items: number, wanted: number): void {
     this.#requests.record(milliseconds * 1_000);
+    this.#all.second.recommend.record(milliseconds);
     if (items === 0) this.#empty.add();
     else if (items < wanted) this.#short.add();
   }
@@ -148,6 +151,8 @@ export class GatewayMetrics {
   readonly logAppendSeconds: Family<Histogram>;
   readonly httpRequests: Family<Counter>;
   readonly httpSeconds: Family<Histogram>;
+  /** Of the running second. */
+  readonly second = new SecondLatencies();
   readonly #pipelines = new Map<string, PipelineMetrics>();
   readonly #eventToFeature: Histogram;
   readonly #logAppend: Histogram;
@@ -197,6 +202,7 @@ export class GatewayMetrics {
 
   eventToFeature(milliseconds: number): void {
     this.#eventToFeature.record(milliseconds * 1_000);
+    this.second.eventToFeature.record(milliseconds);
   }
 
   logAppend(milliseconds: number): void {
@@ -218,12 +224,6 @@ export class GatewayMetrics {
   pipelineSummaries(): PipelineSummary[] {
     return [...this.#pipelines.values()].map((pipeline) => pipeline.summary());
   }
-}
-
-/** A histogram of microseconds as a summary in milliseconds; zeros when nothing was recorded. */
-function summaryOf(times: Histogram): LatencySummary {
-  if (times.count === 0) return { count: 0, p50Ms: 0, p99Ms: 0, maxMs: 0 };
-  return { count: times.count, p50Ms: times.quantile(0.5) / 1_000, p99Ms: times.quantile(0.99) / 1_000, maxMs: times.max / 1_000 };
 }
 
 function meanOf(rows: Histogram): number {

@@ -2,7 +2,8 @@
 // Ids read `r-INCARNATION-SEQUENCE`: the sequence (base 36) is the place in a ring, the whole id is compared, so nothing is hashed and the bound is
 // exact. A new process has a new incarnation, since answers are not acknowledged to be in the log before they are given.
 // Invariants: 1. at most `capacity` answers  2. an id that is not remembered is `undefined`, never a wrong answer.
-// Cost: about 200 bytes an answer of 20 items.
+// The features by which a model ranked an answer are kept for the newest `featuresMax` answers: that is what `POST /v1/score` and the way of an event read.
+// Cost: about 200 bytes an answer of 20 items, and some kilobytes for one whose features are kept.
 
 export interface Served {
   readonly recommendationId: string;
@@ -10,13 +11,21 @@ export interface Served {
   readonly user: number;
   readonly items: Uint32Array;
   readonly atMs: number;
+  /** As in the log (src/extract/answer-features.ts). */
+  readonly features?: Uint8Array;
 }
+
+/** Answers whose features are kept. */
+export const featuresMax = 2_048;
 
 export class ServedMemory {
   readonly #ring: (Served | undefined)[];
   readonly #incarnation: string;
   #next = 0;
   #held = 0;
+  /** In the order of their answers: a Map keeps it. */
+  readonly #features = new Map<string, Uint8Array>();
+  #featuresBytes = 0;
 
   /** `incarnation`: letters and digits, new for each process. */
   constructor(capacity: number, incarnation: string) {
@@ -32,7 +41,14 @@ export class ServedMemory {
     const place = this.#placeOf(served.recommendationId);
     if (place === undefined) return;
     if (this.#ring[place] === undefined) this.#held += 1;
-    this.#ring[place] = served;
+    const { features, ...answer } = served;
+    this.#ring[place] = answer;
+    if (features !== undefined) this.#keep(served.recommendationId, features);
+  }
+
+  /** The features of one of the newest answers. */
+  featuresOf(recommendationId: string): Uint8Array | undefined {
+    return this.#features.get(recommendationId);
   }
 
   find(recommendationId: string): Served | undefined {
@@ -42,7 +58,16 @@ export class ServedMemory {
   }
 
   get bytes(): number {
-    return this.#ring.length * 8 + this.#held * 200;
+    return this.#ring.length * 8 + this.#held * 200 + this.#featuresBytes;
+  }
+
+  #keep(recommendationId: string, features: Uint8Array): void {
+    this.#features.set(recommendationId, features);
+    this.#featuresBytes += features.length;
+    if (this.#features.size <= featuresMax) return;
+    const [oldest, bytes] = this.#features.entries().next().value!;
+    this.#features.delete(oldest);
+    this.#featuresBytes -= bytes.length;
   }
 
   #placeOf(recommendationId: string): number | undefined {

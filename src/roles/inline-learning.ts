@@ -1,0 +1,84 @@
+// Learning in the thread of its caller: for replays, benches and tests, where a clock of their own decides what is known when. The same trainer, vectors and
+// ranker as in the server's threads; only who calls them when is different.
+// Invariant: nothing learns but in `catchUp`, so a caller who calls it at fixed moments of its clock gets the same model each time, up to the order of log writes.
+
+import type { Log } from "#backbone/log";
+import { activityPartition, type Learning, type ModelConfig } from "#gateway/index";
+import { LiveModel, modelLane } from "#models/live-model";
+import type { Clock } from "#platform/clock";
+import { inlineScorer } from "#ranking/inline-scorer";
+import { ItemVectors } from "#training/item-vectors";
+import { Trainer } from "#training/trainer";
+import { TrainingSignals } from "#training/training-signals";
+import type { TrainingStatus } from "#wire/live-api";
+import { createModel, trainingOptionsOf } from "./model-parts.ts";
+
+const readBytes = 1 << 20;
+
+export interface InlineLearning {
+  readonly learning: Learning;
+  readonly trainer: Trainer;
+  /** Learns all that the log holds and the gateway has applied. Resolves to the offset behind it. */
+  catchUp(): Promise<number>;
+}
+
+/** A model of this configuration, untrained, that learns from the activity log. */
+export function inlineLearning(config: ModelConfig, log: Log, clock: Clock): InlineLearning {
+  const { extractor, model } = createModel(config);
+  const trained = LiveModel.attach(model.ticket, modelLane.trainer);
+  const signals = new TrainingSignals();
+  const vectors = new ItemVectors(trained);
+  const trainer = new Trainer({
+    options: trainingOptionsOf(config),
+    extractor,
+    machine: trained.machine,
+    read: (offset, bytesMax) => log.read(activityPartition, offset, bytesMax),
+    learned: (samples) => vectors.learned(samples),
+    rolledBack: () => vectors.startOver(),
+  });
+  const status = (): TrainingStatus => {
+    const { counts, openAnswers } = trainer.joiner;
+    const recent = trainer.quality.recent();
+    return {
+      state: trainer.state,
+      ...(trainer.reason === "" ? {} : { reason: trainer.reason }),
+      trainedOffset: trainer.offset,
+      behind: Math.max(0, signals.get("head") - trainer.offset),
+      samples: trainer.quality.samples,
+      positives: trainer.quality.positives,
+      late: counts.late,
+      unjoined: counts.unjoined,
+      openAnswers,
+      rows: trained.machine.rowCount,
+      capacityRows: trained.machine.capacityRows,
+      refusedRows: trained.machine.refused,
+      samplesPerS: 0,
+      ...(recent === undefined ? {} : { recent }),
+    };
+  };
+  return {
+    learning: {
+      extractor,
+      model,
+      scorer: inlineScorer(model, clock),
+      signals,
+      trainer: { status, quality: (minutes) => trainer.quality.history.answer(minutes) },
+    },
+    trainer,
+    async catchUp() {
+      const head = signals.get("head");
+      while (trainer.offset < head) {
+        const batch = await log.read(activityPartition, trainer.offset, readBytes);
+        if (batch === undefined) break;
+        for (let index = 0; index < batch.records.length && trainer.offset < head; index += 1) {
+          await trainer.take(batch.records[index]!, batch.firstOffset + index);
+        }
+      }
+      trainer.flush();
+      vectors.sweep(model.items.rowCount);
+      signals.publish("trained", trainer.offset);
+      signals.publish("vectors", trainer.offset);
+      return trainer.offset;
+    },
+  };
+}
