@@ -16,7 +16,8 @@
 //   3. readers: seq before the values, the same even seq after them, or they read again  4. writers: odd, fence, values, fence, even
 //   5. no fused multiply-add and a fixed order of every sum: all variants and the scalar twin give the same bits
 //   6. rows leave only by truncation, the youngest first: a probe of an older key never stepped over a younger one.
-// Phases: all index entries of a group, then the first words of all rows, then the values: the misses of a group overlap.
+// Phases: hashes of a group, then all its index lines, then all its row lines, then the values. The loops that fetch lines do nothing else: a core
+// looks some 500 instructions ahead, so the shorter the loop, the more misses overlap (measured: docs/design/params.md).
 
 export const rowHead: usize = 16;
 /** Scratch: sums at 0, one row at `spareAt` (256 numbers at most), at `slotsAt` 16 bytes a slot: u32 address (0 = none), u32 seq, u32 tag, u32 hash. */
@@ -114,7 +115,43 @@ export function find(table: usize, key: u64, tag: u32, hash: u32): usize {
   }
 }
 
-/** Phases 1 and 2 for `count` keys: where each row probably is. The caller compares keys. */
+/** Reads one word of each key's index line, so that the lines are on their way: nothing else in the loop, or fewer would be at once. */
+function touchIndex(index: usize, slotMask: u32, slots: usize, end: usize): u32 {
+  let seen: u32 = 0;
+  for (let at = slots; at < end; at += 16) seen |= load<u32>(index + ((<usize>(load<u32>(at, 12) & slotMask)) << 3));
+  return seen;
+}
+
+/** The same for the lines of each row. Address 0 is memory that nobody uses. */
+function touchRows(slots: usize, end: usize, rowBytes: usize): u32 {
+  let seen: u32 = 0;
+  if (rowBytes <= 128) {
+    for (let at = slots; at < end; at += 16) {
+      const row = <usize>load<u32>(at);
+      seen |= load<u32>(row) | load<u32>(row, 64);
+    }
+    return seen;
+  }
+  for (let at = slots; at < end; at += 16) {
+    const row = <usize>load<u32>(at);
+    seen |= load<u32>(row) | load<u32>(row, 64) | load<u32>(row, 128);
+    for (let further: usize = 192; further < rowBytes; further += 64) seen |= load<u32>(row + further);
+  }
+  return seen;
+}
+
+/** The same for the accumulators of each row, whose addresses stand where the seqs will. */
+function touchAccumulators(slots: usize, end: usize, accumulatorBytes: usize): u32 {
+  let seen: u32 = 0;
+  for (let at = slots; at < end; at += 16) {
+    const accumulator = <usize>load<u32>(at, 4);
+    seen |= load<u32>(accumulator);
+    for (let further: usize = 64; further < accumulatorBytes + 48; further += 64) seen |= load<u32>(accumulator + further);
+  }
+  return seen;
+}
+
+/** Where the row of each of `count` keys probably is (0: nowhere), with its lines on their way. The caller compares keys. */
 function locate(table: usize, keys: usize, count: u32, slots: usize, forWriting: bool): void {
   const slotMask = load<u32>(table, 4);
   const index = table + <usize>load<u32>(table, 8);
@@ -122,61 +159,46 @@ function locate(table: usize, keys: usize, count: u32, slots: usize, forWriting:
   const rowBytes = <usize>load<u32>(table, 20);
   const accumulators = table + <usize>load<u32>(table, 16);
   const accumulatorBytes = <usize>load<u32>(table, 60);
-  for (let i: u32 = 0; i < count; i++) {
-    const key = load<u64>(keys + ((<usize>i) << 3));
-    const at = slots + ((<usize>i) << 4);
-    const tag = tagOf(table, key);
-    const hash = hashOf(table, key, tag);
-    store<u64>(at, atomic.load<u64>(index + ((<usize>(hash & slotMask)) << 3)));
+  const seedLow = load<u32>(table, 40);
+  const seedHigh = load<u32>(table, 44);
+  const end = slots + ((<usize>count) << 4);
+  for (let at = slots; at < end; at += 16, keys += 8) {
+    const tag = mixWord(load<u32>(keys) ^ seedLow);
     store<u32>(at, tag, 8);
-    store<u32>(at, hash, 12);
+    store<u32>(at, mixWord(tag + (load<u32>(keys, 4) ^ seedHigh)), 12);
   }
-  for (let i: u32 = 0; i < count; i++) {
-    const at = slots + ((<usize>i) << 4);
-    let entry = load<u64>(at);
+  let seen = touchIndex(index, slotMask, slots, end);
+  for (let at = slots; at < end; at += 16) {
     const tag = load<u32>(at, 8);
-    if (<u32>entry != tag) {
-      let slot = load<u32>(at, 12) & slotMask;
-      while (entry >> 32 != 0 && <u32>entry != tag) {
-        slot = (slot + 1) & slotMask;
-        entry = atomic.load<u64>(index + ((<usize>slot) << 3));
-      }
+    let slot = load<u32>(at, 12) & slotMask;
+    let entry = atomic.load<u64>(index + ((<usize>slot) << 3));
+    while (<u32>entry != tag && entry >> 32 != 0) {
+      slot = (slot + 1) & slotMask;
+      entry = atomic.load<u64>(index + ((<usize>slot) << 3));
     }
     const reference = <u32>(entry >> 32);
-    if (reference == 0) {
-      store<u64>(at, 0);
-      continue;
-    }
-    const row = rows + rowBytes * <usize>(reference - 1);
-    store<u32>(at, <u32>row);
-    store<u32>(at, atomic.load<u32>(row), 4);
-    // Only to have the further lines on their way; the tag of a found row is not needed any more.
-    let seen = load<u32>(row, 64);
-    if (rowBytes > 128) seen |= load<u32>(row, 128);
-    if (rowBytes > 192) seen |= load<u32>(row, 192);
-    if (forWriting) {
-      const accumulator = accumulators + accumulatorBytes * <usize>(reference - 1);
-      seen |= load<u32>(accumulator);
-      if (accumulatorBytes > 64) seen |= load<u32>(accumulator, 64);
-      if (accumulatorBytes > 128) seen |= load<u32>(accumulator, 128);
-    }
-    store<u32>(slots - 16, seen);
+    store<u32>(at, reference != 0 ? <u32>(rows + rowBytes * <usize>(reference - 1)) : 0);
+    if (forWriting) store<u32>(at, reference != 0 ? <u32>(accumulators + accumulatorBytes * <usize>(reference - 1)) : 0, 4);
   }
+  seen |= touchRows(slots, end, rowBytes);
+  if (forWriting) seen |= touchAccumulators(slots, end, accumulatorBytes);
+  // Stored, or the optimizer would drop the reading.
+  store<u32>(slots - 32, seen);
 }
 
 /** Finds the rows of `count` keys for reading: address and seq of each. */
 export function resolve(table: usize, keys: usize, count: u32, slots: usize): void {
   locate(table, keys, count, slots, false);
-  for (let i: u32 = 0; i < count; i++) {
-    const at = slots + ((<usize>i) << 4);
+  const end = slots + ((<usize>count) << 4);
+  for (let at = slots; at < end; at += 16, keys += 8) {
     const row = <usize>load<u32>(at);
-    const key = load<u64>(keys + ((<usize>i) << 3));
-    if (row != 0 && load<u64>(row, 8) != key) {
-      const other = find(table, key, load<u32>(at, 8), load<u32>(at, 12));
-      store<u32>(at, <u32>other);
-      // An odd seq makes the reader look again: the seq was read after the key.
-      store<u32>(at, 1, 4);
-    }
+    if (row == 0) continue;
+    store<u32>(at, atomic.load<u32>(row), 4);
+    const key = load<u64>(keys);
+    if (load<u64>(row, 8) == key) continue;
+    // Another key with the same tag. An odd seq makes the reader look again: here the key was compared before the seq was read.
+    store<u32>(at, <u32>find(table, key, load<u32>(at, 8), load<u32>(at, 12)));
+    store<u32>(at, 1, 4);
   }
 }
 
