@@ -21,7 +21,7 @@ export class RankingMetrics {
   underWay = 0;
   /** True while the ranker answers. */
   ready = false;
-  /** From the call to the beginning of its computation. */
+  /** Round trip less computation: in line, both wake-ups, pieces of other requests between its own. */
   readonly waitUs = new Histogram();
   /** Time the ranker spent on the request itself. */
   readonly computeUs = new Histogram();

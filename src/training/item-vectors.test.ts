@@ -136,7 +136,13 @@ test("the sweep reaches every item in rounds, also after parameters that they sh
   );
   // Category 4 moves by samples of one item.
   const rows = new SlotRows();
-  for (let i = 0; i < 50; i++) (rows.copyRow(sample(4, 5), 0), rows.endRow());
+  for (let i = 0; i < 50; i++) {
+    rows.copyRow(sample(4, 5), 0);
+    rows.endRow();
+  }
+    rows.copyRow(sample(4, 5), 0);
+    rows.endRow();
+  }
   learn(model, rows, 1);
   const stale = (): number => {
     const { items, logits } = nearest(model, 5, 2_000);
