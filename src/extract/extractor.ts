@@ -170,8 +170,13 @@ export class Extractor {
 
   /** One row: the slots of an item's document. Throws `corrupt`, and adds no row then. */
   itemSlots(bytes: Uint8Array, into: SlotRows, cross: CrossValues = this.#itemCross): void {
-    this.#addRecord("item", this.#item, bytes, into, cross);
+    this.addItem(bytes, into, cross);
     into.endRow();
+  }
+
+  /** Slots of an item's document into the open row. Throws `corrupt`, and drops what the open row held then. */
+  addItem(bytes: Uint8Array, into: SlotRows, cross: CrossValues = this.#itemCross): void {
+    this.#addRecord("item", this.#item, bytes, into, cross);
   }
 
   /** Slots of signals into the open row; columns of `signalNames` from `at` on. */
@@ -221,7 +226,7 @@ export class Extractor {
     }
     this.#addUser(userBytes, position, into, this.#userCross);
     const item = this.#itemCross;
-    this.#addRecord("item", this.#item, itemBytes, into, item);
+    this.addItem(itemBytes, into, item);
     this.addSignals(signals, 0, into);
     this.addCrosses(this.#userCross, item.ends, 0, item.keys, item.weights, 0, signals, 0, into);
     into.endRow();

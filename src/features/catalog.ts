@@ -37,10 +37,16 @@ export class Catalog {
   #availableCount = 0;
   #userCount = 0;
   #columns = 0;
+  #follower: ((item: number) => void) | undefined;
 
   constructor(options: CatalogOptions) {
     this.fresh = new TopList(options.freshItems);
     this.#onAvailability = options.onAvailability ?? (() => undefined);
+  }
+
+  /** `changed` is called from now on, at once, with each item whose document or availability may have changed. One follower. */
+  follow(changed: (item: number) => void): void {
+    this.#follower = changed;
   }
 
   get itemCount(): number {
@@ -198,5 +204,6 @@ export class Catalog {
     if (next === presence.available) this.fresh.update(item, this.createdAt.get(item));
     else this.fresh.remove(item);
     if ((next === presence.available) !== (before === presence.available)) this.#onAvailability(item, next === presence.available);
+    this.#follower?.(item);
   }
 }

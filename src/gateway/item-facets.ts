@@ -69,6 +69,11 @@ export class ItemFacets {
     return this.#valuesOf[profile]!;
   }
 
+  /** A value as text: `category=music`. */
+  valueText(value: number): string {
+    return this.#values.id(value);
+  }
+
   get bytes(): number {
     return this.#values.bytes + this.#profiles.bytes + this.#valuesOf.length * 120 + this.#profile.bytes;
   }

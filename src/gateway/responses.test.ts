@@ -137,3 +137,57 @@ test("lists of a user are bounded, and values beyond a list's end are as expecte
   const known = Array.from({ length: 500 }, (_, item) => responses.pairLift(item)).filter((lift) => lift !== 1);
   assert.equal(known.length, options.userItems);
 });
+
+test("a batch is described as its parts say, and the counting model's chance is their product", () => {
+  const responses = declare(200);
+  const random = new Prng(3);
+  for (let answer = 0; answer < 60; answer += 1) {
+    const user = random.below(3);
+    const items = Uint32Array.from({ length: 8 }, () => random.below(200));
+    responses.shown(user, items, startMs + answer * 1_000);
+    if (random.chance(0.5)) responses.clicked(user, items[0]!, startMs + answer * 1_000);
+  }
+  const items = Uint32Array.from({ length: 203 }, (_, item) => item);
+  const column = (): Float32Array => new Float32Array(items.length);
+  const out = { counting: column(), rate: column(), affinity: column(), again: column(), unproven: column() };
+  for (const user of [-1, 0, 2]) {
+    responses.begin(user, startMs + 100_000);
+    responses.describe(items, items.length, out);
+    // What all have in common: the same for every item, so the first gives it.
+    const level = (row: number): number => -Math.log1p(Math.exp(-out.counting[row]!)) - out.rate[row]! - out.affinity[row]! - out.again[row]!;
+    for (const item of items) {
+      assert.equal(out.rate[item], Math.fround(Math.log(responses.itemLift(item)) + responses.general(item)));
+      assert.equal(out.affinity[item], Math.fround(responses.personal(item)));
+      assert.equal(out.again[item], Math.fround(Math.log(responses.pairLift(item))));
+      assert.equal(out.unproven[item], Math.fround(options.itemProof / (options.itemProof + responses.itemExpected(item))));
+      assert.ok(Math.abs(level(item) - level(0)) < 1e-4, `item ${item}`);
+    }
+  }
+  const quiet = declare();
+  quiet.begin(-1, startMs);
+  quiet.describe(items, 1, out);
+  assert.ok(Math.abs(out.counting[0]! - Math.log(0.1 / 0.9)) < 1e-6, "nothing known: the base rate");
+});
+
+test("likings are told strongest first, each value once, whichever way they go", () => {
+  const responses = declare();
+  for (let round = 0; round < 5; round += 1) {
+    responses.shown(1, Uint32Array.of(0, 1), startMs);
+    responses.clicked(1, 1, startMs);
+  }
+  responses.begin(1, startMs);
+  const values = new Uint32Array(4);
+  const logs = new Float32Array(4);
+  const count = responses.likings(values, logs);
+  const told = Array.from({ length: count }, (_, at) => responses.facets.valueText(values[at]!));
+  assert.deepEqual(told.slice(0, 1), ["category=b"]);
+  assert.equal(new Set(told).size, count);
+  assert.ok(logs[0]! > 0 && Math.abs(logs[0]! - responses.personal(1) + (logs[told.indexOf("attributes.language=xy")] ?? 0)) < 1e-5);
+  const passed = told.indexOf("category=a");
+  assert.ok(passed > 0 && logs[passed]! < 0);
+  for (let at = 1; at < count; at += 1) assert.ok(Math.abs(logs[at - 1]!) >= Math.abs(logs[at]!));
+  assert.equal(responses.likings(values.subarray(0, 1), logs), 1);
+  assert.equal(responses.facets.valueText(values[0]!), "category=b");
+  responses.begin(-1, startMs);
+  assert.equal(responses.likings(values, logs), 0);
+});

@@ -38,8 +38,22 @@ export interface ResponseOptions {
   readonly userItems: number;
 }
 
+/** What is known of a batch of items after `begin`, an array of numbers each. */
+export interface ResponseSignals {
+  /** Logit of a click at the first place: ln(p / (1 - p)) of the product above. */
+  readonly counting: Float32Array;
+  /** Logarithms, as the pipeline's columns of these names: L(item) and everybody's, the user's, the pair's. */
+  readonly rate: Float32Array;
+  readonly affinity: Float32Array;
+  readonly again: Float32Array;
+  /** From 1 (never shown) towards 0. */
+  readonly unproven: Float32Array;
+}
+
 /** Stands for "all" among the values: what is common to everything. Values of facets follow it. */
 const all = 0;
+/** Likings below it, as logarithms, say next to nothing: 2 % more or less than others. */
+const likingMin = 0.02;
 /** Chances are never taken to be higher. */
 const chanceMax = 0.9;
 
@@ -75,6 +89,9 @@ export class Responses {
   #valueGeneral = new Float32Array(64);
   #valuePersonal = new Float32Array(64);
   #valueStamp = new Float64Array(64);
+  /** Number of the last question for likings that met the value. */
+  #likingStamp = new Float64Array(64);
+  #likingsAsked = 0;
   #general = new Float32Array(64);
   #personal = new Float32Array(64);
   #stamp = new Float64Array(64);
@@ -207,6 +224,54 @@ export class Responses {
     }
   }
 
+  /** The counting model's opinion of `n` items, and what it consists of. After `begin`. */
+  describe(items: Uint32Array, n: number, out: ResponseSignals): void {
+    const { baseRate, itemProof } = this.options;
+    this.#workOut(all);
+    const level = Math.log(baseRate) + this.#valueGeneral[all]! + this.#valuePersonal[all]!;
+    for (let row = 0; row < n; row += 1) {
+      const item = items[row]!;
+      const expected = this.#itemExpected.at(item, this.#nowMs);
+      const profile = this.#known(item);
+      const rate = Math.log((this.#itemClicked.at(item, this.#nowMs) + itemProof) / (expected + itemProof)) + this.#general[profile]!;
+      const affinity = this.#personal[profile]!;
+      const again = Math.log(this.pairLift(item));
+      const chance = Math.min(chanceMax, Math.exp(level + rate + affinity + again));
+      out.counting[row] = Math.log(chance / (1 - chance));
+      out.rate[row] = rate;
+      out.affinity[row] = affinity;
+      out.again[row] = again;
+      out.unproven[row] = itemProof / (itemProof + expected);
+    }
+  }
+
+  /**
+   * Values that the user of `begin` was shown or clicked, with ln L(user, value): the strongest, either way, first, as many as the arrays hold. Returns how many;
+   * what says next to nothing is left out. Values are those of the facets.
+   */
+  likings(values: Uint32Array, logs: Float32Array): number {
+    const most = Math.min(values.length, logs.length);
+    let count = 0;
+    this.#likingsAsked += 1;
+    for (const value of this.#listed) {
+      // A value is listed by clicks and by exposures.
+      if (value === all || this.#likingStamp[value] === this.#likingsAsked) continue;
+      this.#likingStamp[value] = this.#likingsAsked;
+      this.#workOut(value);
+      const log = this.#valuePersonal[value]!;
+      const strength = Math.abs(log);
+      if (strength < likingMin || (count === most && strength <= Math.abs(logs[count - 1]!))) continue;
+      let place = count < most ? count++ : count - 1;
+      for (; place > 0 && Math.abs(logs[place - 1]!) < strength; place -= 1) {
+        logs[place] = logs[place - 1]!;
+        values[place] = values[place - 1]!;
+      }
+      logs[place] = log;
+      values[place] = value - 1;
+    }
+    return count;
+  }
+
   get bytes(): number {
     const stores = [
       this.#itemClicked,
@@ -289,6 +354,7 @@ export class Responses {
       this.#valueGeneral = new Float32Array(length);
       this.#valuePersonal = new Float32Array(length);
       this.#valueStamp = new Float64Array(length);
+      this.#likingStamp = new Float64Array(length);
     }
     if (this.facets.itemCount > this.#itemClicks.length) {
       const length = 2 ** Math.ceil(Math.log2(this.facets.itemCount));
