@@ -140,9 +140,6 @@ test("the sweep reaches every item in rounds, also after parameters that they sh
     rows.copyRow(sample(4, 5), 0);
     rows.endRow();
   }
-    rows.copyRow(sample(4, 5), 0);
-    rows.endRow();
-  }
   learn(model, rows, 1);
   const stale = (): number => {
     const { items, logits } = nearest(model, 5, 2_000);
