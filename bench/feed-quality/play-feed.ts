@@ -23,6 +23,8 @@ export interface FeedPlay {
   readonly judgeEvery: number;
   /** At its begin every viewer takes a whole new taste. */
   readonly shiftMinute?: number;
+  /** At its begin a topic becomes hot. Left out: no news at all, so that seeds and hours compare. */
+  readonly newsMinute?: number;
 }
 
 /** Expected clicks by true probabilities, a share of what was shown, in one minute of the world's time. */
@@ -46,6 +48,8 @@ export interface FeedResult {
 const itemsPerView = 10;
 const historyMs = 2 * 3_600_000;
 const historyViews = 10;
+/** Any would do. */
+const newsTopic = 7;
 /** The day means nothing; the hour is part of the world. */
 const startMs = Date.UTC(2026, 0, 15, 12);
 
@@ -64,7 +68,8 @@ async function furnish(world: World, put: (rows: readonly unknown[], what: "item
 export async function playFeed(play: FeedPlay): Promise<FeedResult> {
   const beginMs = startMs + historyMs;
   const shifts = play.shiftMinute === undefined ? [] : [{ atMs: beginMs + play.shiftMinute * 60_000, share: 1 }];
-  const world = createWorld({ seed: play.seed, startMs, shifts });
+  const triggered = play.newsMinute === undefined ? [] : [{ atMs: beginMs + play.newsMinute * 60_000, topic: newsTopic }];
+  const world = createWorld({ seed: play.seed, startMs, shifts, news: { scheduled: false, triggered } });
   const past = liveThrough(world, beginMs, historyViews);
   let lived = past.next();
   while (lived.done !== true) lived = past.next();
@@ -80,12 +85,11 @@ export async function playFeed(play: FeedPlay): Promise<FeedResult> {
       (rows, what) => (what === "items" ? gateway.putItems(rows) : what === "users" ? gateway.putUsers(rows) : gateway.putEvents(rows)),
       lived.value,
     );
-    const arrivals = new Arrivals(world);
+    const arrivals = new Arrivals(world, play.viewsPerS);
     const yardstick = new Yardstick(world);
     const stepMs = 100;
     const steps = (play.minutes * 60_000) / stepMs;
     const waiting = new Map<number, EventBody[]>();
-    let due = 0;
     for (let step = 0; step < steps; step += 1) {
       const atMs = beginMs + step * stepMs;
       setTime(atMs);
@@ -107,8 +111,7 @@ export async function playFeed(play: FeedPlay): Promise<FeedResult> {
         events += arrived.length;
       }
       const minute = minutes[Math.floor((step * stepMs) / 60_000)]!;
-      for (due += (play.viewsPerS * stepMs) / 1_000; due >= 1; due -= 1) {
-        const viewer = arrivals.next();
+      for (const { viewer } of arrivals.until(atMs + stepMs)) {
         const began = performance.now();
         const answer = await gateway.recommend(play.pipeline, { user: world.tastes.idOf(viewer), n: itemsPerView });
         if (step * stepMs >= 60_000) requestMs.push(performance.now() - began);

@@ -73,7 +73,7 @@ class Audience {
     this.#clock = clock;
     this.#signal = signal;
     this.#tell = tell;
-    this.#arrivals = new Arrivals(world);
+    this.#arrivals = new Arrivals(world, options.requestsPerS);
     this.#yardstick = new Yardstick(world);
     this.#nextStep = Math.ceil(clock.nowMs() / eventStepMs);
   }

@@ -5,6 +5,7 @@
 // Cost: 2,000 viewers x 10 views over two hours: about 30,000 events, some 500 ms; a generator, so that its caller can let other work run between slices.
 
 import type { EventBody } from "#wire/api";
+import { Arrivals } from "./arrivals.ts";
 import { cumulate } from "./draws.ts";
 import { worldParameters as parameter } from "./parameters.ts";
 import { streamNumber as stream } from "./stream-number.ts";
@@ -19,12 +20,13 @@ export function* liveThrough(world: World, untilMs: number, viewsPerViewer: numb
   const { rooms, tastes, topics, draws } = world;
   const events: EventBody[] = [];
   const startMs = world.nowMs;
-  const views = tastes.viewers * viewsPerViewer;
+  const viewsPerS = (tastes.viewers * viewsPerViewer * 1_000) / Math.max(1_000, untilMs - startMs);
+  const arrivals = new Arrivals(world, viewsPerS);
   let done = 0;
   for (let from = startMs; from < untilMs; from += sliceMs) {
     world.skipTo(from);
     yield;
-    if (views === 0) continue;
+    if (viewsPerViewer === 0) continue;
     const open: number[] = [];
     const byTopic: number[][] = Array.from({ length: topics.count }, () => []);
     for (let slot = 0; slot < rooms.slots; slot += 1) {
@@ -35,10 +37,8 @@ export function* liveThrough(world: World, untilMs: number, viewsPerViewer: numb
     if (open.length === 0) continue;
     const byCrowd = cumulate(open.length, (i) => Math.exp(parameter.watchersPerQuality * rooms.quality[open[i]!]!));
     const to = Math.min(untilMs, from + sliceMs);
-    const dueByNow = Math.round((views * (to - startMs)) / (untilMs - startMs));
-    for (; done < dueByNow; done += 1) {
-      const viewer = draws.weighted(tastes.activity, stream.historyViewer, done);
-      const atMs = from + draws.below(to - from, stream.historyTime, done);
+    for (const { viewer, atMs } of arrivals.until(to)) {
+      done += 1;
       const interests = tastes.interestsOf(viewer);
       const chosen = new Set<number>();
       for (let i = 0; i < roomsShown; i += 1) {

@@ -2,7 +2,7 @@
 // Invariant: later measurements quote these numbers. A change is a change of the world: bump `worldVersion`, renew the golden checksum and the document.
 
 /** Part of the golden checksum. */
-export const worldVersion = 1;
+export const worldVersion = 2;
 
 const minuteMs = 60_000;
 const hourMs = 60 * minuteMs;
@@ -55,9 +55,9 @@ export const worldParameters = {
   /** Mean time between two jumps of one viewer; a jump replaces one interest, chosen evenly, by a new topic. */
   jumpMeanMs: 3 * hourMs,
 
-  // --- life of a room ---
+  // --- life of a room: within the hours of its streamer it is open, pauses, opens again ---
   liveMeanMs: 90 * minuteMs,
-  pauseMeanMs: 45 * minuteMs,
+  pauseMeanMs: 15 * minuteMs,
   topicMeanMs: 30 * minuteMs,
   /** Chance that a streamer who closes never comes back; a new one takes the place. */
   retireChance: 0.05,
@@ -73,6 +73,50 @@ export const worldParameters = {
   languageShares: [0.5, 0.2, 0.2, 0.1],
   secondLanguageChance: 0.25,
 
+  // --- days: where on the globe people live, and their hours ---
+  /** Hours ahead of UTC in which each language is spoken, as [from, to) ranges. Together they cover 24 hours once and in proportion to `languageShares`:
+   * somewhere it is evening at any moment, so about as many rooms are open at every hour, of other streamers. */
+  languageZones: [
+    [
+      [-12, -6],
+      [1.2, 7.2],
+    ],
+    [[-6, -1.2]],
+    [[7.2, 12]],
+    [[-1.2, 1.2]],
+  ],
+  /** Streamers who are open round the clock, every day, Monday to Friday, on weekends. The last two are equal, so that no day has fewer rooms. */
+  planShares: [0.1, 0.56, 0.17, 0.17],
+  /** The middle of a streamer's hours, local time, and its standard deviation between streamers. */
+  planMiddleHour: 19,
+  planMiddleSdHours: 3,
+  /** How long the hours are, evenly between these. */
+  planHoursMin: 5,
+  planHoursMax: 13,
+  /** From day to day: the begin varies evenly by so much to both sides, the length by this share of it. */
+  planBeginSpreadMs: 25 * minuteMs,
+  planLengthSpread: 0.2,
+
+  // --- breaking news ---
+  newsFirstMinMs: 4 * minuteMs,
+  newsFirstMaxMs: 7 * minuteMs,
+  newsGapMinMs: 75 * minuteMs,
+  newsGapMaxMs: 165 * minuteMs,
+  /** Interest rises linearly, then decays; after `newsEndsMs` it is gone. */
+  newsRiseMs: 1 * minuteMs,
+  newsDecayMs: 10 * minuteMs,
+  newsEndsMs: 45 * minuteMs,
+  /** Share of the viewers whom it interests, and by how many logits: evenly between these, times the heat (0..1) of the moment. */
+  newsReach: 0.6,
+  newsLogitMin: 2,
+  newsLogitMax: 4.5,
+  /** Share of the open rooms that switch to it, and the mean time until they do. */
+  newsRoomShare: 0.12,
+  newsJoinMeanMs: 75_000,
+  newsJoinMaxMs: 6 * minuteMs,
+  /** Logarithm of the factor by which a room of the topic has more watchers at full heat. */
+  newsWatchersLog: 1.2,
+
   // --- what follows a click ---
   clickDelayMeanMs: 4_000,
   likeBias: -2.2,
@@ -83,10 +127,29 @@ export const worldParameters = {
   watchLogSd: 0.8,
   watchMaxS: 600,
 
-  // --- arrivals ---
-  /** Standard deviation of the logarithm of a viewer's activity. */
+  // --- visits ---
+  /** Standard deviation of the logarithm of a viewer's activity (how often sessions begin). */
   activityLogSd: 1,
-  /** Chance that the next page view continues one of the open sessions. */
-  sessionContinues: 0.75,
-  sessionsOpenMax: 200,
+  /** Hour of a viewer's day at which sessions are most frequent, local time, its spread between viewers, and how much more frequent:
+   * weight exp(contrast * cos(angle)); 1.2 is eleven times the rate of the quietest hour. */
+  visitPeakHour: 20,
+  visitPeakSdHours: 2.5,
+  visitContrast: 1.2,
+  /** Mean page views of a session over all viewers; the spread of the logarithm between viewers; at most. */
+  visitViews: 4,
+  visitViewsLogSd: 0.3,
+  visitViewsMax: 30,
+  /** Between two page views: at least, plus an exponential time. */
+  visitGapMinMs: 2_000,
+  visitGapMeanMs: 8_000,
+
+  // --- late looks and late messages ---
+  /** Chance that a list is looked at only a while after it was served, the mean of that time and its maximum. */
+  lateLookChance: 0.03,
+  lateLookMeanMs: 60_000,
+  lateLookMaxMs: 5 * minuteMs,
+  /** Chance that an event reaches the server late (a phone without a net), the mean and the maximum. */
+  lateEventChance: 0.02,
+  lateEventMeanMs: 20_000,
+  lateEventMaxMs: 2 * minuteMs,
 } as const;

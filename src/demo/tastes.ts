@@ -1,4 +1,4 @@
-// The viewers: languages, activity, and a taste that drifts (a slow walk plus jumps, and shifts of many viewers at a named moment).
+// The viewers: languages and a taste that drifts (a slow walk plus jumps, and shifts of many viewers at a named moment).
 // Invariants: 1. tastes have length 1  2. drift happens on a fixed grid of steps from the world's start, so it does not depend on how `advance` was cut
 // 3. without drift a taste never changes.
 // Cost: one step moves all viewers: 2,000 x 16 normal draws, about 3 ms; a week of the world's time is 2,016 steps.
@@ -21,8 +21,8 @@ export class Tastes {
   readonly viewers: number;
   /** Row-major unit vectors. */
   readonly vectors: Float64Array;
-  /** Cumulative activity, for drawing who comes next. */
-  readonly activity: Float64Array;
+  /** First language of each viewer. */
+  readonly language: Uint8Array;
   readonly #draws: Draws;
   readonly #topics: Topics;
   readonly #startMs: number;
@@ -47,11 +47,12 @@ export class Tastes {
     this.#languages = new Uint8Array(viewers);
     this.#interests = new Int32Array(viewers * interests);
     this.#walk = new Float64Array(viewers * dimensions);
-    this.activity = cumulate(viewers, (v) => Math.exp(parameter.activityLogSd * draws.normal(stream.viewerActivity, v)));
+    this.language = new Uint8Array(viewers);
     const byShare = cumulate(languageWords.length, (i) => parameter.languageShares[i]!);
     const componentSd = parameter.walkSd / Math.sqrt(dimensions);
     for (let v = 0; v < viewers; v += 1) {
-      let spoken = 1 << draws.weighted(byShare, stream.viewerLanguage, v);
+      this.language[v] = draws.weighted(byShare, stream.viewerLanguage, v);
+      let spoken = 1 << this.language[v]!;
       if (draws.uniform(stream.viewerSecondLanguage, v) < parameter.secondLanguageChance)
         spoken |= 1 << draws.weighted(byShare, stream.viewerSecondLanguagePick, v);
       this.#languages[v] = spoken;

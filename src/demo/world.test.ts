@@ -7,7 +7,8 @@ import { drawBits, Draws } from "./draws.ts";
 import { Arrivals } from "./arrivals.ts";
 import { worldChecksum } from "./checksum.ts";
 import { worldParameters as parameter } from "./parameters.ts";
-import { createWorld, logistic } from "./world.ts";
+import { hoursAt, planOf } from "./schedules.ts";
+import { createWorld, logistic, type World } from "./world.ts";
 import { Yardstick } from "./yardstick.ts";
 
 const startMs = Date.UTC(2026, 0, 1);
@@ -37,9 +38,9 @@ test("draws: equal keys give equal numbers, different streams and keys do not, a
 
 test("promise: the demo world of a seed is the same on every machine (golden checksum)", () => {
   const world = createWorld(small);
-  assert.equal(worldChecksum(world), "08b84ec9");
+  assert.equal(worldChecksum(world), "12ff68cb");
   world.advance(startMs + 5 * hourMs);
-  assert.equal(worldChecksum(world), "2d5331ea");
+  assert.equal(worldChecksum(world), "78c5e7af");
   assert.notEqual(worldChecksum(createWorld({ ...small, seed: 8 })), worldChecksum(createWorld(small)));
 });
 
@@ -90,24 +91,152 @@ test("the changes, put and patched into a catalogue, give the rooms as they stan
   assert.ok(settled > world.rooms.slots * 0.9);
 });
 
-test("rooms are in equilibrium from the first moment: as many open then as hours later", () => {
-  const world = createWorld({ seed: 5, startMs, rooms: 1_000, viewers: 10 });
-  const open = (): number => world.rooms.live.reduce((sum, live) => sum + live, 0);
-  // 1,500 slots, each open with 2/3: standard deviation 18.
-  assert.ok(Math.abs(open() - 1_000) < 90, `${open()} at the start`);
-  world.advance(startMs + 8 * hourMs);
-  assert.ok(Math.abs(open() - 1_000) < 90, `${open()} later`);
+test("rooms are in equilibrium from the first moment, and as many are open at any hour of any day", () => {
+  const counts: number[] = [];
+  for (const hour of [0, 5, 16]) {
+    const world = createWorld({ seed: 5, startMs: startMs + 48 * hourMs + hour * hourMs, rooms: 1_000, viewers: 10 });
+    for (const later of [0, 7, 31]) {
+      world.skipTo(startMs + (48 + hour + later) * hourMs);
+      counts.push(world.rooms.live.reduce((sum, live) => sum + live, 0));
+    }
+  }
+  // 3,100 slots, each open with 0.32: standard deviation 26.
+  for (const count of counts) assert.ok(Math.abs(count - 1_000) < 130, `open: ${counts.join(", ")}`);
+  const mean = counts.reduce((sum, count) => sum + count, 0) / counts.length;
+  assert.ok(Math.abs(mean - 1_000) < 60, `mean ${mean}`);
+});
+
+test("rooms of a language are open when its viewers are awake", () => {
+  // Language 2 lives 7.2 to 12 hours ahead of UTC: 20 o'clock there is about 10:30 UTC, 8 in the morning 22:30.
+  const world = createWorld({ seed: 6, startMs, rooms: 1_000, viewers: 1_000 });
+  const shares = (hour: number): { open: number; coming: number } => {
+    world.skipTo(startMs + hour * hourMs);
+    const { rooms, visits, tastes } = world;
+    let open = 0;
+    let of = 0;
+    for (let slot = 0; slot < rooms.slots; slot += 1) {
+      if (rooms.live[slot] !== 1) continue;
+      open += 1;
+      if (rooms.language[slot] === 2) of += 1;
+    }
+    const table = visits.comingAt(world.nowMs);
+    let coming = 0;
+    for (let v = 0; v < tastes.viewers; v += 1) if (tastes.language[v] === 2) coming += table[v]! - (v === 0 ? 0 : table[v - 1]!);
+    return { open: of / open, coming: coming / table.at(-1)! };
+  };
+  const evening = shares(10.5);
+  const morning = shares(22.5);
+  assert.ok(evening.open > 2.5 * morning.open, JSON.stringify({ evening, morning }));
+  assert.ok(evening.coming > 2.5 * morning.coming, JSON.stringify({ evening, morning }));
+});
+
+test("a streamer keeps its hours: never open outside of them, on weekdays only where the plan says so", () => {
+  const draws = new Draws(12);
+  const kinds = new Set<number>();
+  for (let slot = 0; slot < 60; slot += 1) {
+    const plan = planOf(draws, slot, slot % 4);
+    kinds.add(plan.kind);
+    let atMs = startMs;
+    for (let day = 0; day < 14 && plan.kind !== 0; day += 1) {
+      const hours = hoursAt(draws, slot, plan, atMs);
+      assert.ok(hours.toMs > atMs && hours.toMs - hours.fromMs < 18 * hourMs);
+      assert.deepEqual(hoursAt(draws, slot, plan, hours.fromMs), hours, "any moment within gives the same hours");
+      const weekday = new Date((hours.fromMs + hours.toMs) / 2 + plan.zoneMs - plan.beginMs - plan.lengthMs / 2 + 12 * hourMs).getUTCDay();
+      const weekend = weekday === 0 || weekday === 6;
+      if (plan.kind > 1) assert.equal(weekend, plan.kind === 3);
+      assert.ok(day === 0 || hours.fromMs > atMs, "hours of two days do not overlap");
+      atMs = hours.toMs;
+    }
+  }
+  assert.deepEqual([...kinds].sort(), [0, 1, 2, 3]);
+});
+
+test("breaking news: rooms switch, viewers who are reached click more, then it is over; the same whether from the options or triggered", () => {
+  const options = { seed: 21, startMs, rooms: 400, viewers: 300 };
+  const topic = 17;
+  const newsMs = startMs + 600_000;
+  const triggered = createWorld({ ...options, news: { scheduled: false } });
+  triggered.advance(newsMs);
+  const roomsOn = (world: World): number => world.rooms.topic.reduce((sum, t, slot) => sum + (t === topic && world.rooms.live[slot] === 1 ? 1 : 0), 0);
+  const before = roomsOn(triggered);
+  const quiet = createWorld({ ...options, news: false });
+  quiet.advance(newsMs);
+  assert.equal(worldChecksum(triggered), worldChecksum(quiet), "nothing happens before");
+  assert.deepEqual(triggered.trigger(topic), { atMs: newsMs, topic });
+  const given = createWorld({ ...options, news: { scheduled: false, triggered: [{ atMs: newsMs, topic }] } });
+  given.advance(newsMs);
+  const once = given.advance(newsMs + 5 * 60_000);
+  const steps = [];
+  for (let at = newsMs; at <= newsMs + 5 * 60_000; at += 7_013) steps.push(...triggered.advance(at));
+  steps.push(...triggered.advance(newsMs + 5 * 60_000));
+  assert.deepEqual(steps, once);
+  assert.equal(worldChecksum(triggered), worldChecksum(given));
+  quiet.advance(newsMs + 5 * 60_000);
+  assert.ok(roomsOn(given) > before + 20, `${before} rooms on the topic before, ${roomsOn(given)} after five minutes`);
+  const slot = given.rooms.topic.findIndex((t, s) => t === topic && given.rooms.live[s] === 1);
+  const atPeak = newsMs + parameter.newsRiseMs;
+  let reached = 0;
+  for (let v = 0; v < 300; v += 1) {
+    const more = given.viewerLogit(v, slot, atPeak) - given.viewerLogit(v, slot, newsMs - 1);
+    if (more > 0) reached += 1;
+    assert.ok(more === 0 || (more >= parameter.newsLogitMin - 1e-6 && more <= parameter.newsLogitMax + 1e-6), `${more}`);
+    const faded = given.viewerLogit(v, slot, atPeak + parameter.newsDecayMs) - given.viewerLogit(v, slot, newsMs - 1);
+    assert.ok(Math.abs(faded - more / Math.E) < 1e-9);
+    assert.equal(given.news.interest(v, topic, newsMs + parameter.newsEndsMs), 0);
+  }
+  assert.ok(Math.abs(reached / 300 - parameter.newsReach) < 0.12, `${reached} of 300 viewers reached`);
+  assert.throws(() => createWorld({ ...options, drift: false }).trigger(), /without drift/);
+});
+
+test("the world's own news come minutes after the named moment, then again and again", () => {
+  const fromMs = startMs + 2 * hourMs;
+  const { news } = createWorld({ ...small, news: { fromMs } });
+  const all = news.between(startMs, startMs + 26 * hourMs);
+  assert.ok(all[0]!.atMs >= fromMs + parameter.newsFirstMinMs && all[0]!.atMs <= fromMs + parameter.newsFirstMaxMs);
+  assert.ok(all.length >= 8 && all.length <= 20, `${all.length} in a day`);
+  assert.deepEqual(createWorld({ ...small, drift: false }).news.between(0, startMs + 100 * hourMs), []);
+});
+
+test("visits: as many page views as asked for, in the order of time, of viewers who come by their activity; a later start meets the same ones", () => {
+  const world = createWorld({ seed: 31, startMs, rooms: 10, viewers: 400 });
+  const seconds = 600;
+  const looks = new Arrivals(world, 20).until(startMs + seconds * 1_000);
+  assert.ok(Math.abs(looks.length / seconds - 20) < 2, `${looks.length / seconds} page views a second`);
+  const times = looks.map(({ atMs }) => atMs);
+  assert.deepEqual(
+    times,
+    times.toSorted((a, b) => a - b),
+  );
+  const early = looks.filter(({ atMs }) => atMs < startMs + 60_000).length;
+  assert.ok(Math.abs(early - 1_200) < 300, `${early} in the first minute: visits are under way from the first moment`);
+  const first = looks.filter(({ view }) => view === 0).length;
+  assert.ok(Math.abs(looks.length / first - parameter.visitViews) < 0.5, `${looks.length / first} page views a visit`);
+  assert.ok(Math.abs(looks.filter(({ last }) => last).length / first - 1) < 0.1);
+  const later = new Arrivals(world, 20);
+  later.jumpTo(startMs + 300_000);
+  const known = new Set(looks.map((look) => JSON.stringify(look)));
+  const again = later.until(startMs + seconds * 1_000);
+  assert.ok(again.every((look) => known.has(JSON.stringify(look))));
+  // Visits that began long before are the only difference.
+  const rest = looks.filter(({ atMs }) => atMs >= startMs + 300_000).length;
+  assert.ok(again.length <= rest && again.length > 0.98 * rest, `${again.length} of ${rest}`);
+  const byNext = new Arrivals(world, 20);
+  assert.deepEqual(
+    looks.slice(0, 50).map(({ viewer }) => viewer),
+    Array.from({ length: 50 }, () => byNext.next()),
+  );
 });
 
 test("viewers click as often as the true probabilities say, and the same view gives the same actions", () => {
   const world = createWorld({ seed: 11, startMs, rooms: 200, viewers: 100 });
+  const open = Array.from(world.rooms.live.keys()).filter((slot) => world.rooms.live[slot] === 1);
   let clicks = 0;
   let expected = 0;
   let variance = 0;
   for (let view = 0; view < 4_000; view += 1) {
     const viewer = view % 100;
     const atMs = startMs + view * 1_000;
-    const shown = Array.from({ length: 10 }, (_, position) => ({ id: world.rooms.idOf((view * 31 + position * 17) % 200), position }));
+    const shown = Array.from({ length: 10 }, (_, position) => ({ id: world.rooms.idOf(open[(view * 31 + position * 17) % open.length]!), position }));
     const seen = world.act(viewer, shown, atMs, "r");
     clicks += seen.clicked.length;
     expected += seen.expectedClicks;
@@ -137,6 +266,7 @@ test("the click model is the documented sum", () => {
     world.rooms.quality[slot]! +
     parameter.tasteWeight * world.affinity(4, slot) +
     world.topics.timeEffect(world.rooms.topic[slot]!, at) +
+    world.news.interest(4, world.rooms.topic[slot]!, at) +
     parameter.freshBonus * Math.exp(-(at - world.rooms.freshSinceMs[slot]!) / parameter.freshDecayMs) -
     (world.tastes.speaks(4, world.rooms.language[slot]!) ? 0 : parameter.languageMismatch) -
     parameter.positionSlope * Math.log(4);
@@ -150,19 +280,22 @@ test("personalisation matters: the oracle is several times the best non-personal
   for (const seed of [1, 2, 3]) {
     const world = createWorld({ seed, startMs });
     const yardstick = new Yardstick(world);
-    const arrivals = new Arrivals(world);
-    const views = 40;
+    const hours = 6;
+    const viewersAnHour = 20;
     const n = 10;
     let random = 0;
     let popular = 0;
     let oracle = 0;
-    for (let view = 0; view < views; view += 1) {
-      const at = startMs + view * 5_000;
-      world.advance(at);
-      const viewer = arrivals.next();
-      random += yardstick.randomClicks(viewer, n, at) / (views * n);
-      popular += yardstick.expectedClicks(viewer, yardstick.popular(n, at), at) / (views * n);
-      oracle += yardstick.expectedClicks(viewer, yardstick.oracle(viewer, n, at), at) / (views * n);
+    for (let hour = 0; hour < hours; hour += 1) {
+      const at = startMs + hour * hourMs;
+      world.skipTo(at);
+      const shown = hours * viewersAnHour * n;
+      for (let i = 0; i < viewersAnHour; i += 1) {
+        const viewer = world.draws.weighted(world.visits.comingAt(at), 999, hour, i);
+        random += yardstick.randomClicks(viewer, n, at) / shown;
+        popular += yardstick.expectedClicks(viewer, yardstick.popular(n, at), at) / shown;
+        oracle += yardstick.expectedClicks(viewer, yardstick.oracle(viewer, n, at), at) / shown;
+      }
     }
     figures.push(`seed ${seed}: random ${random.toFixed(4)}, popular ${popular.toFixed(4)}, oracle ${oracle.toFixed(4)}`);
     assert.ok(random > 0.008 && random < 0.04, figures.at(-1));

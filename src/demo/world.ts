@@ -9,6 +9,7 @@
 
 import { MillraceError } from "#base/errors";
 import type { EventBody } from "#wire/api";
+import { Breaking, type BreakingNews } from "./breaking.ts";
 import { Draws } from "./draws.ts";
 import { categoryWords } from "./names.ts";
 import { worldParameters as parameter } from "./parameters.ts";
@@ -16,6 +17,7 @@ import { type RoomChange, Rooms } from "./rooms.ts";
 import { streamNumber as stream } from "./stream-number.ts";
 import { type TasteShift, Tastes } from "./tastes.ts";
 import { Topics } from "./topics.ts";
+import { Visits } from "./visits.ts";
 
 export interface WorldOptions {
   /** Integer; equal seeds make equal worlds. */
@@ -36,6 +38,16 @@ export interface WorldOptions {
   readonly churn?: boolean;
   /** Moments at which many viewers change at once. Default none. */
   readonly shifts?: readonly TasteShift[];
+  /** Breaking news: the first some minutes after `fromMs`, then one every two hours or so. Default: from `startMs` on; none with `drift: false`. */
+  readonly news?: NewsOptions | false;
+}
+
+export interface NewsOptions {
+  readonly fromMs?: number;
+  /** False: only the triggered ones. Default true. */
+  readonly scheduled?: boolean;
+  /** What was triggered in this world before (`World.trigger`), so that it is made again as it was. */
+  readonly triggered?: readonly BreakingNews[];
 }
 
 /** What a page view led to. */
@@ -65,6 +77,9 @@ export class World {
   readonly topics: Topics;
   readonly rooms: Rooms;
   readonly tastes: Tastes;
+  /** When viewers come. */
+  readonly visits: Visits;
+  readonly news: Breaking;
   readonly #drift: boolean;
   readonly #churn: boolean;
   #nowMs: number;
@@ -82,9 +97,13 @@ export class World {
     this.#nowMs = startMs;
     this.draws = new Draws(seed);
     this.topics = new Topics(this.draws, topics, checked("dimensions", options.dimensions ?? parameter.dimensions, 2, 256), this.#drift);
-    this.rooms = new Rooms(this.draws, this.topics, checked("rooms", options.rooms ?? parameter.rooms, 1, 100_000), startMs);
     const viewers = checked("viewers", options.viewers ?? parameter.viewers, 1, 1_000_000);
+    const news = this.#drift && options.news !== false ? (options.news ?? {}) : undefined;
+    const scheduled = news !== undefined && news.scheduled !== false;
+    this.news = new Breaking(this.draws, this.topics, viewers, scheduled, news?.fromMs ?? startMs, news?.triggered ?? []);
+    this.rooms = new Rooms(this.draws, this.topics, this.news, checked("rooms", options.rooms ?? parameter.rooms, 1, 100_000), startMs);
     this.tastes = new Tastes(this.draws, this.topics, viewers, startMs, this.#drift, options.shifts ?? []);
+    this.visits = new Visits(this.draws, this.tastes);
   }
 
   /** The moment as of which rooms and tastes stand. */
@@ -106,6 +125,16 @@ export class World {
     this.#nowMs = toMs;
     this.tastes.advance(toMs);
     if (this.#churn) this.rooms.skipTo(toMs);
+  }
+
+  /** Breaking news now: from this moment on `topic` (default: a topic of the world's choice) is hot. Part of the world's inputs: who makes it again gives
+   * `news.triggered` among the options. Throws `invalid` in a world whose tastes stand still. */
+  trigger(topic?: number): BreakingNews {
+    if (!this.#drift) throw new MillraceError("invalid", "demo world: no news in a world without drift", { todo: "make it with drift: true" });
+    const number = checked("topic", topic ?? this.topics.pick(this.draws, stream.newsTriggered, Math.floor(this.#nowMs / 1_000), 0), 0, this.topics.count - 1);
+    const piece = { atMs: this.#nowMs, topic: number };
+    this.news.add(piece);
+    return piece;
   }
 
   /** What the moment adds to the logit of a room, beside its topic's time effect: the bonus of being fresh. */
@@ -136,17 +165,17 @@ export class World {
     return parameter.bias + this.rooms.quality[slot]! + this.topics.timeEffect(this.rooms.topic[slot]!, atMs) + this.freshEffect(slot, atMs);
   }
 
-  /** The part of the logit that depends on the viewer: taste and language. */
-  viewerLogit(viewer: number, slot: number): number {
+  /** The part of the logit that depends on the viewer: taste, language, and interest in the news. */
+  viewerLogit(viewer: number, slot: number, atMs: number): number {
     const foreign = this.tastes.speaks(viewer, this.rooms.language[slot]!) ? 0 : parameter.languageMismatch;
-    return parameter.tasteWeight * this.affinity(viewer, slot) - foreign;
+    return parameter.tasteWeight * this.affinity(viewer, slot) - foreign + this.news.interest(viewer, this.rooms.topic[slot]!, atMs);
   }
 
   /** True probability that the viewer clicks the room of this slot at this position. 0 for a closed room. Rooms and tastes are those of `nowMs`; `atMs`
    * should be close to it and matters for the time effects. */
   clickProbability(viewer: number, slot: number, position: number, atMs: number): number {
     if (this.rooms.live[slot] !== 1) return 0;
-    return logistic(this.roomLogit(slot, atMs) + this.viewerLogit(viewer, slot) - this.positionEffect(position));
+    return logistic(this.roomLogit(slot, atMs) + this.viewerLogit(viewer, slot, atMs) - this.positionEffect(position));
   }
 
   /** What the viewer does with the shown items at `atMs`: clicks, then likes and the seconds watched. Ids of closed or foreign rooms are looked at and

@@ -1,6 +1,6 @@
 // How good could an answer have been? True expected click rates of the perfect, the best non-personal and a random list for the same page view.
 // Perfect ("oracle"): the open rooms with the highest true probability for this viewer. Popular: the open rooms with the highest mean true probability over
-// a panel of viewers: no counter of clicks can order them better without looking at the viewer. Random: the mean over open rooms.
+// a panel of viewers who come at that hour: no counter of clicks can order them better without looking at the viewer. Random: the mean over open rooms.
 // Invariants: 1. none of them knows what was shown before, so the oracle is an upper bound that an answer with dedupe cannot reach for long
 // 2. all for the same number of positions.
 // Cost: oracle 0.2 ms a view over 3,000 rooms; the panel 40 ms per renewal (every `panelEveryMs` of the world's time); random 50 probabilities a view.
@@ -14,14 +14,12 @@ const randomRooms = 50;
 
 export class Yardstick {
   readonly #world: World;
-  readonly #panel: Int32Array;
   readonly #logits: Float64Array;
   #popular: number[] = [];
   #popularAtMs = -Infinity;
 
   constructor(world: World) {
     this.#world = world;
-    this.#panel = Int32Array.from({ length: panelViewers }, (_, i) => world.draws.weighted(world.tastes.activity, stream.panelViewer, i));
     this.#logits = new Float64Array(world.rooms.slots);
   }
 
@@ -30,7 +28,7 @@ export class Yardstick {
     const { rooms } = this.#world;
     const logits = this.#logits;
     for (let slot = 0; slot < rooms.slots; slot += 1) {
-      logits[slot] = rooms.live[slot] === 1 ? this.#world.roomLogit(slot, atMs) + this.#world.viewerLogit(viewer, slot) : -Infinity;
+      logits[slot] = rooms.live[slot] === 1 ? this.#world.roomLogit(slot, atMs) + this.#world.viewerLogit(viewer, slot, atMs) : -Infinity;
     }
     return best(logits, n);
   }
@@ -38,7 +36,9 @@ export class Yardstick {
   /** Slots of the `n` open rooms that the panel most likely clicks, best first. Renewed every half minute of the world's time. */
   popular(n: number, atMs: number): number[] {
     if (atMs - this.#popularAtMs >= panelEveryMs || this.#popular.length < n) {
-      const { rooms } = this.#world;
+      const { rooms, visits, draws } = this.#world;
+      const coming = visits.comingAt(atMs);
+      const panel = Int32Array.from({ length: panelViewers }, (_, i) => draws.weighted(coming, stream.panelViewer, i));
       const mean = this.#logits;
       for (let slot = 0; slot < rooms.slots; slot += 1) {
         if (rooms.live[slot] !== 1) {
@@ -47,7 +47,7 @@ export class Yardstick {
         }
         const roomLogit = this.#world.roomLogit(slot, atMs);
         let sum = 0;
-        for (const viewer of this.#panel) sum += logistic(roomLogit + this.#world.viewerLogit(viewer, slot));
+        for (const viewer of panel) sum += logistic(roomLogit + this.#world.viewerLogit(viewer, slot, atMs));
         mean[slot] = sum;
       }
       this.#popular = best(mean, Math.max(n, 100));
