@@ -269,7 +269,7 @@ test("an empty batch, an empty row and a row of linear-only slots are fine", () 
   assert.equal(logits[0], 0);
   assert.ok(logits[1]! > 0);
   fm.score(rowsOf([[]]), rowsOf([[{ key: 3, x: 2, linear: true }]]), logits);
-  assert.ok(logits[0]! > 0);
+  assert.ok(logits[0] > 0);
 });
 
 test("promise: a restart from a checkpoint goes on bit for bit, also in a machine of another capacity and in one that has moved on", () => {
@@ -387,6 +387,6 @@ test("refusals name the fault", () => {
   refused("invalid", () => fm.evaluate(long, new Float32Array(1)));
   const longest = rowsOf([Array.from({ length: 1_024 }, (_, key) => ({ key, x: 0.01, linear: false }))]);
   fm.evaluate(longest, new Float32Array(1));
-  learnAll(machine({}, runnable[0]!, 1 << 20).fm, longest, [1]);
-  refused("invalid", () => learnAll(machine({}, runnable[0]!, 16 * 1024).fm, longest, [1]));
+  learnAll(machine({}, runnable[0], 1 << 20).fm, longest, [1]);
+  refused("invalid", () => learnAll(machine({}, runnable[0], 16 * 1024).fm, longest, [1]));
 });

@@ -88,7 +88,7 @@ function damaged(what: string): MillraceError {
 /** Words of `bytes[from, to)`, copied when they are not aligned. */
 function wordsOf(bytes: Uint8Array, from: number, to: number): Uint32Array {
   const at = bytes.byteOffset + from;
-  return at % 4 === 0 ? new Uint32Array(bytes.buffer, at, (to - from) / 4) : new Uint32Array(bytes.slice(from, to).buffer);
+  return at % 4 === 0 ? new Uint32Array(bytes.buffer, at, (to - from) / 4) : new Uint32Array(new Uint8Array(bytes.subarray(from, to)).buffer);
 }
 
 /**
