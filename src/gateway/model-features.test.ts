@@ -145,6 +145,8 @@ test("promise: what was learned from is bit for bit what was served, by the gate
       assert.equal(item.servedLogit, row);
       assert.equal(item.countingLogit, item.signals[extractor.signalNames.indexOf("counting")]);
     }
+    features.release(request);
+    features.release(other);
     it.put("i29", { category: "c4" });
   }
 });

@@ -63,6 +63,8 @@ export interface RequestFeatures {
 const togetherUnit = 0.03;
 const msPerMinute = 60_000;
 const msPerHour = 3_600_000;
+/** Slots of users kept for the next requests. */
+const idleMax = 64;
 /** Items whose crossed values lie in one block. */
 const blockItems = 1_024;
 
@@ -98,6 +100,7 @@ export class ModelFeatures {
   readonly #oneItem: SlotRows;
   readonly #rows = new SlotRows(512, 32);
   readonly #values: RawValue[] = [];
+  readonly #idle: { readonly slots: SlotRows; readonly cross: CrossValues }[] = [];
   #responses: ResponseSignals = responseSignals(512);
   #counts = new Float32Array(512);
   readonly #likedValues = new Uint32Array(featureLimits.valuesMax);
@@ -147,11 +150,16 @@ export class ModelFeatures {
     const { extractor } = this;
     const body = this.#stores.catalog.getUser(request.id);
     const bytes = extractor.encodeUser(this.#collect(this.#userValues, request, body));
-    const slots = new SlotRows(1, extractor.userSlotsMax);
-    const cross = extractor.userCrossValues();
+    const { slots, cross } = this.#idle.pop() ?? { slots: new SlotRows(1, extractor.userSlotsMax), cross: extractor.userCrossValues() };
+    slots.clear();
     extractor.userSlots(bytes, 0, slots, cross);
     const none = new Float32Array(0);
     return { request, bytes, slots, cross, rows: 0, ids: new Uint32Array(0), items: [], signals: none, counting: none, logits: none };
+  }
+
+  /** Takes back what a request whose answer has left used for its slots. Saves an allocation; what is not given back is garbage. */
+  release({ slots, cross }: RequestFeatures): void {
+    if (this.#idle.length < idleMax) this.#idle.push({ slots, cross });
   }
 
   /** The slots of `n` candidates of a request, a row each; `features` then says what they came from. The rows are overwritten by the next call. */
@@ -339,7 +347,8 @@ export class ModelFeatures {
     const { halfLifeMs } = history.options;
     const [items, times, weights] = [this.#recentItems, this.#recentTimes, this.#recentWeights];
     let count = 0;
-    for (let at = view.from; at < view.to; at += 1) {
+    // From behind: entries are roughly in the order of first touch, so the newest come first and few have to make room.
+    for (let at = view.to - 1; at >= view.from; at -= 1) {
       const time = view.times[at]!;
       if (count === most && time <= times[count - 1]!) continue;
       let place = count < most ? count++ : count - 1;

@@ -74,7 +74,10 @@ export class Responses {
   readonly #userFound: DecayedCountStore;
   readonly #pairClicked: HistoryListStore;
   readonly #pairExpected: HistoryListStore;
-  // Of the last `begin`.
+  /** Events counted. */
+  #changes = 0;
+  /** What the last `begin` was about. */
+  #asked = { user: Number.NaN, nowMs: 0, changes: 0, values: 0, profiles: 0, items: 0 };
   #nowMs = 0;
   #begun = 0;
   #found = 0;
@@ -117,6 +120,7 @@ export class Responses {
   shown(user: number, items: Uint32Array, atMs: number): void {
     const { baseRate, placePower } = this.options;
     this.begin(user, atMs);
+    this.#changes += 1;
     this.#workOut(all);
     const level = this.#valueGeneral[all]! + this.#valuePersonal[all]!;
     for (let place = 0; place < items.length; place += 1) {
@@ -137,6 +141,7 @@ export class Responses {
 
   /** Counts a click on something that an answer showed. */
   clicked(user: number, item: number, atMs: number): void {
+    this.#changes += 1;
     this.#itemClicked.add(item, atMs, 1);
     this.#pairClicked.add(user, item, atMs, 1);
     this.#keepLast(item, atMs);
@@ -148,6 +153,7 @@ export class Responses {
 
   /** Counts a click with no answer behind it. */
   found(user: number, item: number, atMs: number): void {
+    this.#changes += 1;
     this.#userFound.add(user, atMs, 1);
     this.#each(item, (value) => {
       this.#valueFound.add(value, atMs, 1);
@@ -157,6 +163,20 @@ export class Responses {
 
   /** Makes the questions below be about a user (-1: unknown) and a moment, until the next `begin`. */
   begin(user: number, nowMs: number): void {
+    const { valueCount, profileCount, itemCount } = this.facets;
+    const asked = this.#asked;
+    if (
+      asked.user === user &&
+      asked.nowMs === nowMs &&
+      asked.changes === this.#changes &&
+      asked.values === valueCount &&
+      asked.profiles === profileCount &&
+      asked.items === itemCount
+    ) {
+      // Several steps of a request ask the same: the answers still hold.
+      return;
+    }
+    this.#asked = { user, nowMs, changes: this.#changes, values: valueCount, profiles: profileCount, items: itemCount };
     for (const value of this.#listed) {
       this.#clicked[value] = 0;
       this.#expected[value] = 0;
