@@ -1,0 +1,42 @@
+// The trainer's thread: joins the live model, opens the data folder's log for reading and runs the loop of src/training/trainer-loop.ts. Wiring only.
+// It never writes the log, so it takes no lock: the registry that the log asks for is one of its own.
+
+import { openEmbeddedLog } from "#backbone/embedded-log";
+import { createMemoryRegistry } from "#backbone/memory-registry";
+import { LiveModel, modelLane } from "#models/live-model";
+import type { WorkerBody } from "#platform/workers";
+import { ItemVectors } from "#training/item-vectors";
+import { runTrainerLoop } from "#training/trainer-loop";
+import { TrainingSignals } from "#training/training-signals";
+import { extractorOf, trainingOptionsOf } from "./model-parts.ts";
+import { checkpointKindOf, modelFolder } from "./model-folder.ts";
+import type { TrainerThreadData } from "./training.ts";
+
+const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
+  const { config, dataFolder, partition, ticket, signals } = data as TrainerThreadData;
+  const log = openEmbeddedLog({ files, clock, registry: createMemoryRegistry({ clock }), folder: files.join(dataFolder, "log"), durability: "none" });
+  const model = LiveModel.attach(ticket, modelLane.trainer);
+  const extractor = extractorOf(config);
+  try {
+    await runTrainerLoop({
+      log,
+      partition,
+      files,
+      clock,
+      extractor,
+      machine: model.machine,
+      vectors: new ItemVectors(model),
+      training: trainingOptionsOf(config),
+      folder: modelFolder(files, dataFolder),
+      optionsHash: checkpointKindOf(config, extractor).optionsHash,
+      checkpointSeconds: config.checkpointSeconds,
+      signals: new TrainingSignals(signals),
+      report: (report) => port.send(report),
+      signal,
+    });
+  } finally {
+    await log.close();
+  }
+};
+
+export default body;

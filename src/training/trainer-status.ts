@@ -1,0 +1,34 @@
+// What the trainer says of itself, in the words of the API.
+
+import type { TrainingStatus } from "#wire/live-api";
+import type { Trainer } from "./trainer.ts";
+
+export interface TrainerSurroundings {
+  /** Offset behind the last record that the log is known to hold. */
+  readonly head: number;
+  readonly samplesPerS: number;
+  readonly checkpoint?: { readonly atMs: number; readonly offset: number } | undefined;
+}
+
+/** The state after everything that was flushed. */
+export function trainerStatus(trainer: Trainer, { head, samplesPerS, checkpoint }: TrainerSurroundings): TrainingStatus {
+  const { state, reason, offset, quality, joiner, machine } = trainer;
+  const recent = quality.recent();
+  return {
+    state,
+    ...(reason === "" ? {} : { reason }),
+    trainedOffset: offset,
+    behind: Math.max(0, head - offset),
+    samples: quality.samples,
+    positives: quality.positives,
+    late: joiner.counts.late,
+    unjoined: joiner.counts.unjoined,
+    openAnswers: joiner.openAnswers,
+    rows: machine.rowCount,
+    capacityRows: machine.capacityRows,
+    refusedRows: machine.refused,
+    samplesPerS,
+    ...(checkpoint === undefined ? {} : { checkpointAtMs: checkpoint.atMs, checkpointOffset: checkpoint.offset }),
+    ...(recent === undefined ? {} : { recent }),
+  };
+}
