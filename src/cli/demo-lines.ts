@@ -30,6 +30,11 @@ export function demoLines(server: Server, print: (line: string) => void): (repor
         );
         break;
       }
+      case "news":
+        print(
+          `breaking news${report.triggered ? " (triggered)" : ""}: ${report.name} (${report.category}) is hot, ${percent(report.reach)} of the viewers want it, streamers switch to it`,
+        );
+        break;
       case "second": {
         if (report.atMs < nextAtMs || report.rates === undefined) break;
         lines += 1;

@@ -37,6 +37,20 @@ export interface AudienceSecond {
   readonly pausing: boolean;
 }
 
+/** A topic has become hot. */
+export interface AudienceNews {
+  readonly kind: "news";
+  readonly atMs: number;
+  /** Number of the topic, its name and its category's. */
+  readonly topic: number;
+  readonly name: string;
+  readonly category: string;
+  /** Share of the viewers whom it interests. */
+  readonly reach: number;
+  /** By `RunningAudience.breakingNews`; otherwise the world's own. */
+  readonly triggered: boolean;
+}
+
 export type AudienceReport =
   | {
       readonly kind: "made";
@@ -49,4 +63,5 @@ export type AudienceReport =
     }
   | ({ readonly kind: "furnishing" } & FurnishProgress)
   | ({ readonly kind: "furnished"; readonly tookMs: number } & Furnished)
+  | AudienceNews
   | AudienceSecond;

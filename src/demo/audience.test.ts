@@ -15,7 +15,10 @@ import { systemWorkers } from "#platform/system-workers";
 import type { EventBody } from "#wire/api";
 import { Client } from "#sdk/index";
 import { furnish } from "./furnish.ts";
-import { type AudienceReport, type AudienceSecond, createWorld, liveThrough, newAudience, startAudience } from "./index.ts";
+import { type AudienceNews, type AudienceReport, type AudienceSecond, createWorld, liveThrough, newAudience, startAudience } from "./index.ts";
+import { lookDelayMs, sendDelayMs } from "./delays.ts";
+import { Draws } from "./draws.ts";
+import { worldParameters as parameter } from "./parameters.ts";
 import { ClickMeter } from "./click-meter.ts";
 import type { World } from "./world.ts";
 
@@ -93,6 +96,10 @@ test("promise: the demo plays viewers against the public API, and their answers 
     assert.ok(random < popular && popular < oracle, JSON.stringify(second.rates));
     assert.ok(expected > 1.5 * random && expected < oracle, `the answers' click rate ${expected} against random ${random} and perfect ${oracle}`);
     assert.ok(second.p50Ms > 0 && second.p99Ms >= second.p50Ms);
+    audience.breakingNews(17);
+    const news = await reports.until((report): report is AudienceNews => report.kind === "news", "the news");
+    assert.deepEqual({ topic: news.topic, name: news.name, triggered: news.triggered }, { topic: 17, name: "baking", triggered: true });
+    assert.ok(news.reach > 0.4 && news.reach < 0.8, `${news.reach}`);
     const status = server.gateway.status();
     assert.ok(status.eventsJoined > 0, "events name the answer that showed their item");
     assert.equal(status.items, made.rooms);
@@ -182,6 +189,23 @@ function drain<T>(generator: Generator<void, T, void>): T {
     if (step.done === true) return step.value;
   }
 }
+
+test("late looks and late messages: some, bounded, and the same when asked again", () => {
+  const draws = new Draws(4);
+  for (const [delay, chance, max] of [
+    [(i: number) => lookDelayMs(draws, i % 50, i), parameter.lateLookChance, parameter.lateLookMaxMs],
+    [(i: number) => sendDelayMs(draws, i % 50, i, 1), parameter.lateEventChance, parameter.lateEventMaxMs],
+  ] as const) {
+    let late = 0;
+    for (let i = 0; i < 20_000; i += 1) {
+      const ms = delay(i);
+      assert.ok(ms >= 0 && ms <= max);
+      if (ms > 0) late += 1;
+      if (i % 1_000 === 0) assert.equal(delay(i), ms);
+    }
+    assert.ok(Math.abs(late / 20_000 - chance) < 0.006, `${late} of 20,000 late`);
+  }
+});
 
 test("click rates are over the last minute, latencies over the last ten seconds", () => {
   const meter = new ClickMeter();

@@ -4,6 +4,8 @@
 import type { MillraceError } from "#base/errors";
 import type { Workers } from "#platform/workers";
 import type { AudienceReport } from "./audience-report.ts";
+import type { AudienceCommand } from "./audience.worker.ts";
+import type { BreakingNews } from "./breaking.ts";
 import type { WorldOptions } from "./world.ts";
 
 export interface AudienceOptions {
@@ -26,16 +28,23 @@ export const audienceDefaults = { requestsPerS: 40, items: 10, pipeline: "home",
 const stopGraceMs = 15_000;
 
 export interface RunningAudience {
+  /** A topic (its number; left out: one of the world's choice) becomes hot now; the report `news` says so. Nothing happens before the first page view. */
+  breakingNews(topic?: number): void;
   /** Begins no new request, cuts off those under way. */
   stop(): Promise<void>;
   /** Resolves with the failure when the audience died, with undefined after `stop`. */
   readonly failed: Promise<MillraceError | undefined>;
 }
 
+/** The world of a demo: its own news begin when the history before the first answer is over. */
+export function demoWorldOptions(seed: number, startMs: number, triggered: readonly BreakingNews[] = []): WorldOptions {
+  return { seed, startMs, news: { fromMs: startMs + audienceDefaults.historyMs, triggered } };
+}
+
 /** Options for a world that begins now (with some hours behind it) and an audience of it. */
 export function newAudience(baseUrl: string, seed: number, nowMs: number): AudienceOptions {
   const { requestsPerS, items, pipeline, viewsBefore, historyMs } = audienceDefaults;
-  return { baseUrl, world: { seed, startMs: nowMs - historyMs }, requestsPerS, items, pipeline, viewsBefore };
+  return { baseUrl, world: demoWorldOptions(seed, nowMs - historyMs), requestsPerS, items, pipeline, viewsBefore };
 }
 
 /** Starts the audience in a thread; `onReport` gets every report in order. */
@@ -54,6 +63,10 @@ export function startAudience(workers: Workers, options: AudienceOptions, onRepo
     }
   })();
   return {
+    breakingNews: (topic) => {
+      const command: AudienceCommand = { kind: "news", ...(topic === undefined ? {} : { topic }) };
+      worker.send(command);
+    },
     stop: async () => {
       await worker.stop(stopGraceMs);
       await listening;

@@ -2,8 +2,9 @@
 // One page view: POST /v1/recommend -> the viewer looks at the positions and clicks by the true probabilities -> click, like and watch events are sent when
 // their moment comes (seconds watched are known only at the end). What was served is exposed by the server itself, so no impression is sent. Beside it
 // rooms open, close and change: once a second the changed ones are put.
-// Invariants: 1. open loop: a page view is due at its moment however slow answers are; what cannot be sent is skipped and counted  2. at most
-// `requestsMax` requests under way and `eventsWaitingMax` events waiting  3. a passing failure pauses all requests, twice as long each time up to
+// Some lists are looked at minutes after they were served and some events are sent late (delays.ts). News that break are told, and can be triggered by a message.
+// Invariants: 1. open loop: a page view is due at the moment of the world's visits however slow answers are; what cannot be sent is skipped and counted  2. at most
+// `requestsMax` requests under way, `eventsWaitingMax` events and `lateLooksMax` lists waiting  3. a passing failure pauses all requests, twice as long each time up to
 // `pauseMaxMs`; events of a failed batch are sent again with the same ids, `sendsMax` times  4. after the signal no new request is begun and those
 // under way are cut off.
 // Cost: about 1 ms of CPU a page view, two thirds of it for the yardstick, which judges at most `judgedPerSecond` views.
@@ -16,15 +17,19 @@ import type { EventBody } from "#wire/api";
 import { Arrivals } from "./arrivals.ts";
 import type { AudienceReport } from "./audience-report.ts";
 import type { AudienceOptions } from "./audience.ts";
+import type { BreakingNews } from "./breaking.ts";
 import { ClickMeter, type JudgedView } from "./click-meter.ts";
+import { lookDelayMs, sendDelayMs } from "./delays.ts";
 import { furnish } from "./furnish.ts";
 import { liveThrough } from "./history.ts";
-import { createWorld, type World } from "./world.ts";
+import { categoryWords } from "./names.ts";
+import { createWorld, type ShownItem, type World } from "./world.ts";
 import { Yardstick } from "./yardstick.ts";
 
 export const audienceLimits = {
   requestsMax: 64,
   eventsWaitingMax: 50_000,
+  lateLooksMax: 1_000,
   eventsPerBatchMax: 500,
   roomsPerBatchMax: 500,
   sendsMax: 5,
@@ -39,6 +44,22 @@ export const audienceLimits = {
 const eventStepMs = 100;
 /** How long the server may rebuild before the audience gives up. */
 const readyMsMax = 600_000;
+/** A page view that is late by more is left out; a plan that is behind by more is not caught up with one by one. */
+const lateMsMax = 1_000;
+const behindMsMax = 60_000;
+
+/** What the parent may ask for. */
+export interface AudienceCommand {
+  readonly kind: "news";
+  /** Number of the topic; left out: one of the world's choice. */
+  readonly topic?: number;
+}
+
+interface LateLook {
+  readonly viewer: number;
+  readonly shown: readonly ShownItem[];
+  readonly recommendationId: string;
+}
 
 class Audience {
   readonly #options: AudienceOptions;
@@ -54,6 +75,10 @@ class Audience {
   /** Step number -> events due in it. */
   readonly #waiting = new Map<number, { event: EventBody; sends: number }[]>();
   #waitingCount = 0;
+  /** Step number -> lists that are looked at in it. */
+  readonly #lateLooks = new Map<number, LateLook[]>();
+  #lateLooksCount = 0;
+  #toldToMs: number;
   #nextStep: number;
   readonly #changed = new Set<number>();
   readonly #retired = new Set<string>();
@@ -75,13 +100,16 @@ class Audience {
     this.#tell = tell;
     this.#arrivals = new Arrivals(world, options.requestsPerS);
     this.#yardstick = new Yardstick(world);
+    this.#toldToMs = world.nowMs;
     this.#nextStep = Math.ceil(clock.nowMs() / eventStepMs);
   }
 
   async play(): Promise<void> {
-    const gapMs = 1_000 / this.#options.requestsPerS;
-    let dueMs = this.#clock.monotonicMs();
-    let secondMs = dueMs + 1_000;
+    const { requestsPerS } = this.#options;
+    const startMs = this.#clock.monotonicMs();
+    const wallMs = this.#clock.nowMs();
+    this.#arrivals.jumpTo(wallMs);
+    let secondMs = startMs + 1_000;
     while (!this.#signal.aborted) {
       const nowMs = this.#clock.monotonicMs();
       if (nowMs >= secondMs) {
@@ -89,16 +117,19 @@ class Audience {
         // After a long stop of the machine the missed seconds are not made up for.
         secondMs = Math.max(secondMs + 1_000, nowMs);
       }
-      if (nowMs - dueMs > 1_000) {
-        this.#skipped += Math.floor((nowMs - dueMs) / gapMs);
-        dueMs = nowMs;
+      // The plan goes by the monotonic clock: a corrected wall clock neither stops the viewers nor doubles them.
+      const planMs = wallMs + (nowMs - startMs);
+      const behindMs = planMs - this.#arrivals.peek().atMs;
+      if (behindMs > behindMsMax) {
+        this.#skipped += Math.floor((behindMs * requestsPerS) / 1_000);
+        this.#arrivals.jumpTo(planMs);
       }
-      while (dueMs <= nowMs) {
-        this.#begin();
-        dueMs += gapMs;
+      for (const { viewer, atMs } of this.#arrivals.until(planMs)) {
+        if (planMs - atMs > lateMsMax) this.#skipped += 1;
+        else this.#begin(viewer);
       }
       this.#sendDue();
-      const waitMs = Math.min(dueMs, secondMs, nowMs + eventStepMs) - this.#clock.monotonicMs();
+      const waitMs = Math.min(nowMs + this.#arrivals.peek().atMs - planMs, secondMs, nowMs + eventStepMs) - this.#clock.monotonicMs();
       await this.#clock.sleep(Math.max(1, waitMs), this.#signal).catch(() => undefined);
     }
     await Promise.all(this.#underWay);
@@ -128,9 +159,25 @@ class Audience {
     return true;
   }
 
-  #begin(): void {
+  /** Does what the parent asks for. */
+  obey({ topic }: AudienceCommand): void {
+    try {
+      const piece = this.#world.trigger(topic);
+      this.#tellNews(piece, true);
+    } catch (thrown) {
+      this.#failed(thrown, "news");
+    }
+  }
+
+  #tellNews(piece: BreakingNews, triggered: boolean): void {
+    const { topics, news } = this.#world;
+    const category = categoryWords[topics.categoryOf(piece.topic)]!.name;
+    this.#tell({ kind: "news", atMs: piece.atMs, topic: piece.topic, name: topics.nameOf(piece.topic), category, reach: news.reachOf(piece), triggered });
+  }
+
+  #begin(viewer: number): void {
     if (this.#pausing || this.#underWay.size >= audienceLimits.requestsMax) this.#skipped += 1;
-    else this.#track(this.#view(this.#arrivals.next()));
+    else this.#track(this.#view(viewer));
   }
 
   async #view(viewer: number): Promise<void> {
@@ -145,9 +192,21 @@ class Audience {
       this.#pauseMs = 0;
       const atMs = this.#clock.nowMs();
       const shown = answer.items.map(({ id }, position) => ({ id, position }));
-      const seen = this.#world.act(viewer, shown, atMs, answer.recommendationId);
-      this.#meter.view(shown.length, seen.clicked.length, this.#judge(viewer, shown.length, seen.expectedClicks, atMs));
-      for (const event of seen.events) this.#keep(event, 0);
+      const { recommendationId } = answer;
+      const seen = this.#world.act(viewer, shown, atMs, recommendationId);
+      const judged = this.#judge(viewer, shown.length, seen.expectedClicks, atMs);
+      const delayMs = this.#lateLooksCount < audienceLimits.lateLooksMax ? lookDelayMs(this.#world.draws, viewer, atMs) : 0;
+      if (delayMs === 0) {
+        this.#meter.view(shown.length, seen.clicked.length, judged);
+        this.#keepAll(seen.events, viewer, atMs);
+        return;
+      }
+      this.#meter.view(shown.length, 0, judged);
+      const step = Math.ceil((atMs + delayMs) / eventStepMs);
+      const there = this.#lateLooks.get(step);
+      if (there === undefined) this.#lateLooks.set(step, [{ viewer, shown, recommendationId }]);
+      else there.push({ viewer, shown, recommendationId });
+      this.#lateLooksCount += 1;
     } catch (thrown) {
       this.#failed(thrown, "recommend");
     }
@@ -165,12 +224,29 @@ class Audience {
     };
   }
 
-  #keep(event: EventBody, sends: number): void {
+  /** The lists of this step are looked at now. */
+  #lookLate(step: number, atMs: number): void {
+    const looks = this.#lateLooks.get(step);
+    if (looks === undefined) return;
+    this.#lateLooks.delete(step);
+    this.#lateLooksCount -= looks.length;
+    for (const { viewer, shown, recommendationId } of looks) {
+      const seen = this.#world.act(viewer, shown, atMs, recommendationId);
+      this.#meter.lateClicks(seen.clicked.length);
+      this.#keepAll(seen.events, viewer, atMs);
+    }
+  }
+
+  #keepAll(events: readonly EventBody[], viewer: number, atMs: number): void {
+    events.forEach((event, index) => this.#keep(event, 0, event.ts! + sendDelayMs(this.#world.draws, viewer, atMs, index)));
+  }
+
+  #keep(event: EventBody, sends: number, atMs: number): void {
     if (this.#waitingCount >= audienceLimits.eventsWaitingMax) {
       this.#errors["events: dropped, too many wait"] = (this.#errors["events: dropped, too many wait"] ?? 0) + 1;
       return;
     }
-    const step = Math.max(this.#nextStep, Math.ceil(event.ts! / eventStepMs));
+    const step = Math.max(this.#nextStep, Math.ceil(atMs / eventStepMs));
     const due = this.#waiting.get(step);
     if (due === undefined) this.#waiting.set(step, [{ event, sends }]);
     else due.push({ event, sends });
@@ -179,9 +255,11 @@ class Audience {
 
   #sendDue(): void {
     if (this.#pausing) return;
-    const last = Math.floor(this.#clock.nowMs() / eventStepMs);
+    const nowMs = this.#clock.nowMs();
+    const last = Math.floor(nowMs / eventStepMs);
     let batch: { event: EventBody; sends: number }[] = [];
     for (; this.#nextStep <= last; this.#nextStep += 1) {
+      this.#lookLate(this.#nextStep, nowMs);
       const due = this.#waiting.get(this.#nextStep);
       if (due === undefined) continue;
       this.#waiting.delete(this.#nextStep);
@@ -207,7 +285,7 @@ class Audience {
     } catch (thrown) {
       if (!this.#failed(thrown, "events")) return;
       for (const { event, sends } of batch) {
-        if (sends + 1 < audienceLimits.sendsMax) this.#keep(event, sends + 1);
+        if (sends + 1 < audienceLimits.sendsMax) this.#keep(event, sends + 1, event.ts!);
         else this.#errors["events: given up"] = (this.#errors["events: given up"] ?? 0) + 1;
       }
     }
@@ -219,6 +297,10 @@ class Audience {
       if (kind === "retire") this.#retired.add(id);
       else this.#changed.add(slot);
     }
+    for (const piece of this.#world.news.between(this.#toldToMs, this.#world.nowMs)) {
+      if (!this.#world.news.triggered.includes(piece)) this.#tellNews(piece, false);
+    }
+    this.#toldToMs = this.#world.nowMs;
     if (!this.#putting && !this.#pausing) this.#track(this.#putRooms());
     this.#tell({
       kind: "second",
@@ -297,7 +379,11 @@ const body: WorkerBody = async ({ port, clock, data, signal }) => {
     if (signal.aborted) return;
     throw thrown;
   }
-  await new Audience(options, world, client, clock, signal, tell).play();
+  const audience = new Audience(options, world, client, clock, signal, tell);
+  void (async () => {
+    for (let command = await port.receive(); command !== undefined; command = await port.receive()) audience.obey(command as AudienceCommand);
+  })();
+  await audience.play();
 };
 
 export default body;

@@ -48,6 +48,11 @@ export class ClickMeter {
     bucket.oracle += judged.oracle;
   }
 
+  /** Clicks on a list that was counted as shown before. */
+  lateClicks(clicked: number): void {
+    this.#buckets.at(-1)!.clicked += clicked;
+  }
+
   latency(ms: number): void {
     const latest = this.#latencies.at(-1)!;
     if (latest.length < latenciesPerSecondMax) latest.push(ms);

@@ -4,7 +4,7 @@
 
 import { MillraceError } from "#base/errors";
 export type { AudienceReport, RunningAudience } from "#demo/index";
-import { type AudienceReport, newAudience, type RunningAudience, startAudience } from "#demo/index";
+import { type AudienceReport, type BreakingNews, demoWorldOptions, newAudience, type RunningAudience, startAudience } from "#demo/index";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemWorkers } from "#platform/system-workers";
@@ -15,7 +15,12 @@ export interface DemoWorld {
   readonly startMs: number;
   /** True when all rooms and the past events are in the log. */
   readonly furnished: boolean;
+  /** News that somebody triggered: part of the world from then on. */
+  readonly news?: readonly BreakingNews[];
 }
+
+/** Older ones are forgotten: what they did is over. */
+const newsKeptMax = 100;
 
 const fileName = "demo.json";
 
@@ -25,8 +30,11 @@ export async function readDemoWorld(dataFolder: string): Promise<DemoWorld | und
   const bytes = await systemFiles.readFile(path);
   if (bytes === undefined) return undefined;
   try {
-    const { seed, startMs, furnished } = JSON.parse(new TextDecoder().decode(bytes)) as Partial<DemoWorld>;
-    if (Number.isInteger(seed) && Number.isFinite(startMs) && typeof furnished === "boolean") return { seed: seed!, startMs: startMs!, furnished };
+    const { seed, startMs, furnished, news = [] } = JSON.parse(new TextDecoder().decode(bytes)) as Partial<DemoWorld>;
+    const newsRight = Array.isArray(news) && news.every(({ atMs, topic }) => Number.isFinite(atMs) && Number.isInteger(topic));
+    if (Number.isInteger(seed) && Number.isFinite(startMs) && typeof furnished === "boolean" && newsRight) {
+      return { seed: seed!, startMs: startMs!, furnished, news };
+    }
   } catch {
     // Reported below, as any other damage of the file.
   }
@@ -49,22 +57,34 @@ export interface DemoOptions {
 export async function startDemo(options: DemoOptions): Promise<RunningAudience> {
   const { dataFolder, onReport } = options;
   const fresh = newAudience(options.baseUrl, options.world?.seed ?? options.seed, systemClock.nowMs());
-  const world = options.world ?? { seed: fresh.world.seed, startMs: fresh.world.startMs, furnished: false };
-  const write = async (furnished: boolean): Promise<void> => {
-    const text = `${JSON.stringify({ seed: world.seed, startMs: world.startMs, furnished })}\n`;
-    await systemFiles.writeFileAtomic(systemFiles.join(dataFolder, fileName), new TextEncoder().encode(text));
+  const world: DemoWorld = options.world ?? { seed: fresh.world.seed, startMs: fresh.world.startMs, furnished: false };
+  const news = [...(world.news ?? [])];
+  let furnished = world.furnished;
+  // One write after the other: the last state wins.
+  let written: Promise<void> = Promise.resolve();
+  const write = (): Promise<void> => {
+    const text = `${JSON.stringify({ seed: world.seed, startMs: world.startMs, furnished, news: news.slice(-newsKeptMax) })}\n`;
+    return (written = written
+      .catch(() => undefined)
+      .then(() => systemFiles.writeFileAtomic(systemFiles.join(dataFolder, fileName), new TextEncoder().encode(text))));
   };
-  if (options.world === undefined) await write(false);
+  if (options.world === undefined) await write();
   return startAudience(
     systemWorkers,
     {
       ...fresh,
-      world: { ...fresh.world, seed: world.seed, startMs: world.startMs },
+      world: demoWorldOptions(world.seed, world.startMs, news),
       requestsPerS: options.requestsPerS,
       viewsBefore: world.furnished ? 0 : fresh.viewsBefore,
     },
     (report) => {
-      if (report.kind === "furnished" && !world.furnished) void write(true);
+      if (report.kind === "furnished" && !furnished) {
+        furnished = true;
+        void write();
+      } else if (report.kind === "news" && report.triggered) {
+        news.push({ atMs: report.atMs, topic: report.topic });
+        void write();
+      }
       onReport(report);
     },
   );
