@@ -9,6 +9,8 @@ import { cooccurrence } from "#features/cooccurrence";
 import { decayedCount } from "#features/decayed-count";
 import { historyList } from "#features/history-list";
 import { recentList } from "#features/recent-list";
+import { feedModel } from "./feed-model.ts";
+import { checkSignals } from "./model-features.ts";
 import { ModelConfig, ModelRank } from "./model-config.ts";
 import type { ScoreWeights } from "./operator/weighted-score.ts";
 import type { ResponseOptions } from "./responses.ts";
@@ -250,11 +252,13 @@ export const defaultConfig: GatewayConfig = {
     userValues: 128,
     userItems: 128,
   },
+  model: feedModel,
   pipelines: {
     home: {
       title: "A feed that follows the last clicks; what is passed over sinks",
-      quota: feedQuota,
+      quota: { ...feedQuota, vectors: 100 },
       weights: feedWeights,
+      model: { deadlineMs: 20, explore: 0.5 },
       shownMinutes: 0,
       doneMinutes: 0,
       categories: { window: 10, max: 8 },
@@ -276,9 +280,12 @@ export const defaultConfig: GatewayConfig = {
   limits: { exposuresPerUser: 256, servedAnswers: 65_536, eventIdsPerGeneration: 500_000 },
 };
 
+const { model: _ofTheFeed, ...withoutModel } = defaultConfig;
+const { model: _rank, ...homeWithoutModel } = defaultConfig.pipelines["home"]!;
+
 /** A shop: baskets instead of sessions, weeks instead of hours. Chosen by a replay (docs/design/recommend.md). */
 export const shopConfig: GatewayConfig = {
-  ...defaultConfig,
+  ...withoutModel,
   eventTypes: { impression: 0, click: 0.1, watch: 0.1, like: 0.3, share: 0.3, cart: 0.5, purchase: 1 },
   popularityHalfLifeHours: 7 * 24,
   trendHalfLifeHours: 3 * 24,
@@ -294,7 +301,7 @@ export const shopConfig: GatewayConfig = {
     candidatePower: 1,
     shrinkage: 5,
   },
-  pipelines: { ...defaultConfig.pipelines, shop: shopPipeline, discover: discoverPipeline },
+  pipelines: { ...defaultConfig.pipelines, home: { ...homeWithoutModel, quota: feedQuota }, shop: shopPipeline, discover: discoverPipeline },
 };
 
 const configCheck = schemaCheck(GatewayConfigSchema);
@@ -321,7 +328,7 @@ export function checkConfig(config: unknown): GatewayConfig {
       todo: "add the section model, or take model and quota.vectors out of the pipeline",
     });
   }
-  if (checked.model !== undefined) Extractor.compile({ fields: checked.model.fields, crosses: checked.model.crosses ?? [] });
+  if (checked.model !== undefined) checkSignals(Extractor.compile({ fields: checked.model.fields, crosses: checked.model.crosses ?? [] }));
   return checked;
 }
 

@@ -7,6 +7,7 @@ import { ActivityState } from "./activity-state.ts";
 import { EventWays } from "./event-ways.ts";
 import { type Learning, reached } from "./learning.ts";
 import { ModelAnswers } from "./model-answers.ts";
+import { ModelFeatures } from "./model-features.ts";
 import { aggregationsOf, checkConfig, type GatewayConfig, responseOptionsOf } from "./config.ts";
 import type { Gateway, Readiness } from "./gateway.ts";
 import { Intake } from "./intake.ts";
@@ -73,11 +74,16 @@ export function openGateway(options: GatewayOptions): OpenGateway {
   let rebuilt = 0;
   let closed = false;
 
+  const stores = { catalog: state.catalog, exposures: state.exposures, responses: state.responses, ...state.features.stores };
+  // Before records are applied: it follows the catalogue from its first item.
+  const learned =
+    learning === undefined ? undefined : { features: new ModelFeatures(learning.extractor, stores, learning.model.items), scorer: learning.scorer };
   const recommender = new Recommender({
     config,
-    stores: { catalog: state.catalog, exposures: state.exposures, responses: state.responses, ...state.features.stores },
+    stores,
     clock,
     metrics,
+    learned,
     strict: options.strict === true,
     nextId: () => state.served.nextId(),
     appliedOffset: () => intake?.appliedOffset ?? 0,
@@ -178,7 +184,11 @@ export function openGateway(options: GatewayOptions): OpenGateway {
         logOffset: intake?.appliedOffset ?? 0,
         recommend: metrics.recommendSummary(),
         eventToFeature: metrics.eventToFeatureSummary(),
-        memoryBytes: { ...state.bytes(), pipeline: recommender.bytes },
+        memoryBytes: {
+          ...state.bytes(),
+          pipeline: recommender.bytes,
+          ...(learning === undefined ? {} : { model: learning.model.bytes, modelFeatures: learned!.features.bytes }),
+        },
         pipelines: recommender.names,
       };
     },

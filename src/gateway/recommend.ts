@@ -9,11 +9,13 @@ import type { Catalog } from "#features/catalog";
 import type { ServedRecord } from "#features/activity-record";
 import { type Built, type Result, Runner } from "#pipeline/index";
 import type { Clock } from "#platform/clock";
+import type { Scorer } from "#ranking/scorer";
 import type { PipelineGraph, RecommendAnswer, RecommendBody, RecommendedItem, Reason } from "#wire/api";
 import { apiLimits } from "#wire/api";
 import type { Served } from "./served-memory.ts";
 import { everybodyPipeline, type GatewayConfig, type PipelineConfig, tasteOptionsOf } from "./config.ts";
 import type { GatewayMetrics } from "./metrics.ts";
+import type { ModelFeatures, RequestFeatures } from "./model-features.ts";
 import { scoreTerms } from "./operator/weighted-score.ts";
 import { compilePredicate, type Predicate } from "./predicate.ts";
 import type { SceneRequest, SceneStores } from "./scene.ts";
@@ -40,6 +42,7 @@ export interface RecommenderOptions {
   /** Offset up to which the log is counted. */
   readonly appliedOffset: () => number;
   readonly waitFor: (offset: number, timeoutMs: number) => Promise<boolean>;
+  readonly learned?: { readonly features: ModelFeatures; readonly scorer: Scorer } | undefined;
   /** Remembers the answer at once and writes it behind. */
   readonly onServed: (served: Served, record: ServedRecord) => void;
 }
@@ -73,7 +76,8 @@ export class Recommender {
         },
       },
     });
-    const parts = { stores: options.stores, tastes: this.#tastes, tasteOptions: tasteOptionsOf(options.config), clock: options.clock };
+    const { stores, clock, learned } = options;
+    const parts = { stores, tastes: this.#tastes, tasteOptions: tasteOptionsOf(options.config), clock, learned };
     for (const [name, config] of Object.entries(options.config.pipelines)) {
       const predicate = config.filter === undefined ? undefined : compilePredicate(config.filter);
       this.#scenes.set(name, { name, config, predicate, built: scenePipeline(name, config, parts) });
@@ -109,13 +113,16 @@ export class Recommender {
     if (body.minOffset !== undefined && !(await this.#options.waitFor(body.minOffset, deadlineMs))) {
       throw new MillraceError("timeout", `offset ${body.minOffset} was not counted within ${deadlineMs} ms`, { todo: "ask again, or raise deadlineMs" });
     }
+    const user = this.#catalog.users.find(body.user) ?? -1;
+    const nowMs = clock.nowMs();
     const req: SceneRequest = {
-      user: this.#catalog.users.find(body.user) ?? -1,
-      nowMs: clock.nowMs(),
+      user,
+      nowMs,
       n: wanted,
       predicate: both(scene.predicate, body.filter === undefined ? undefined : compilePredicate(body.filter)),
       exclude: this.#handles(body.exclude),
       taste: undefined,
+      model: this.#modelRequest(scene, body.user, user, nowMs),
     };
     const offset = this.#options.appliedOffset();
     let result: Result<SceneColumns>;
@@ -134,7 +141,7 @@ export class Recommender {
 
     const { weights } = scene.config;
     const items: RecommendedItem[] = [];
-    for (let row = 0; row < result.n; row += 1) items.push(this.#item(result, row, weights, body.explain === true));
+    for (let row = 0; row < result.n; row += 1) items.push(this.#item(result, row, weights, req.model, body.explain === true));
     const pipelineMetrics = metrics.pipeline(name);
     this.#answers += 1;
     if (degraded.length > 0) this.#degraded += 1;
@@ -144,7 +151,7 @@ export class Recommender {
       pipelineMetrics.fallback(fallback.reason);
     }
     const recommendationId = this.#options.nextId();
-    if (body.record !== false && items.length > 0) this.#record(recommendationId, name, body.user, result.ids, items, req.nowMs);
+    if (body.record !== false && items.length > 0) this.#record(recommendationId, name, body.user, result.ids, items, req);
     const tookMs = clock.monotonicMs() - startMs;
     pipelineMetrics.answered(tookMs, items.length, wanted);
     return {
@@ -167,15 +174,26 @@ export class Recommender {
     return handles;
   }
 
-  #record(recommendationId: string, pipeline: string, userId: string, ids: Uint32Array, items: readonly RecommendedItem[], atMs: number): void {
+  /** What the model sees of a request, where a model ranks or finds. */
+  #modelRequest({ name, config }: Scene, id: string, user: number, nowMs: number): RequestFeatures | undefined {
+    if (config.model === undefined && (config.quota.vectors ?? 0) === 0) return undefined;
+    return this.#options.learned?.features.begin({ user, id, pipeline: name, nowMs });
+  }
+
+  #record(recommendationId: string, pipeline: string, userId: string, ids: Uint32Array, items: readonly RecommendedItem[], req: SceneRequest): void {
+    const { nowMs: atMs, model } = req;
     const user = this.#catalog.meetUser(userId);
+    const n = items.length;
+    const seen = model === undefined ? undefined : this.#options.learned!.features.answer(model, ids, n);
+    const features = seen === undefined ? {} : { features: seen };
+    this.#options.metrics.second.shown += n;
     this.#options.onServed(
-      { recommendationId, pipeline, user, items: ids.slice(0, items.length), atMs },
-      { kind: "served", atMs, recommendationId, pipeline, user: userId, items: items.map(({ id }) => id) },
+      { recommendationId, pipeline, user, items: ids.slice(0, n), atMs, ...features },
+      { kind: "served", atMs, recommendationId, pipeline, user: userId, items: items.map(({ id }) => id), ...features },
     );
   }
 
-  #item(result: Result<SceneColumns>, row: number, weights: PipelineConfig["weights"], explain: boolean): RecommendedItem {
+  #item(result: Result<SceneColumns>, row: number, weights: PipelineConfig["weights"], model: RequestFeatures | undefined, explain: boolean): RecommendedItem {
     const item = result.ids[row]!;
     const body = this.#catalog.itemBody(item);
     const columns = {
@@ -212,6 +230,7 @@ export class Recommender {
               "score.rate": terms.rate,
               "score.affinity": terms.affinity,
               "score.again": terms.again,
+              ...modelParts(model, item),
             },
           }
         : {}),
@@ -256,6 +275,13 @@ function valueAt(
   row: number,
 ): number {
   return result.col(column)[row]!;
+}
+
+/** What the model said of an item; nothing where it did not rank. */
+function modelParts(model: RequestFeatures | undefined, item: number): Record<string, number> {
+  const row = model?.ids.indexOf(item) ?? -1;
+  if (model === undefined || row < 0 || Number.isNaN(model.logits[row]!)) return {};
+  return { "model.logit": model.logits[row]!, "model.probability": 1 / (1 + Math.exp(-model.logits[row]!)), "counting.logit": model.counting[row]! };
 }
 
 function traceRow(step: Result["trace"][number]): NonNullable<RecommendAnswer["trace"]>[number] {

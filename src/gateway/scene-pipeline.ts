@@ -1,16 +1,19 @@
 // Builds the pipeline of a scene from its configuration: the whole of recommend in one function, control flow on top, operators as leaves.
-//   recall (own history, together, popular, trending, fresh, affinity, named) -> available -> predicate -> shown -> done -> counters, taste, responses
-//   -> weighted -> select
+//   recall (own history, together, popular, trending, fresh, affinity, vectors, named) -> available -> predicate -> shown -> done -> counters, taste, responses
+//   -> weighted -> model -> select
 // and, when that fails, is late or short: popular, fresh and a scan of the catalogue -> the same filters but `shown` -> popularity.
 
 import { type Built, pipeline, score, topK, windowed } from "#pipeline/index";
 import type { Clock } from "#platform/clock";
+import type { Scorer } from "#ranking/scorer";
 import type { PipelineConfig } from "./config.ts";
+import type { ModelFeatures } from "./model-features.ts";
 import { affinitySource } from "./operator/affinity-source.ts";
 import { availableFilter } from "./operator/available-filter.ts";
 import { catalogueScanSource } from "./operator/catalogue-scan-source.ts";
 import { counterHydrate } from "./operator/counter-hydrate.ts";
 import { doneFilter, shownFilter } from "./operator/dedupe-filter.ts";
+import { modelScore } from "./operator/model-score.ts";
 import { listSource } from "./operator/list-source.ts";
 import { namedSource } from "./operator/named-source.ts";
 import { ownHistorySource } from "./operator/own-history-source.ts";
@@ -18,6 +21,7 @@ import { predicateFilter } from "./operator/predicate-filter.ts";
 import { responseHydrate } from "./operator/response-hydrate.ts";
 import { tasteHydrate } from "./operator/taste-hydrate.ts";
 import { togetherSource } from "./operator/together-source.ts";
+import { vectorsSource } from "./operator/vectors-source.ts";
 import { weightedScore } from "./operator/weighted-score.ts";
 import type { SceneRequest, SceneStores } from "./scene.ts";
 import type { TasteOptions, TastePool } from "./taste.ts";
@@ -47,9 +51,14 @@ export interface ScenePipelineParts {
   readonly tastes: TastePool;
   readonly tasteOptions: TasteOptions;
   readonly clock: Clock;
+  /** Absent: nothing is ranked or found by a model, whatever the configuration says. */
+  readonly learned?: { readonly features: ModelFeatures; readonly scorer: Scorer } | undefined;
 }
 
 const minuteMs = 60_000;
+
+/** How long a search of the vectors may take where no model ranks. */
+const vectorsDeadlineMs = 10;
 
 /** By popularity alone: what the fallback knows of every item. */
 const popularityScore = score<SceneRequest>()("popularity", { popularity: "f32", trend: "f32" }, { score: "f32" }, (_, batch, out) => {
@@ -81,14 +90,15 @@ function popularFallback(name: string, { stores, clock }: ScenePipelineParts): B
 
 /** The pipeline of one scene. */
 export function scenePipeline(name: string, config: PipelineConfig, parts: ScenePipelineParts): Built<SceneRequest, SceneColumns> {
-  const { stores, tastes, tasteOptions } = parts;
+  const { stores, tastes, tasteOptions, learned } = parts;
   const { quota } = config;
+  const vectorsMax = learned === undefined ? 0 : (quota.vectors ?? 0);
   const off = (rows: number): { when?: () => boolean } => (rows === 0 ? { when: () => false } : {});
   const { rate, affinity, again, explore } = config.weights;
   const answering = rate !== 0 || affinity !== 0 || again !== 0 || explore !== 0;
   const doneMs = config.doneMinutes === "forever" ? Number.POSITIVE_INFINITY : config.doneMinutes * minuteMs;
 
-  const ranked = pipeline<SceneRequest>(name)
+  const weighted = pipeline<SceneRequest>(name)
     .recall(
       [
         ownHistorySource(stores),
@@ -97,6 +107,7 @@ export function scenePipeline(name: string, config: PipelineConfig, parts: Scene
         listSource("trending", stores, stores.trend.top!),
         listSource("fresh", stores, stores.catalog.fresh),
         affinitySource(stores, config.weights),
+        ...(vectorsMax === 0 ? [] : [vectorsSource(learned!.scorer, vectorsMax, config.model?.deadlineMs ?? vectorsDeadlineMs)]),
         namedSource(stores),
       ],
       {
@@ -108,6 +119,7 @@ export function scenePipeline(name: string, config: PipelineConfig, parts: Scene
           trending: Math.max(1, quota.trending),
           fresh: Math.max(1, quota.fresh),
           affinity: Math.max(1, quota.affinity),
+          ...(vectorsMax === 0 ? {} : { vectors: vectorsMax }),
           named: 1_000,
         },
         each: {
@@ -129,6 +141,10 @@ export function scenePipeline(name: string, config: PipelineConfig, parts: Scene
     .hydrate(tasteHydrate())
     .hydrate(responseHydrate(stores), off(answering ? 1 : 0))
     .score(weightedScore(config.weights));
+  const ranked =
+    learned === undefined || config.model === undefined
+      ? weighted
+      : weighted.score(modelScore(learned.features, learned.scorer, config.model), { onError: "skip", note: "without it the weighted score stands" });
 
   const count = ({ req }: { req: SceneRequest }): number => req.n;
   const fallback = popularFallback(`${name}-fallback`, parts);

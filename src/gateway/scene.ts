@@ -7,6 +7,7 @@ import type { HistoryListStore } from "#features/history-list";
 import type { RecentListStore } from "#features/recent-list";
 import type { Catalog } from "#features/catalog";
 import type { Responses } from "./responses.ts";
+import type { RequestFeatures } from "./model-features.ts";
 import type { Predicate } from "./predicate.ts";
 import type { Taste } from "./taste.ts";
 
@@ -38,6 +39,8 @@ export interface SceneRequest {
   readonly exclude: ReadonlySet<number>;
   /** Set by the together source, read by the hydrate behind it, given back when the request ends. */
   taste: Taste | undefined;
+  /** What the model sees of this request; undefined where no model ranks. */
+  readonly model: RequestFeatures | undefined;
 }
 
 /** A request for a candidate's row in the scene: available, and passing the filter. Sources that walk long lists ask before they emit. */

@@ -1,0 +1,39 @@
+// The model of the preset feed: what it sees and how it learns, as chosen by `npm run bench -- learning` (docs/design/learning.md).
+// The counting model's opinion is one of its inputs and begins with weight 1: untrained, the model is the counting model, and what it learns is what counting
+// does not see.
+
+import type { ModelConfig } from "./model-config.ts";
+
+export const feedModel: ModelConfig = {
+  fields: [
+    { name: "user", from: "user.id", kind: "id" },
+    { name: "languages", from: "user.attributes.languages", kind: "ids", max: 4 },
+    { name: "recent", from: "user.recent", kind: "ids", max: 16 },
+    { name: "liked", from: "user.liked", kind: "ids", max: 24 },
+    { name: "position", from: "context.position", kind: "bucket", bounds: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 30], linearOnly: true },
+    { name: "item", from: "item.id", kind: "id" },
+    { name: "category", from: "item.category", kind: "id" },
+    { name: "topic", from: "item.state", kind: "id" },
+    { name: "language", from: "item.attributes.language", kind: "id" },
+    { name: "streamer", from: "item.attributes.streamer", kind: "id" },
+    { name: "age", from: "signal.ageMinutes", kind: "bucket", bounds: [2, 5, 10, 20, 40, 80, 160], linearOnly: true },
+    { name: "counting", from: "signal.counting", kind: "linear", initial: 1 },
+    { name: "rate", from: "signal.rate", kind: "linear" },
+    { name: "affinity", from: "signal.affinity", kind: "linear" },
+    { name: "again", from: "signal.again", kind: "linear" },
+    { name: "unproven", from: "signal.unproven", kind: "linear" },
+  ],
+  crosses: [{ name: "user-topic", cross: ["user", "topic"] }],
+  factors: 16,
+  capacityRows: 262_144,
+  itemsMax: 65_536,
+  slotsPerItemMax: 16,
+  seed: 1,
+  optimizer: "adagrad",
+  initialScale: 0.05,
+  initialAccumulator: 1,
+  rate: { linear: 0.05, factors: 0.1 },
+  l2: { linear: 0, factors: 1e-4 },
+  samples: { positiveTypes: ["click"], windowSeconds: 30, latenessSeconds: 600, negativeRate: 1, openAnswersMax: 200_000 },
+  checkpointSeconds: 60,
+};
