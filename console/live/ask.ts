@@ -11,10 +11,17 @@ export class Refused extends Error {
   readonly todo: string | undefined;
 
   constructor(code: string, message: string, todo?: string) {
-    super(message);
+    super(plain(message, todo));
     this.code = code;
     this.todo = todo;
   }
+}
+
+/** Messages of millrace are made for logs, `[code] what: what to do`; here code and advice have places of their own. */
+function plain(message: string, todo: string | undefined): string {
+  const said = message.replace(/^\[[a-z-]+\] /, "");
+  const without = todo !== undefined && said.endsWith(`: ${todo}`) ? said.slice(0, -todo.length - 2) : said;
+  return `${without.charAt(0).toUpperCase()}${without.slice(1)}${/[.!?]$/.test(without) ? "" : "."}`;
 }
 
 export async function ask<Answer>(method: "GET" | "POST", path: string, body?: unknown, timeoutMs = timeoutMsDefault): Promise<Answer> {
@@ -26,7 +33,7 @@ export async function ask<Answer>(method: "GET" | "POST", path: string, body?: u
       ...(body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) }),
     });
   } catch {
-    throw new Refused("no-answer", "The server does not answer.", "Is it running? Start it with npm start; this page goes on by itself.");
+    throw new Refused("no-answer", "The server does not answer.", "is it running? Start it with npm start; this page goes on by itself.");
   }
   const answer = (await response.json().catch(() => undefined)) as Answer | ErrorAnswer | undefined;
   if (response.ok && answer !== undefined) return answer as Answer;

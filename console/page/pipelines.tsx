@@ -115,7 +115,7 @@ function Steps({ name, steps }: { name: string; steps: readonly Step[] }) {
         <h2 id="steps">Steps of {name}</h2>
         <p class="muted">Rows: means of the last {stretchMs / 1_000} s. Times: since the start of the process.</p>
       </header>
-      <div class="scroll" role="region" aria-labelledby="steps" tabIndex={0}>
+      <div class="scroll" role="region" aria-label="Table of the steps" tabIndex={0}>
         <table>
           <thead>
             <tr>

@@ -48,11 +48,11 @@ export function Card({ item, position, change, did, onAct, onWhy }: CardProps) {
           {(streamer ?? title).charAt(0)}
         </span>
         <div class="card-names">
-          <h3>
+          <h2>
             <button type="button" class="card-open" onClick={() => onAct("click", position)}>
               {title}
             </button>
-          </h3>
+          </h2>
           <p>{[streamer, category].filter(Boolean).join(" · ") || item.id}</p>
         </div>
       </div>

@@ -74,7 +74,7 @@ export function Chart(props: ChartProps) {
   return (
     <figure class="panel chart">
       <figcaption>
-        <h3>{title}</h3>
+        <h2>{title}</h2>
         {about !== undefined && <p class="muted">{about}</p>}
       </figcaption>
       <ul class="legend">

@@ -1,0 +1,51 @@
+// The server as a newcomer starts it, `millrace start` on an empty folder: demo world, viewers, model. In a process of its own, on a free port.
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const command = join(import.meta.dirname, "..", "..", "bin", "millrace.js");
+const stopMsMax = 10_000;
+
+export interface DemoServer {
+  readonly address: string;
+  printed(): string;
+  /** In order; by force when that takes too long. */
+  stop(): Promise<void>;
+}
+
+/** Resolves once it listens: the world is made while one looks on. Throws with what the process printed. */
+export async function startDemoServer(more: readonly string[] = []): Promise<DemoServer> {
+  const folder = mkdtempSync(join(tmpdir(), "millrace-console-"));
+  const child = spawn(process.execPath, [command, "start", "--port", "0", "--data", folder, "--durability", "none", ...more], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let printed = "";
+  const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
+  const killNow = (): void => void child.kill("SIGKILL");
+  process.once("exit", killNow);
+  const address = await new Promise<string>((resolve, reject) => {
+    const hear = (chunk: Buffer): void => {
+      printed += chunk.toString();
+      const found = /listens on (http:\S+?),/.exec(printed);
+      if (found !== null) resolve(found[1]!);
+    };
+    child.stdout.on("data", hear);
+    child.stderr.on("data", hear);
+    child.once("error", reject);
+    void ended.then(() => reject(new Error(`the server ended before it listened:\n${printed}`)));
+  });
+  return {
+    address,
+    printed: () => printed,
+    async stop() {
+      child.kill("SIGTERM");
+      const forced = setTimeout(killNow, stopMsMax);
+      await ended;
+      clearTimeout(forced);
+      process.removeListener("exit", killNow);
+      rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
+    },
+  };
+}
