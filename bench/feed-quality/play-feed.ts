@@ -73,7 +73,7 @@ export async function playFeed(play: FeedPlay): Promise<FeedResult> {
   const past = liveThrough(world, beginMs, historyViews);
   let lived = past.next();
   while (lived.done !== true) lived = past.next();
-  const { gateway, setTime, close } = await openReplayGateway(play.config, "bench");
+  const { gateway, learning, setTime, close } = await openReplayGateway(play.config, "bench");
   const minutes: FeedMinute[] = Array.from({ length: play.minutes }, () => ({ ours: 0, random: 0, popular: 0, oracle: 0, shown: 0 }));
   const requestMs: number[] = [];
   let views = 0;
@@ -110,6 +110,8 @@ export async function playFeed(play: FeedPlay): Promise<FeedResult> {
         }
         events += arrived.length;
       }
+      // The trainer's thread learns within milliseconds; here a step late.
+      await learning?.catchUp();
       const minute = minutes[Math.floor((step * stepMs) / 60_000)]!;
       for (const { viewer } of arrivals.until(atMs + stepMs)) {
         const began = performance.now();

@@ -100,6 +100,8 @@ export function openGateway(options: GatewayOptions): OpenGateway {
       waiting = `rebuilding from the log: ${done} of ${total} records`;
     });
     rebuilt = state.events;
+    if (learning?.ready !== undefined) waiting = "starting the ranker";
+    await learning?.ready;
     intake = new Intake({ state, writer, clock, metrics, ways, onAdvanced: (offset) => learning?.signals.publish("head", offset) });
     learning?.signals.publish("head", intake.appliedOffset);
     waiting = "";

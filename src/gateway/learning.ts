@@ -23,6 +23,8 @@ export interface Learning {
   readonly scorer: Scorer;
   readonly signals: TrainingSignals;
   readonly trainer: TrainerView;
+  /** Waited for before the gateway is open: the first answers are ranked like the others. Resolves in bounded time. */
+  readonly ready?: Promise<unknown>;
 }
 
 /** True once the word has passed `offset`, false after `timeoutMs`. */

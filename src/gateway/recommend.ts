@@ -152,6 +152,7 @@ export class Recommender {
     }
     const recommendationId = this.#options.nextId();
     if (body.record !== false && items.length > 0) this.#record(recommendationId, name, body.user, result.ids, items, req);
+    if (req.model !== undefined) this.#options.learned!.features.release(req.model);
     const tookMs = clock.monotonicMs() - startMs;
     pipelineMetrics.answered(tookMs, items.length, wanted);
     return {

@@ -14,6 +14,8 @@ import type { TrainingStatus } from "#wire/live-api";
 import { createModel, trainingOptionsOf } from "./model-parts.ts";
 
 const readBytes = 1 << 20;
+/** Items whose vectors follow shared parameters in one call: at ten calls a second of the caller's clock the rate of the server. */
+const sweptItems = 2_000;
 
 export interface InlineLearning {
   readonly learning: Learning;
@@ -75,7 +77,8 @@ export function inlineLearning(config: ModelConfig, log: Log, clock: Clock): Inl
         }
       }
       trainer.flush();
-      vectors.sweep(model.items.rowCount);
+      vectors.followChanges();
+      vectors.sweep(sweptItems);
       signals.publish("trained", trainer.offset);
       signals.publish("vectors", trainer.offset);
       return trainer.offset;
