@@ -52,6 +52,10 @@ class Job implements Work {
     return this.#task.left;
   }
 
+  get urgent(): boolean {
+    return this.request.kind === "score";
+  }
+
   advance(): boolean {
     return this.#task.advance();
   }

@@ -6,8 +6,10 @@ import { WorkList } from "./work-list.ts";
 
 class Pieces {
   left: number;
-  constructor(left: number) {
+  readonly urgent: boolean;
+  constructor(left: number, urgent = false) {
     this.left = left;
+    this.urgent = urgent;
   }
 }
 
@@ -32,11 +34,19 @@ test("promise: a request of one piece is done within two, whatever long ones are
   }
 });
 
+test("an urgent request of two pieces is done within three, also beside shorter ones that came before", () => {
+  const works = new WorkList<Pieces>();
+  for (let i = 0; i < 5; i++) works.add(new Pieces(1));
+  const urgent = new Pieces(2, true);
+  works.add(urgent);
+  assert.ok(piecesUntil(works, urgent) <= 3);
+});
+
 test("a long request ends although short ones come without end", () => {
   const works = new WorkList<Pieces>();
   const long = new Pieces(10);
   works.add(long);
-  const pieces = piecesUntil(works, long, () => works.add(new Pieces(1)));
+  const pieces = piecesUntil(works, long, () => works.add(new Pieces(1, true)));
   assert.ok(pieces <= 40, `${pieces} pieces`);
 });
 

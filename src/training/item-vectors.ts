@@ -4,10 +4,11 @@
 //   learned   items of the samples just trained: at once, so that the next query finds them where they now are
 //   changes   items whose document changed, came or went (the ring of ItemSlots)
 //   sweep     all items in turn, at the rate that the caller gives: bounds how long a shared parameter's change stays unseen
-// Arithmetic of the sweep: 0.5 to 2 us an item; at 100,000 items a second 5 to 20 % of a core would go, so `sweepItemsPerSecond` is less (docs/design/vectors.md).
+// Arithmetic of the sweep: 1.5 to 2 us an item (slots read, parameters gathered, vector written), so 100,000 items a second would be
+// a fifth of a core; `sweepItemsPerSecond` takes 4 %.
 // Invariants: 1. an item that is not available has no vector  2. a vector written is that of one moment of its item's slots; of its parameters each row is whole
 // 3. what was missed in the ring (more changes than it holds) is looked at by a sweep of all rows before anything else is swept.
-// Cost: memory 28 to 52 bytes an item for the map from keys to handles; `learned` 20 ns a full slot and 1 us an item.
+// Cost: memory 28 to 52 bytes an item for the map from keys to handles; `learned` 1.5 to 3 us a sample.
 // Concurrency: belongs to the thread that writes the vectors, the trainer's.
 // Limits: the rows of the model; samples of items that were never put are counted.
 
@@ -19,7 +20,7 @@ import type { LiveVectors } from "#vectors/live-vectors";
 /** Items of one kernel call. */
 const batchItems = 128;
 
-/** Chosen: a round of 20,000 items a second costs about 2 % of a core; 100,000 items are true to shared parameters after five seconds. */
+/** Chosen: about 4 % of a core while it learns; 100,000 items are true to shared parameters within five seconds, 2,000 within a tenth of one. */
 export const sweepItemsPerSecond = 20_000;
 
 /** What of a live model is read and written. */
@@ -196,7 +197,9 @@ class KeyHandles {
   /** Where the key stands, or would. */
   #place(low: number, high: number): number {
     const mask = this.#handles.length - 1;
-    let place = (low ^ (high >>> 7)) & mask;
+    // Keys are hashes; the mix keeps numbered ones (tests, other extractors) apart too.
+    const mixed = Math.imul(low ^ Math.imul(high, 0x85ebca6b), 0x9e3779b1);
+    let place = (mixed ^ (mixed >>> 15)) & mask;
     while (this.#handles[place] !== 0 && (this.#keys[2 * place] !== low || this.#keys[2 * place + 1] !== high)) place = (place + 1) & mask;
     return place;
   }

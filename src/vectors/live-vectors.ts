@@ -15,7 +15,7 @@
 // Torn rows: a scan may read a row while it is written and choose it, or not, by a product of old and new numbers, off by at most
 // sum |q_j| |new_j - old_j|. So answers are read again as whole versions and scored by them: what is reported is the score of one whole version, and only the
 // choice at the edge of the k may be wrong by that bound, until the next search. See docs/design/vectors.md.
-// Cost: a write 0.2 us; a scan reads each byte once (bench/exact-search.ts); answers 0.1 us each.
+// Cost: a write 0.5 us; a scan reads each byte once (bench/exact-search.ts); answers 0.2 us each (src/ranking/ranking.bench.ts).
 // Concurrency: one thread writes (`write`, `hide`); any thread reads, each through its own lane of the memory.
 // Limits: rowsMax; answersMax of a search; a reader gives up on a row that stays half written (its writer died): it counts as hidden until it is written again.
 
