@@ -65,6 +65,30 @@ export async function main(args: readonly string[]): Promise<void> {
       await replay({ file, refresh: options.refresh, json: options.json === true, version });
     });
 
+  program
+    .command("samples")
+    .description("writes the joined samples of a data folder to a file: what was shown, with the features of that moment, and whether it was wanted")
+    .argument("<data>", "data folder; its server may be running")
+    .requiredOption("-o, --out <file>", "new file")
+    .addOption(new Option("-c, --config <file>", "configuration with a section model").env("MILLRACE_CONFIG"))
+    .addOption(new Option("--preset <name>", "configuration to begin with").choices(["feed", "shop"]).default("feed"))
+    .action(async (data: string, options: ModelCommandOptions) => {
+      const { samples } = await import("./samples.ts");
+      await samples(data, options);
+    });
+
+  program
+    .command("train")
+    .description("trains a new model from sample files, or from a data folder's log, by the code of the server's trainer, and writes its checkpoint")
+    .argument("<inputs...>", "sample files in order, or one data folder")
+    .requiredOption("-o, --out <folder>", "folder for the checkpoint; DATA/model of a stopped server goes on from it")
+    .addOption(new Option("-c, --config <file>", "configuration with a section model").env("MILLRACE_CONFIG"))
+    .addOption(new Option("--preset <name>", "configuration to begin with").choices(["feed", "shop"]).default("feed"))
+    .action(async (inputs: string[], options: ModelCommandOptions) => {
+      const { train } = await import("./samples.ts");
+      await train(inputs, options);
+    });
+
   try {
     await program.parseAsync(args, { from: "user" });
   } catch (thrown) {
@@ -89,4 +113,11 @@ export interface StartCommandOptions {
   readonly demo: boolean;
   readonly seed: number;
   readonly rate: number;
+}
+
+/** The options of `samples` and `train` as declared above. */
+interface ModelCommandOptions {
+  readonly out: string;
+  readonly config?: string;
+  readonly preset: "feed" | "shop";
 }
