@@ -1,4 +1,4 @@
-// The words of the demo world: categories with their topics, languages, streamers, titles. Only for people to read; no number depends on them.
+// The words of the demo world: categories with their topics, languages, moods, formats; titles stand in titles.ts. Only for people to read; no number depends on them.
 // Invariant: the order is part of the world (index = number of the category or topic), so append, never reorder: the golden checksum would change.
 
 export interface CategoryWords {
@@ -24,29 +24,3 @@ export const categoryWords: readonly CategoryWords[] = [
 export const languageWords: readonly string[] = ["en", "es", "zh", "pt"];
 export const moodWords: readonly string[] = ["calm", "loud", "funny", "serious", "late", "cosy"];
 export const formatWords: readonly string[] = ["solo", "duo", "guests", "contest"];
-
-const openings: readonly string[] = [
-  "Tonight",
-  "All about",
-  "Live",
-  "Back with",
-  "First time",
-  "Marathon",
-  "Ask me about",
-  "Slow evening",
-  "Warm-up",
-  "Final round",
-];
-const firstSyllables: readonly string[] = ["ba", "ka", "mi", "no", "ra", "su", "te", "vo", "li", "jo", "pe", "zu", "ha", "ni", "do", "fe"];
-const lastSyllables: readonly string[] = ["ra", "lin", "mo", "ska", "to", "vi", "ne", "rix", "la", "dan", "mi", "kos", "ya", "ber", "so", "tan"];
-
-/** A streamer's name from random bits; not unique, the room's id is. */
-export function streamerName(bits: number): string {
-  const name = firstSyllables[bits & 15]! + firstSyllables[(bits >>> 4) & 15]! + lastSyllables[(bits >>> 8) & 15]!;
-  return name.charAt(0).toUpperCase() + name.slice(1);
-}
-
-/** What the room's card says. */
-export function roomTitle(bits: number, topic: string, streamer: string): string {
-  return `${openings[bits % openings.length]!}: ${topic} with ${streamer}`;
-}

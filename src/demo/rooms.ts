@@ -9,10 +9,11 @@
 import type { ItemBody, ItemRow } from "#wire/api";
 import type { Breaking } from "./breaking.ts";
 import { type Draws, cumulate, drawBits } from "./draws.ts";
-import { categoryWords, formatWords, languageWords, moodWords, roomTitle, streamerName } from "./names.ts";
+import { categoryWords, formatWords, languageWords, moodWords } from "./names.ts";
 import { worldParameters as parameter } from "./parameters.ts";
 import { dayMs, type Hours, hoursAt, onAirShare, type Plan, planNames, planOf } from "./schedules.ts";
 import { streamNumber as stream } from "./stream-number.ts";
+import { roomArt, roomTitle, streamerName, type TitleOf } from "./titles.ts";
 import { normalise, type Topics } from "./topics.ts";
 
 const roomId = /^room-(\d+)-(\d+)$/;
@@ -305,27 +306,42 @@ export class Rooms {
     );
   }
 
-  #streamerOf(slot: number): string {
-    return streamerName(drawBits(this.#draws.seed, stream.roomName, slot, this.generation[slot]));
+  /** What is said about the room now, and the bits that choose among the ways to say it. */
+  #words(slot: number): { bits: number; of: TitleOf } {
+    const topic = this.topic[slot]!;
+    const category = this.#topics.categoryOf(topic);
+    const bits = drawBits(this.#draws.seed, stream.topicWords, slot, this.generation[slot], topic);
+    return {
+      bits: bits >>> 8,
+      of: {
+        language: this.language[slot]!,
+        category,
+        topicInCategory: topic - category * this.#topics.perCategory,
+        mood: bits % moodWords.length,
+        format: (bits >>> 4) % formatWords.length,
+        news: this.#onNews[slot] === 1,
+      },
+    };
   }
 
   #attributes(slot: number): NonNullable<ItemBody["attributes"]> {
+    const { bits, of } = this.#words(slot);
     return {
       viewers: this.#watchers[slot]!,
-      language: languageWords[this.language[slot]!]!,
-      streamer: this.#streamerOf(slot),
+      language: languageWords[of.language]!,
+      streamer: streamerName(drawBits(this.#draws.seed, stream.roomName, slot, this.generation[slot]), of.language),
       schedule: planNames[this.#plans[slot]!.kind]!,
+      art: roomArt(bits, of),
     };
   }
 
   #body(slot: number): ItemBody {
     const topic = this.topic[slot]!;
-    const name = this.#topics.nameOf(topic);
-    const words = drawBits(this.#draws.seed, stream.topicWords, slot, this.generation[slot], topic);
+    const { bits, of } = this.#words(slot);
     return {
-      title: roomTitle(words >>> 8, name, this.#streamerOf(slot)),
-      category: categoryWords[this.#topics.categoryOf(topic)]!.name,
-      tags: [name, moodWords[words % moodWords.length]!, formatWords[(words >>> 4) % formatWords.length]!],
+      title: roomTitle(bits, of),
+      category: categoryWords[of.category]!.name,
+      tags: [this.#topics.nameOf(topic), moodWords[of.mood]!, formatWords[of.format]!, ...(of.news ? ["breaking"] : [])],
       createdAt: Math.max(0, this.#openedAtMs[slot]!),
       available: this.live[slot] === 1,
       state: `topic-${topic}`,

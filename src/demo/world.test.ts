@@ -38,9 +38,9 @@ test("draws: equal keys give equal numbers, different streams and keys do not, a
 
 test("promise: the demo world of a seed is the same on every machine (golden checksum)", () => {
   const world = createWorld(small);
-  assert.equal(worldChecksum(world), "12ff68cb");
+  assert.equal(worldChecksum(world), "c27807c5");
   world.advance(startMs + 5 * hourMs);
-  assert.equal(worldChecksum(world), "78c5e7af");
+  assert.equal(worldChecksum(world), "ad2c0925");
   assert.notEqual(worldChecksum(createWorld({ ...small, seed: 8 })), worldChecksum(createWorld(small)));
 });
 
@@ -343,6 +343,23 @@ test("tastes drift with time, jump at a shift, and stand still without drift", (
   shifted.advance(startMs + hourMs);
   const share = kept(shifted, before);
   assert.ok(share > 0.4 && share < 0.85, `${share} after half of the viewers changed`);
+});
+
+test("cards: titles in the room's language, varied, and art that a page can draw", () => {
+  const { rooms } = createWorld({ seed: 2, startMs, viewers: 5 });
+  const titles = new Set<string>();
+  let chinese = 0;
+  for (let slot = 0; slot < 2_000; slot += 1) {
+    const { title, attributes, tags } = rooms.row(slot);
+    titles.add(title!);
+    assert.ok(title!.length > 2 && !title!.includes("{}") && !title!.includes("undefined"), title);
+    assert.equal(/[\u4e00-\u9fff]/.test(title!), attributes!["language"] === "zh", title);
+    if (attributes!["language"] === "zh") chinese += 1;
+    assert.match(String(attributes!["art"]), /^\d{1,3} \d{1,3} [a-z]+ \d{1,5}$/);
+    assert.equal(tags!.length, 3);
+  }
+  assert.ok(chinese > 200);
+  assert.ok(titles.size > 1_200, `${titles.size} titles in 2,000 rooms`);
 });
 
 test("bad options are refused with advice", () => {
