@@ -1,3 +1,5 @@
+// Checkpoints: what was written comes back, anything else is refused, and the newest good one of the same options is used.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MillraceError } from "#base/errors";

@@ -1,3 +1,5 @@
+// The joiner against one that looks through the whole log for each answer, over random orders, restarts and memories; then each count by itself.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

@@ -1,3 +1,5 @@
+// Samples and their files come back bit for bit; golden bytes are read for ever; damage is said behind all whole samples.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";

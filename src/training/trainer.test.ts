@@ -1,3 +1,5 @@
+// The trainer: restarts change nothing, negatives at a rate stay calibrated, a broken stream stops it, the switch works, bad features cost one sample.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "#base/prng";

@@ -1,3 +1,5 @@
+// The guard stops a broken stream and lets a changed one pass.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ByteReader } from "#base/byte-reader";

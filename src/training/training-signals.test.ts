@@ -1,3 +1,5 @@
+// Waiters of the shared words wake over threads, at once, or by their deadline.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Worker } from "node:worker_threads";
