@@ -162,5 +162,5 @@ export function roomArt(bits: number, of: TitleOf): string {
   const first = (of.category * 30 + (bits & 15)) % 360;
   const second = (first + 40 + of.mood * Math.floor(280 / moodWords.length) + ((bits >>> 4) & 15)) % 360;
   const pattern = artPatterns[(of.topicInCategory * 2 + (of.format % formatWords.length >= 2 ? 1 : 0)) % artPatterns.length]!;
-  return `${first} ${second} ${pattern} ${bits >>> 16}`;
+  return `${first} ${second} ${pattern} ${(bits >>> 8) & 255}`;
 }
