@@ -30,10 +30,10 @@ export const feedModel: ModelConfig = {
   slotsPerItemMax: 16,
   seed: 1,
   optimizer: "adagrad",
-  initialScale: 0.05,
+  initialScale: 0.1,
   initialAccumulator: 1,
-  rate: { linear: 0.05, factors: 0.1 },
+  rate: { linear: 0.03, factors: 0.03 },
   l2: { linear: 0, factors: 1e-4 },
-  samples: { positiveTypes: ["click"], windowSeconds: 30, latenessSeconds: 600, negativeRate: 1, openAnswersMax: 200_000 },
+  samples: { positiveTypes: ["click"], windowSeconds: 20, latenessSeconds: 600, negativeRate: 1, openAnswersMax: 200_000 },
   checkpointSeconds: 60,
 };

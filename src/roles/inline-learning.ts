@@ -9,8 +9,8 @@ import type { Clock } from "#platform/clock";
 import { inlineScorer } from "#ranking/inline-scorer";
 import { ItemVectors } from "#training/item-vectors";
 import { Trainer } from "#training/trainer";
+import { trainerStatus } from "#training/trainer-status";
 import { TrainingSignals } from "#training/training-signals";
-import type { TrainingStatus } from "#wire/live-api";
 import { createModel, trainingOptionsOf } from "./model-parts.ts";
 
 const readBytes = 1 << 20;
@@ -38,26 +38,6 @@ export function inlineLearning(config: ModelConfig, log: Log, clock: Clock): Inl
     learned: (samples) => vectors.learned(samples),
     rolledBack: () => vectors.startOver(),
   });
-  const status = (): TrainingStatus => {
-    const { counts, openAnswers } = trainer.joiner;
-    const recent = trainer.quality.recent();
-    return {
-      state: trainer.state,
-      ...(trainer.reason === "" ? {} : { reason: trainer.reason }),
-      trainedOffset: trainer.offset,
-      behind: Math.max(0, signals.get("head") - trainer.offset),
-      samples: trainer.quality.samples,
-      positives: trainer.quality.positives,
-      late: counts.late,
-      unjoined: counts.unjoined,
-      openAnswers,
-      rows: trained.machine.rowCount,
-      capacityRows: trained.machine.capacityRows,
-      refusedRows: trained.machine.refused,
-      samplesPerS: 0,
-      ...(recent === undefined ? {} : { recent }),
-    };
-  };
   return {
     learning: {
       extractor,

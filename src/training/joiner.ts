@@ -6,6 +6,9 @@
 //
 // An action may stand in the log before its answer (the answer is written behind its back): it waits `earlyMs` for it.
 // Features are those that were logged with the answer, never looked up again.
+// Where `predict` is given, it is asked once for each answer, when its record comes: that is the prediction which is judged later, made before anything that
+// followed the answer was learned. A prediction of the moment of the label would be judged too well: an answer's negatives come in a row, and after the first of
+// them a model knows that the others are negatives too.
 // Invariants: 1. a function of the records and their offsets alone: all times are those in the records (a clock that never goes back), a negative is kept by a
 // seeded hash of (recommendation id, item)  2. samples come out in the order of the records that caused them; at one record first the windows that are over,
 // oldest answer first, then the record itself  3. save and load at any record give the same samples as going on  4. memory holds ids, offsets and clicked
@@ -13,7 +16,7 @@
 // 5. an item that was wanted late has been a negative before (with probability `negativeRate`) and is a positive now: both are true of their moment.
 // Limits: `openAnswersMax` answers, window and lateness together; beyond, the oldest is closed early (counted). `earlyEventsMax` waiting actions; beyond, the
 // oldest is given up (counted as unjoined).
-// Cost: about 200 bytes an open answer; an answer of 20 items is decoded once for each action and once at its closing (some 10 us).
+// Cost: about 200 bytes an open answer and 4 an item; an answer of 20 items is decoded once for each action and once at its closing (some 10 us).
 // Concurrency: one thread, one `take` at a time.
 
 import { ByteReader } from "#base/byte-reader";
@@ -22,7 +25,7 @@ import { MillraceError } from "#base/errors";
 import type { ActivityRecord, EventRecord, ServedRecord } from "#features/activity-record";
 import { KeyHasher, keySeed } from "#kernel/key-hash";
 import type { AnswerRecords } from "./answer-records.ts";
-import { readCount, readF64s, stateTodo, writeF64s } from "./number-lists.ts";
+import { readCount, readF32s, readF64s, stateTodo, writeF32s, writeF64s } from "./number-lists.ts";
 import type { JoinedSample } from "./sample-record.ts";
 import { featuresOf, openAnswer, type ServedAnswer } from "./served-answer.ts";
 
@@ -89,7 +92,13 @@ interface OpenAnswer {
   closed: boolean;
   /** Places of wanted items. */
   wanted: number[] | undefined;
+  /** Logits of its items, in order of places. */
+  readonly predicted: Float32Array | undefined;
 }
+
+/** A sample, and its logit as predicted when the answer was given; NaN: not asked for. */
+export type EmitSample = (sample: JoinedSample, predictedLogit: number) => void;
+export type PredictAnswer = (answer: ServedAnswer) => Float32Array | undefined;
 
 interface EarlyAction {
   readonly recommendationId: string;
@@ -122,9 +131,11 @@ export class Joiner {
   readonly #positiveTypes: ReadonlySet<string>;
   readonly #extractorId: number | undefined;
   readonly #answers: AnswerRecords;
-  readonly #emit: (sample: JoinedSample) => void;
+  readonly #emit: EmitSample;
+  readonly #predict: PredictAnswer | undefined;
   readonly #hasher: KeyHasher;
   #clockMs = -Infinity;
+  #settledFromMs = Infinity;
   /** Oldest first; those before `#head` are forgotten, those before `#closedTo` closed. */
   #queue: OpenAnswer[] = [];
   #head = 0;
@@ -140,8 +151,9 @@ export class Joiner {
   readonly #encoder = new TextEncoder();
 
   /** `extractorId`: answers with features of another one make no samples; undefined takes all. `emit` gets the samples, during `take`. */
-  constructor(options: JoinerOptions, extractorId: number | undefined, answers: AnswerRecords, emit: (sample: JoinedSample) => void) {
+  constructor(options: JoinerOptions, extractorId: number | undefined, answers: AnswerRecords, emit: EmitSample, predict?: PredictAnswer) {
     checkOptions(options);
+    this.#predict = predict;
     this.#options = options;
     this.#positiveTypes = new Set(options.positiveTypes);
     this.#extractorId = extractorId;
@@ -154,6 +166,11 @@ export class Joiner {
   /** Record time: the largest time that the server itself wrote into a record. -Infinity before the first one. */
   get clockMs(): number {
     return this.#clockMs;
+  }
+  /** Record time from which samples come as often as they are true: before the first window is over there are positives and no negatives. Infinity before the
+   * first answer. */
+  get settledFromMs(): number {
+    return this.#settledFromMs;
   }
   /** Answers whose window is open. */
   get openAnswers(): number {
@@ -235,7 +252,7 @@ export class Joiner {
         continue;
       }
       this.counts.negatives += 1;
-      this.#emit(this.#sample(answer, position, 0));
+      this.#emit(this.#sample(answer, position, 0), open.predicted?.[position] ?? Number.NaN);
     }
   }
 
@@ -263,7 +280,10 @@ export class Joiner {
     }
     this.counts.answers += 1;
     const answer = this.#usable(record);
-    const open: OpenAnswer = { id, offset, deadlineMs: this.#clockMs + this.#options.windowMs, usable: answer !== undefined, closed: false, wanted: undefined };
+    const deadlineMs = this.#clockMs + this.#options.windowMs;
+    if (answer !== undefined && this.#settledFromMs === Infinity) this.#settledFromMs = deadlineMs;
+    const predicted = answer === undefined ? undefined : this.#predict?.(answer);
+    const open: OpenAnswer = { id, offset, deadlineMs, usable: answer !== undefined, closed: false, wanted: undefined, predicted };
     this.#queue.push(open);
     this.#byId.set(id, open);
     if (answer !== undefined) this.#answers.keep(offset, bytes);
@@ -322,7 +342,7 @@ export class Joiner {
     else open.wanted.push(position);
     if (open.closed) this.counts.late += 1;
     this.counts.positives += 1;
-    this.#emit(this.#sample(answer, position, 1));
+    this.#emit(this.#sample(answer, position, 1), open.predicted?.[position] ?? Number.NaN);
   }
 
   #keepEarly({ recommendationId, item }: EventRecord): void {
@@ -413,19 +433,22 @@ export class Joiner {
     const into = new ByteWriter(64 * 1024);
     into.u8(version);
     into.f64(this.#clockMs);
+    into.f64(this.#settledFromMs);
     writeF64s(
       into,
       countNames.map((name) => this.counts[name]),
     );
     into.varint(this.heldAnswers);
     for (let at = this.#head; at < this.#queue.length; at += 1) {
-      const { id, offset, deadlineMs, usable, closed, wanted = [] } = this.#queue[at]!;
+      const { id, offset, deadlineMs, usable, closed, wanted = [], predicted = [] } = this.#queue[at]!;
       into.string(id);
       into.f64(offset);
       into.f64(deadlineMs);
       into.u8((usable ? 1 : 0) + (closed ? 2 : 0));
       into.varint(wanted.length);
       for (const position of wanted) into.varint(position);
+      // What is closed may still be wanted late.
+      writeF32s(into, predicted);
     }
     into.varint(this.#early.size);
     for (const { recommendationId, item, atClockMs } of this.#early) {
@@ -441,14 +464,24 @@ export class Joiner {
     const from = new ByteReader(bytes, "joiner state", stateTodo);
     if (from.u8() !== version) throw from.damaged("another version");
     this.#clockMs = from.f64();
+    this.#settledFromMs = from.f64();
     const counts = readF64s(from);
     if (counts.length !== countNames.length) throw from.damaged("counts of another shape");
     for (const [at, name] of countNames.entries()) this.counts[name] = counts[at]!;
-    const held = readCount(from, 19);
+    const held = readCount(from, 20);
     for (let i = 0; i < held; i += 1) {
       const [id, offset, deadlineMs, flags] = [from.string(), from.f64(), from.f64(), from.u8()];
       const wanted = Array.from({ length: readCount(from, 1) }, () => from.varint());
-      const open: OpenAnswer = { id, offset, deadlineMs, usable: (flags & 1) !== 0, closed: (flags & 2) !== 0, wanted: wanted.length > 0 ? wanted : undefined };
+      const logits = readF32s(from);
+      const open: OpenAnswer = {
+        id,
+        offset,
+        deadlineMs,
+        usable: (flags & 1) !== 0,
+        closed: (flags & 2) !== 0,
+        wanted: wanted.length > 0 ? wanted : undefined,
+        predicted: logits.length > 0 ? logits : undefined,
+      };
       this.#queue.push(open);
       this.#byId.set(id, open);
       if (open.closed) this.#closedTo = this.#queue.length;

@@ -14,9 +14,11 @@ export interface TrainerSurroundings {
 export function trainerStatus(trainer: Trainer, { head, samplesPerS, checkpoint }: TrainerSurroundings): TrainingStatus {
   const { state, reason, offset, quality, joiner, machine } = trainer;
   const recent = quality.recent();
+  const begins = state === "learning" && !trainer.settled;
+  const why = begins ? waitsFor(joiner.settledFromMs) : reason;
   return {
-    state,
-    ...(reason === "" ? {} : { reason }),
+    state: begins ? "starting" : state,
+    ...(why === "" ? {} : { reason: why }),
     trainedOffset: offset,
     behind: Math.max(0, head - offset),
     samples: quality.samples,
@@ -31,4 +33,10 @@ export function trainerStatus(trainer: Trainer, { head, samplesPerS, checkpoint 
     ...(checkpoint === undefined ? {} : { checkpointAtMs: checkpoint.atMs, checkpointOffset: checkpoint.offset }),
     ...(recent === undefined ? {} : { recent }),
   };
+}
+
+function waitsFor(settledFromMs: number): string {
+  return settledFromMs === Infinity
+    ? "no answer of a pipeline that the model ranks is in the log yet: ask for recommendations"
+    : "the window of the first answers is open: until it is over there are clicks and nothing that was passed over";
 }

@@ -1,4 +1,6 @@
-// The trainer: takes the records of the activity log in order and makes the model learn from them: joiner -> extractor -> prediction, figures -> one step a sample.
+// The trainer: takes the records of the activity log in order and makes the model learn from them:
+//   an answer   -> extractor -> the logits of its items, kept with it: what the model thought before anything that followed
+//   a sample    -> extractor -> figures by the logit of its answer -> one step
 // Why it is an object without thread, clock or files: the server's trainer thread, `millrace train`, replay and tests run the same code over the same records.
 //
 // Negatives kept at rate r make clicks look 1/r times as likely: odds' = odds / r. Each step is therefore taken at logit - ln r against the label, so that the
@@ -6,10 +8,11 @@
 //
 // Invariants: 1. all it does is a function of the records, their offsets and the switch records among them: steps are taken sample by sample, so it does not
 // matter how many wait for one call of the kernel  2. `save` at any record and `load` into a new trainer go on bit for bit (parameters, figures, guard, joiner)
-// 3. the model is judged all the time, learned only in state `learning`  4. the guard's trip takes the parameters back to the last good save and stops learning
+// 3. the model is judged all the time, learned only in state `learning`, and neither before the first window is over: until then there are positives and no
+// negatives, from which a model learns that everything is clicked  4. the guard's trip takes the parameters back to the last good save and stops learning
 // until a switch record says on; which save that is depends on when saves were made: the one exception from 1.
 // 5. features that cannot be read cost their sample and are counted, never the trainer.
-// Cost: per sample the slots of its features, one step, 0.3 us of figures; the bytes of one save in memory, to go back to.
+// Cost: per item of an answer its slots and a prediction, per sample its slots again, one step, 0.3 us of figures; the bytes of one save in memory, to go back to.
 // Concurrency: one thread, the writer of the machine; one `take` at a time.
 
 import { ByteReader } from "#base/byte-reader";
@@ -26,6 +29,7 @@ import { readF64s, stateTodo, writeF64s } from "./number-lists.ts";
 import { Prequential } from "./prequential.ts";
 import { logLossOf } from "./quality-stretch.ts";
 import type { JoinedSample } from "./sample-record.ts";
+import type { ServedAnswer } from "./served-answer.ts";
 import { guardDefaults, type GuardOptions, TrainingGuard } from "./training-guard.ts";
 
 export interface TrainingOptions extends JoinerOptions {
@@ -40,6 +44,9 @@ export const trainingDefaults = { ...joinerDefaults, guard: guardDefaults, cache
 >;
 
 export type TrainerState = "learning" | "off" | "stopped";
+
+/** Room for the items of one answer. */
+const answerRows = 32;
 
 export interface TrainerParts {
   readonly options: TrainingOptions;
@@ -80,6 +87,9 @@ export class Trainer {
   readonly #rates = new Float64Array(rowsMax);
   readonly #clocks = new Float64Array(rowsMax);
   readonly #counting = new Float32Array(rowsMax);
+  /** NaN: judged by the logit of the moment of its step. */
+  readonly #predicted = new Float32Array(rowsMax);
+  readonly #asked = new SlotRows(answerRows, 48);
 
   constructor({ options, extractor, machine, read, learned, rolledBack }: TrainerParts) {
     this.#extractor = extractor;
@@ -87,7 +97,15 @@ export class Trainer {
     this.#learned = learned;
     this.#rolledBack = rolledBack;
     this.#guard = new TrainingGuard(options.guard);
-    this.joiner = new Joiner(options, extractor.id, new AnswerRecords(read, options.cacheBytesMax), (sample) => this.add(sample));
+    this.joiner = new Joiner(
+      options,
+      extractor.id,
+      new AnswerRecords(read, options.cacheBytesMax),
+      (sample, predicted) => {
+        if (sample.clockMs >= this.joiner.settledFromMs) this.add(sample, predicted);
+      },
+      (answer) => this.#predict(answer),
+    );
     if (machine.rowCount === 0) {
       const { keys, weights } = extractor.initialWeights();
       machine.assignLinear(keys, weights);
@@ -137,8 +155,31 @@ export class Trainer {
     });
   }
 
-  /** A sample; those of files come this way too. Its features are read before it returns. */
-  add(sample: JoinedSample): void {
+  /** Is the first window over? Before that nothing is learned. */
+  get settled(): boolean {
+    return this.joiner.clockMs >= this.joiner.settledFromMs;
+  }
+
+  /** What the model thinks of the items of an answer, by all that was learned before it. */
+  #predict({ features }: ServedAnswer): Float32Array | undefined {
+    this.flush();
+    const asked = this.#asked;
+    asked.clear();
+    try {
+      for (const [position, { item, signals }] of features.items.entries()) this.#extractor.sampleSlots(features.user, position, item, signals, asked);
+    } catch (thrown) {
+      if (!(thrown instanceof MillraceError) || thrown.code !== "corrupt") throw thrown;
+      // Its samples are found unreadable too, and counted there.
+      return undefined;
+    }
+    const logits = new Float32Array(features.items.length);
+    this.machine.evaluate(asked, logits);
+    return logits;
+  }
+
+  /** A sample; those of files come this way too, without a prediction: they are judged by the logit of the moment before their step. Its features are read before
+   * it returns. */
+  add(sample: JoinedSample, predictedLogit = Number.NaN): void {
     const { userBytes, itemBytes, position, signals, label, rate, clockMs, countingLogit, extractorId } = sample;
     if (extractorId !== this.#extractor.id) {
       this.#unreadable += 1;
@@ -157,6 +198,7 @@ export class Trainer {
     this.#rates[row] = rate;
     this.#clocks[row] = clockMs;
     this.#counting[row] = countingLogit;
+    this.#predicted[row] = predictedLogit;
     if (row + 1 === rowsMax) this.flush();
   }
 
@@ -187,7 +229,8 @@ export class Trainer {
         learns = false;
       }
       this.quality.advance(this.#clocks[row]!);
-      this.quality.add(this.#logits[row]!, this.#counting[row]!, positive, rate, learns);
+      const predicted = this.#predicted[row]!;
+      this.quality.add(Number.isNaN(predicted) ? this.#logits[row]! : predicted, this.#counting[row]!, positive, rate, learns);
     }
   }
 
