@@ -6,14 +6,18 @@
 //   +24 u32 dims   +28 u32 factors (the leading components, a multiple of 4)   +32 u32 count   +36 u32 capacityRows
 //   +40 u32 seedLow   +44 u32 seedHigh   +48 f32 initialScale   +52 f32 initialAccumulator   +56 u32 optimizer   +60 u32 accumulatorBytes
 //   +64 u32 refused   +68 u32 skipped   +72 u32 unsteady   +76 u32 paddedDims
-//   +80 f32 rateFactors   +84 f32 rateLinear   +88 f32 l2Factors   +92 f32 l2Linear   up to +128 zeros
+//   +80 f32 rateFactors   +84 f32 rateLinear   +88 f32 l2Factors   +92 f32 l2Linear
+//   +96 u32 epoch (odd while a group of rows is being written)   and of that group: +100 u32 slotsAt   +104 u32 count   +108 u32 restOnly
+//   +112 u32 valuesAt (addresses in the writer's lane)   up to +128 zeros
 //   index: u64 each = tag (low 32) and row + 1 (high 32), 0 = empty; open addressing, linear probing
 //   rows: u32 seq (odd while being written), u32 touches, u64 key, f32[paddedDims] (zeros behind dims)
 //   accumulators, which only the writer reads: AdaGrad f32[paddedDims], row-wise AdaGrad f32[2] (factors, the rest), SGD nothing
 // Initial value of component i: i < factors: initialScale times a number in [-1, 1) hashed from (seed, key, i); else 0. A missing row reads so.
 //
 // Invariants: 1. at most 3/4 of the index is taken, so a probe ends  2. an index entry is stored, at once, after its row is complete
-//   3. readers: seq before the values, the same even seq after them, or they read again  4. writers: odd, fence, values, fence, even
+//   3. readers: seq before the values, the same even seq after them, or they read again  4. writers: the new values complete and their place in the
+//   header, epoch odd, rows odd, values, rows even, epoch even, a fence between each: a reader that meets an odd row takes the new values
+//   from there, so it never waits for a writer that lost its core in the middle
 //   5. no fused multiply-add and a fixed order of every sum: all variants and the scalar twin give the same bits
 //   6. rows leave only by truncation, the youngest first: a probe of an older key never stepped over a younger one.
 // Phases: hashes of a group, then all its index lines, then all its row lines, then the values. The loops that fetch lines do nothing else: a core
@@ -26,8 +30,8 @@ export const slotsAt: usize = 2048;
 const groupMax: u32 = 32;
 const golden: u32 = 0x9e3779b9;
 const epsilon: f32 = 1e-8;
-/** Readings of one row before it counts as unsteady: some milliseconds, longer than a writer usually waits for its turn on a core. */
-const readingsMax: u32 = 65536;
+/** Readings of one row before it counts as unsteady: only a writer that died in the middle leaves such a row. */
+const readingsMax: u32 = 4096;
 
 const adagrad: u32 = 1;
 const rowwise: u32 = 2;
@@ -214,6 +218,25 @@ export function changed(slots: usize, count: u32): bool {
   return false;
 }
 
+/** Copies what a row is becoming from the group that is being written; false when no group is, it ended meanwhile, or the row is not in it. */
+function copyPending(table: usize, row: usize, to: usize): bool {
+  const epoch = atomic.load<u32>(table + 96);
+  if ((epoch & 1) == 0) return false;
+  const slots = <usize>load<u32>(table, 100);
+  const count = load<u32>(table, 104);
+  const restOnly = load<u32>(table, 108);
+  const bytes = (<usize>load<u32>(table, 76)) << 2;
+  let i: u32 = 0;
+  while (i < count && <usize>load<u32>(slots + ((<usize>i) << 4)) != row) i += 1;
+  if (i == count) return false;
+  const values = <usize>load<u32>(table, 112) + bytes * <usize>i;
+  const kept = i < restOnly ? (<usize>load<u32>(table, 28)) << 2 : 0;
+  copyBlocks(to, row + rowHead, kept);
+  copyBlocks(to + kept, values + kept, bytes - kept);
+  fence(to - 16);
+  return atomic.load<u32>(table + 96) == epoch;
+}
+
 /** Copies the whole values of a key, never a mixture, to `to` (with a spare word 16 bytes before it); false when it has no row (initial values then). */
 export function copySteady(table: usize, key: u64, to: usize): bool {
   const bytes = (<usize>load<u32>(table, 76)) << 2;
@@ -226,7 +249,11 @@ export function copySteady(table: usize, key: u64, to: usize): bool {
       return false;
     }
     const seq = atomic.load<u32>(row);
-    if ((seq & 1) != 0 || load<u64>(row, 8) != key) continue;
+    if (load<u64>(row, 8) != key) continue;
+    if ((seq & 1) != 0) {
+      if (copyPending(table, row, to)) return true;
+      continue;
+    }
     copyBlocks(to, row + rowHead, bytes);
     fence(to - 16);
     if (atomic.load<u32>(row) == seq) return true;
@@ -234,6 +261,12 @@ export function copySteady(table: usize, key: u64, to: usize): bool {
   atomic.add<u32>(table + 72, 1);
   initialValues(table, tag, hash, to);
   return false;
+}
+
+/** Ends the group of a writer that died in the middle, before its lane is used again. The rows it left odd stay so until they are written. */
+function endOrphan(table: usize): void {
+  const epoch = load<u32>(table, 96);
+  if ((epoch & 1) != 0) atomic.add<u32>(table + 96, 1);
 }
 
 /** Address of a new row for a key that has none, or 0 when the table is full. */
@@ -269,6 +302,7 @@ function insert(table: usize, key: u64, tag: u32, hash: u32, word: usize): usize
 /** Finds or inserts the rows of `count` keys; address 0 where the table is full. Returns how many were refused. Writer only. */
 export function claim(table: usize, keys: usize, count: u32, slots: usize): u32 {
   let refused: u32 = 0;
+  endOrphan(table);
   locate(table, keys, count, slots, true);
   for (let i: u32 = 0; i < count; i++) {
     const at = slots + ((<usize>i) << 4);
@@ -356,6 +390,12 @@ export function stepRest(table: usize, row: usize, accumulator: usize, values: u
 export function commit(table: usize, slots: usize, count: u32, restOnly: u32, values: usize, touch: u32): void {
   const factorBytes = (<usize>load<u32>(table, 28)) << 2;
   const bytes = (<usize>load<u32>(table, 76)) << 2;
+  store<u32>(table, <u32>slots, 100);
+  store<u32>(table, count, 104);
+  store<u32>(table, restOnly, 108);
+  store<u32>(table, <u32>values, 112);
+  // From even to odd and back; a fence each.
+  atomic.add<u32>(table + 96, 1);
   for (let i: u32 = 0; i < count; i++) {
     const row = <usize>load<u32>(slots + ((<usize>i) << 4));
     if (row != 0) store<u32>(row, load<u32>(row) | 1);
@@ -375,6 +415,7 @@ export function commit(table: usize, slots: usize, count: u32, restOnly: u32, va
     const row = <usize>load<u32>(slots + ((<usize>i) << 4));
     if (row != 0) store<u32>(row, (load<u32>(row) | 1) + 1);
   }
+  atomic.add<u32>(table + 96, 1);
 }
 
 /** Copies a row of `dims` numbers to a padded place, zeros behind. */
@@ -511,6 +552,7 @@ export function parametersAssign(table: usize, keys: usize, count: u32, given: u
 
 /** Forgets all rows but the oldest `rows`. Writer only. */
 export function parametersTruncate(table: usize, rows: u32): void {
+  endOrphan(table);
   const slotMask = load<u32>(table, 4);
   const index = table + <usize>load<u32>(table, 8);
   const rowsAt = table + <usize>load<u32>(table, 12);

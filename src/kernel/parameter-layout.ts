@@ -58,6 +58,11 @@ export const parameterWord = {
   rateLinear: 21,
   l2Factors: 22,
   l2Linear: 23,
+  epoch: 24,
+  pendingSlots: 25,
+  pendingCount: 26,
+  pendingRestOnly: 27,
+  pendingValues: 28,
 } as const;
 
 /** Bytes of a row before its values: seq, touches, key. */

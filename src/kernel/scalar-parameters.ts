@@ -17,7 +17,7 @@ const golden = 0x9e3779b9;
 const epsilon = fround(1e-8);
 const gradientMax = 1e6;
 const logitMax = 30;
-const readingsMax = 65_536;
+const readingsMax = 4_096;
 const adagrad = 1;
 const rowwise = 2;
 /** Words of one row at most, and of the sums. */
@@ -120,6 +120,22 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
     }
   }
 
+  /** Copies what a row is becoming into `spare`; false when no group is being written, it ended meanwhile, or the row is not in it. */
+  function readPending(row: number, scratchWord: number): boolean {
+    const epoch = Atomics.load(u32, head + word.epoch);
+    if ((epoch & 1) === 0) return false;
+    const slots = u32[head + word.pendingSlots]! / 4;
+    const count = u32[head + word.pendingCount]!;
+    let i = 0;
+    while (i < count && u32[slots + 4 * i] !== row) i++;
+    if (i === count) return false;
+    const values = u32[head + word.pendingValues]! / 4 + padded * i;
+    const kept = i < u32[head + word.pendingRestOnly]! ? factors : 0;
+    for (let j = 0; j < padded; j++) spare[j] = j < kept ? f32[(row + parameterRowHead) / 4 + j]! : f32[values + j]!;
+    fence(scratchWord);
+    return Atomics.load(u32, head + word.epoch) === epoch;
+  }
+
   /** Reads the values of the key at word `key`, never a mixture, into `spare`; false when it has no row. */
   function readSteady(key: number, scratchWord: number): boolean {
     const low = u32[key]!;
@@ -133,7 +149,11 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
         return false;
       }
       const seq = Atomics.load(u32, row);
-      if ((seq & 1) !== 0 || u32[row + 2] !== low || u32[row + 3] !== high) continue;
+      if (u32[row + 2] !== low || u32[row + 3] !== high) continue;
+      if ((seq & 1) !== 0) {
+        if (readPending(row * 4, scratchWord)) return true;
+        continue;
+      }
       for (let i = 0; i < padded; i++) spare[i] = f32[row + 4 + i]!;
       fence(scratchWord);
       if (Atomics.load(u32, row) === seq) return true;
@@ -143,6 +163,11 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
     return false;
   }
 
+  /** Ends the group of a writer that died in the middle, before its lane is used again. */
+  function endOrphan(): void {
+    if ((u32[head + word.epoch]! & 1) !== 0) Atomics.add(u32, head + word.epoch, 1);
+  }
+
   function beginWrite(row: number): void {
     Atomics.store(u32, row / 4, u32[row / 4]! | 1);
   }
@@ -150,6 +175,9 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
   function endWrite(row: number): void {
     Atomics.store(u32, row / 4, (u32[row / 4]! | 1) + 1);
   }
+
+  /** Word of the one slot that `commit` names, behind the values. */
+  const slotBehind = wordsMax + 8;
 
   /** Address of the key's row, which is made when there is none; 0 when the table is full. */
   function claim(key: number, scratchWord: number): number {
@@ -227,8 +255,14 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
     if (dims > factors) stepPart(row, factors, padded, accumulator, values, f32[head + word.rateLinear]!, f32[head + word.l2Linear]!, dims - factors);
   }
 
-  /** Makes words [from, padded) at `values` the row's values. */
+  /** Makes words [from, padded) at `values` the row's values: a group of one. */
   function commit(row: number, from: number, values: number, touch: number, scratchWord: number): void {
+    u32[scratchWord + slotBehind] = row;
+    u32[head + word.pendingSlots] = (scratchWord + slotBehind) * 4;
+    u32[head + word.pendingCount] = 1;
+    u32[head + word.pendingRestOnly] = from === 0 ? 0 : 1;
+    u32[head + word.pendingValues] = values * 4;
+    Atomics.add(u32, head + word.epoch, 1);
     beginWrite(row);
     fence(scratchWord);
     const weights = (row + parameterRowHead) / 4;
@@ -236,6 +270,7 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
     if (u32[row / 4 + 1] !== 0xffffffff) u32[row / 4 + 1]! += touch;
     fence(scratchWord);
     endWrite(row);
+    Atomics.add(u32, head + word.epoch, 1);
   }
 
   function copyPadded(to: number, from: number): void {
@@ -312,6 +347,7 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
 
     parametersPush(table, keys, count, gradients, _merge, _mergeMask, scratch) {
       open(table);
+      endOrphan();
       let refused = 0;
       const firstOf = new Map<number, number>();
       const rows = new Float64Array(count);
@@ -348,6 +384,7 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
 
     parametersAssign(table, keys, count, given, scratch) {
       open(table);
+      endOrphan();
       let refused = 0;
       const values = scratch / 4 + 4;
       for (let i = 0; i < count; i++) {
@@ -364,6 +401,7 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
 
     parametersTruncate(table, rows) {
       open(table);
+      endOrphan();
       for (let count = u32[head + word.count]!; count > rows; count--) {
         const row = (rowsAt + rowBytes * (count - 1)) / 4;
         let slot = (hashOf(tagOf(u32[row + 2]!), u32[row + 3]!) & slotMask) >>> 0;
@@ -383,6 +421,7 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
 
     fmLearn(table, offsets, linearEnds, keys, weights, rows, labels, importance, shifts, logits, scratch) {
       open(table);
+      endOrphan();
       for (let r = 0; r < rows; r++) {
         const first = u32[offsets / 4 + r]!;
         const linearEnd = u32[linearEnds / 4 + r]!;

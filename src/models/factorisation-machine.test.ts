@@ -8,7 +8,10 @@ import { Prng } from "#base/prng";
 import { SlotRows } from "#extract/slot-rows";
 import { KernelMemory } from "#kernel/kernel-memory";
 import { kernels, kernelVariants, loadVariant } from "#kernel/kernels";
+import { moduleBeside } from "#platform/module-beside";
+import { systemWorkers } from "#platform/system-workers";
 import { FactorisationMachine, type FmOptions } from "./factorisation-machine.ts";
+import type { LogitReport, LogitTask } from "./torn-logits.worker.ts";
 
 const seed = process.env["SEED"] ?? "fm";
 const runnable = kernelVariants.filter((variant) => typeof loadVariant(variant) !== "string");
@@ -371,6 +374,35 @@ test("another thread's machine reads what the writer's learned", () => {
     () => FactorisationMachine.attach(memory, fm.at + 64),
     (error: unknown) => error instanceof MillraceError && error.code === "corrupt",
   );
+});
+
+test("promise: no logit and no vector is made of a row half written, whatever variants write and read", async () => {
+  const differentLeast = 20;
+  for (const [writer, reader] of [
+    [runnable[0]!, runnable[0]!],
+    [runnable[0]!, "scalar"],
+    ["scalar", runnable[0]!],
+  ] as const) {
+    const { memory, fm } = machine({ factors: 64 }, writer);
+    const keys = Uint32Array.of(1, 0, 2, 0);
+    const values = new Float32Array(2 * 65).fill(1, 65, 65 + 64);
+    fm.table.assign(keys, 2, values);
+    const progress = new Int32Array(new SharedArrayBuffer(8));
+    const task: LogitTask = { memory: memory.memory, at: fm.at, variant: reader, progress, written: 1, still: 2 };
+    const worker = systemWorkers.start(moduleBeside("./torn-logits.worker", import.meta.url), task, "reader");
+    assert.equal(await worker.receive(), "ready");
+    const started = performance.now();
+    const least = process.env["MILLRACE_LONG"] ? 5_000 : 400;
+    // As long as asked, and until the reader has met the writer often: threads share cores.
+    for (let n = 0; performance.now() - started < (Atomics.load(progress, 1) >= differentLeast ? least : 20_000); n++) {
+      for (let i = 0; i < 200; i++) fm.table.assign(keys, 1, values.fill((n * 200 + i) % 1_000, 0, 65));
+    }
+    Atomics.store(progress, 0, 1);
+    const { logits, wrong, different } = (await worker.receive()) as LogitReport;
+    await worker.stop();
+    assert.equal(wrong, 0, `${writer} wrote, ${reader} read: ${wrong} of ${logits} wrong`);
+    assert.ok(different >= differentLeast, `only ${different} different logits were seen`);
+  }
 });
 
 test("refusals name the fault", () => {

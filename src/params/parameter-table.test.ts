@@ -7,6 +7,7 @@ import { test } from "node:test";
 import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import { KernelMemory } from "#kernel/kernel-memory";
+import { parameterRowHead, parameterWord } from "#kernel/parameter-layout";
 import { type KernelVariant, kernels, kernelVariants, loadVariant } from "#kernel/kernels";
 import { moduleBeside } from "#platform/module-beside";
 import { systemWorkers } from "#platform/system-workers";
@@ -375,6 +376,7 @@ async function tornRows(writer: KernelVariant, readers: readonly KernelVariant[]
     if (round % 16 === 0) table.load(checkpoint);
   }
   Atomics.store(progress, 0, 1);
+  assert.equal(table.unsteady, 0, "a reader gave up on a row");
   const reports: ReaderReport[] = [];
   for (const worker of workers) {
     reports.push((await worker.receive()) as ReaderReport);
@@ -393,6 +395,46 @@ test("promise: a reader in another thread never sees a row half written, whateve
       assert.equal(mixtures, 0, `writer ${writer}, reader ${readers[i]}: ${mixtures} of ${reads} rows were mixtures`);
       assert.ok(reads > 100, `${reads} reads`);
       assert.ok(values >= valuesLeast, `only ${values} different values were seen: the writer was not running meanwhile`);
+    }
+  }
+});
+
+test("promise: a reader waits for no writer: one that stopped in the middle of a row is read past, one that died is healed by load", () => {
+  for (const variant of runnable) {
+    for (const restOnly of [0, 1]) {
+      const { memory, table } = newTable({ dims: 20, factors: 16 }, variant);
+      const old = Array.from({ length: 20 }, (_, i) => i);
+      table.assign(wordsOf([1, 2]), 2, Float32Array.from([...old, ...old]));
+      const checkpoint = table.save();
+      // What `commit` has done when its thread loses the core in the middle of the second row.
+      const word = (index: number): number => memory.u32[table.at / 4 + index]!;
+      const row = table.at + word(parameterWord.rowsFrom) + word(parameterWord.rowBytes);
+      memory.lane.reset();
+      const slots = memory.lane.take(16);
+      const values = memory.lane.take(80);
+      const becoming = old.map((value, i) => (i < 16 && restOnly === 1 ? value : 100 + i));
+      memory.u32[slots / 4] = row;
+      memory.f32.set(
+        becoming.map((value, i) => (i < 16 && restOnly === 1 ? -1 : value)),
+        values / 4,
+      );
+      memory.u32.set([word(parameterWord.epoch) + 1, slots, 1, restOnly, values], table.at / 4 + parameterWord.epoch);
+      memory.u32[row / 4]! |= 1;
+      const halfWritten = restOnly === 1 ? 18 : 9;
+      memory.f32.set(becoming.slice(0, halfWritten), (row + parameterRowHead) / 4);
+      for (const other of runnable) {
+        const reader = ParameterTable.attach(KernelMemory.attach(memory.memory, 1, kernels(other)), table.at);
+        assert.deepEqual(pull(reader, [2, 1]), [becoming, old], `${variant} wrote, ${other} read`);
+      }
+      assert.equal(table.unsteady, 0);
+      // The writer is dead and its lane is used again: the row has no whole values any more.
+      table.assign(wordsOf([1]), 1, Float32Array.from(old));
+      const missing = pull(newTable({ dims: 20, factors: 16 }, variant).table, [2]);
+      assert.deepEqual(pull(table, [2, 1]), [...missing, old]);
+      assert.equal(table.unsteady, 1);
+      table.load(checkpoint);
+      assert.deepEqual(pull(table, [2, 1]), [old, old]);
+      assert.equal(table.unsteady, 1);
     }
   }
 });

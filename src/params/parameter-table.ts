@@ -1,6 +1,7 @@
 // A parameter table: u64 keys to rows of f32 in shared memory, with the optimizer's state. Layout and protocol: kernels/parameters.ts.
 // Why one memory with everything: a kernel sees one memory, and a score reads the index and the rows of forty keys at once.
 // Invariants: 1. a reader never sees a row half written (seq around every write; tested with threads)
+//             and never waits for a writer: what a row is becoming can be read while it is written
 //             2. a missing key reads as its initial values, the same in every thread and after a restart, so inserting changes no answer
 //             3. one key has one row; a full table refuses new keys, counts them, and goes on with those it has
 //             4. equal calls in equal order give equal bits, on every kernel variant and across save and load.
@@ -87,7 +88,7 @@ export class ParameterTable {
     return this.#word(word.skipped);
   }
 
-  /** Readings that gave up on a row which stayed half written (its writer died or hangs) and took its initial values. */
+  /** Readings that gave up on a row which stayed half written (its writer died) and took its initial values; `load` heals such rows. */
   get unsteady(): number {
     return this.#word(word.unsteady);
   }
