@@ -92,6 +92,7 @@ suite("the packed tarball", { skip: hasNpm() ? false : "npm is not installed" },
       listed.some((path) => /^dist\/kernels\/build\/.*\.wasm$/.test(path)),
       "no kernel",
     );
+    assert.ok(listed.includes("dist/console/build/index.html") && listed.some((path) => /^dist\/console\/build\/assets\/.*\.js$/.test(path)), "no console");
     assert.deepEqual(
       listed.filter(
         (path) => !path.startsWith("examples/") && /^(src|test|bench|tools|data|node_modules)\/|\.test\.|\.contract\.|\/test-|(?<!\.d)\.ts$/.test(path),
@@ -126,7 +127,9 @@ suite("the packed tarball", { skip: hasNpm() ? false : "npm is not installed" },
       }
       const page = await fetch(`${address}/`);
       assert.equal(page.status, 200);
-      assert.match(await page.text(), /<html/i);
+      const script = /src="(\/assets\/[^"]+\.js)"/.exec(await page.text());
+      assert.ok(script !== null, "the page is not the console");
+      assert.equal((await fetch(`${address}${script[1]}`)).status, 200);
       const metrics = await (await fetch(`${address}/metrics`)).text();
       assert.match(metrics, /^rec_build_info\{.*kernel="(relaxed|simd128)"/m, "the packed kernels were not found: the server runs plain TypeScript instead");
     } finally {

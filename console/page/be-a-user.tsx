@@ -67,6 +67,10 @@ export function BeAUser() {
         {failed !== undefined && <RefusedNotice refused={failed} again={() => void recommend(shown === undefined)} />}
         <FeedState failed={failed !== undefined} shown={shown} />
         {shown !== undefined && <Cards feed={shown} asking={asking} onAct={onAct} onWhy={onWhy} />}
+        {/* Below the cards: above them it would push them away under the pointer. */}
+        {shown !== undefined && shown.answer.degraded.length > 0 && (
+          <p class="lesser">Left out of this answer, or replaced: {shown.answer.degraded.join("; ")}.</p>
+        )}
       </section>
 
       <aside class="way-side" aria-labelledby="way-title">
@@ -174,13 +178,6 @@ function FeedState({ failed, shown }: { failed: boolean; shown: Feed | undefined
           {whole(server.items)} items are known, but none is available and passes the filter of this pipeline. Choose another pipeline, or set an item's
           available to true.
         </p>
-      </Notice>
-    );
-  }
-  if (shown !== undefined && shown.answer.degraded.length > 0) {
-    return (
-      <Notice kind="wait" title="This answer is a lesser one.">
-        <p>Left out or replaced: {shown.answer.degraded.join("; ")}.</p>
       </Notice>
     );
   }

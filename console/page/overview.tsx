@@ -70,6 +70,7 @@ export function Overview() {
           title="Traffic"
           about="a second"
           times={times}
+          everyS={1}
           format={rate}
           fromZero
           lines={[
@@ -82,6 +83,7 @@ export function Overview() {
           title="Answer time"
           about="of a recommendation, in the server"
           times={times}
+          everyS={1}
           format={msUnit}
           log
           objective={{ value: objectives.answerMs, name: "objective, p99" }}
@@ -91,6 +93,7 @@ export function Overview() {
           title="Freshness"
           about="from the receipt of an event, p99"
           times={times}
+          everyS={1}
           format={msUnit}
           log
           objective={{ value: objectives.freshMs, name: "objective, p99" }}
@@ -108,6 +111,7 @@ export function Overview() {
           title="Longest stall of the serving loop"
           about="CPU time held in one go"
           times={times}
+          everyS={1}
           format={msUnit}
           log
           objective={{ value: objectives.stallMs, name: "objective" }}
@@ -117,6 +121,7 @@ export function Overview() {
           title="Errors and fallbacks"
           about="a second"
           times={times}
+          everyS={1}
           format={rate}
           fromZero
           lines={[line("errors", "series-4", (second) => second.errorsPerS), line("fallbacks", "series-3", (second) => second.fallbacksPerS)]}
@@ -125,6 +130,7 @@ export function Overview() {
           title="Click rate"
           about="clicks of a second / items served in it"
           times={times}
+          everyS={1}
           format={percent}
           fromZero
           lines={[line("click rate", "series-1", (second) => second.clickRate)]}

@@ -44,8 +44,7 @@ export function Quality() {
   const [minutes, setMinutes] = useState(15);
   const { quality, refused } = useQuality(minutes);
   const learner = useStore(training);
-  const without =
-    learner === "none" || (quality !== undefined && quality.model === undefined) || refused?.code === "unsupported" || refused?.code === "not-found";
+  const without = learner === "none";
   return (
     <>
       <header class="page-head">
@@ -182,7 +181,7 @@ function Curves({ quality: { points, everyMs } }: { quality: QualityAnswer }) {
       </Notice>
     );
   }
-  const shared = { times, shades, shadeName: "training off" };
+  const shared = { times, everyS: everyMs / 1_000, shades, shadeName: "training off" };
   return (
     <>
       <Against points={points} />

@@ -171,7 +171,7 @@ export function act(type: "click" | "like", position: number): Promise<void> {
       see(id, "answer", {
         browserMs: performance.now() - begunMs,
         serverMs: next.answer.tookMs,
-        detail: `${changed} of ${next.answer.items.length} cards are others or elsewhere`,
+        detail: `${changed} of ${next.answer.items.length} cards are others or elsewhere${next.answer.degraded.length === 0 ? "" : `; left out: ${next.answer.degraded.map((what) => what.split(":", 1)[0]).join(", ")}`}`,
       });
       feed.set(next);
       change(id, () => ({ ended: true }));

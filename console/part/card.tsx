@@ -49,7 +49,7 @@ export function Card({ item, position, change, did, onAct, onWhy }: CardProps) {
         </span>
         <div class="card-names">
           <h2>
-            <button type="button" class="card-open" onClick={() => onAct("click", position)}>
+            <button type="button" class="card-open" lang={language} onClick={() => onAct("click", position)}>
               {title}
             </button>
           </h2>

@@ -1,7 +1,7 @@
 // A chart over time (uPlot on canvas) with what a canvas cannot tell: a legend in words that gives the values of now, or of the moment under the pointer.
 // The objective is drawn as a dashed line and always in sight; stretches of another kind (training off) lie behind the lines as a shade.
 // Invariants: 1. an unknown value is a gap, never 0  2. all charts of a page share one pointer  3. colours come from the tokens and follow the theme.
-// Cost: about 1 ms to draw 900 points; a chart is made anew only when its width, its theme or its lines change.
+// Cost: a chart is made anew only when its width, its theme or its lines change; a new second only sets its data (at most 900 points).
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
@@ -22,6 +22,8 @@ export interface ChartProps {
   readonly about?: string;
   /** Seconds since 1970, ascending. */
   readonly times: readonly number[];
+  /** Seconds from point to point; where more than three times that is missing, the lines have a gap. */
+  readonly everyS: number;
   readonly lines: readonly Line[];
   readonly format: (value: number) => string;
   readonly objective?: { readonly value: number; readonly name: string };
@@ -66,7 +68,7 @@ export function Chart(props: ChartProps) {
 
   useEffect(() => plot.current?.setData(dataOf(newest.current)), [times, lines, shades]);
 
-  const at = under !== undefined && under < times.length ? under : times.length - 1;
+  const at = under === undefined ? times.length - 1 : times.indexOf(under);
   const valueOf = (line: Line): string => {
     const value = line.values[at];
     return value === undefined || value === null ? "–" : format(value);
@@ -94,7 +96,7 @@ export function Chart(props: ChartProps) {
             <i aria-hidden="true" class="legend-shade" /> {shadeName}
           </li>
         )}
-        <li class="legend-time">{times[at] === undefined ? "" : under === undefined ? "now" : `at ${clockOf(times[at])}`}</li>
+        <li class="legend-time">{under === undefined ? (times.length === 0 ? "" : "now") : `at ${clockOf(under)}`}</li>
       </ul>
       <div ref={place} class="plot" role="img" aria-label={`${title} over time; the values of now stand in the legend`} style={{ height: `${heightPx}px` }} />
       {times.length === 0 && <p class="chart-empty muted">No points yet.</p>}
@@ -102,13 +104,23 @@ export function Chart(props: ChartProps) {
   );
 }
 
-function dataOf({ times, lines, objective }: ChartProps): uPlot.AlignedData {
-  const rows = lines.map(({ values }) => values as (number | null)[]);
-  if (objective !== undefined) rows.push(times.map(() => objective.value));
-  return [times as number[], ...rows] as uPlot.AlignedData;
+function dataOf({ times, lines, objective, everyS }: ChartProps): uPlot.AlignedData {
+  const at: number[] = [];
+  const rows: (number | null)[][] = lines.map(() => []);
+  for (const [index, time] of times.entries()) {
+    const before = times[index - 1];
+    if (before !== undefined && time - before > 3 * everyS) {
+      at.push(before + everyS);
+      for (const row of rows) row.push(null);
+    }
+    at.push(time);
+    for (const [line, row] of rows.entries()) row.push(lines[line]!.values[index] ?? null);
+  }
+  if (objective !== undefined) rows.push(at.map(() => objective.value));
+  return [at, ...rows];
 }
 
-function optionsOf(newest: { readonly current: ChartProps }, width: number, setUnder: (index: number | undefined) => void): uPlot.Options {
+function optionsOf(newest: { readonly current: ChartProps }, width: number, setUnder: (seconds: number | undefined) => void): uPlot.Options {
   const { lines, objective, log, fromZero } = newest.current;
   const [muted, grid, shade] = [colourOf("muted"), colourOf("line"), colourOf("shade")];
   const font = `12px ${getComputedStyle(document.documentElement).fontFamily}`;
@@ -128,7 +140,7 @@ function optionsOf(newest: { readonly current: ChartProps }, width: number, setU
       { ...axis, size: 26, gap: 6, space: 90, values: (_plot, splits) => splits.map(clockOf) },
       {
         ...axis,
-        size: 58,
+        size: 66,
         gap: 6,
         values: (_plot, splits) => splits.map((value) => (value === null ? "" : newest.current.format(value))),
         ...(log === true
@@ -142,7 +154,7 @@ function optionsOf(newest: { readonly current: ChartProps }, width: number, setU
       ...(objective === undefined ? [] : [{ label: objective.name, stroke: colourOf("objective"), width: 1.5, dash: [6, 5], points: { show: false } }]),
     ],
     hooks: {
-      setCursor: [(plot) => setUnder(plot.cursor.idx ?? undefined)],
+      setCursor: [(plot) => setUnder(typeof plot.cursor.idx === "number" ? plot.data[0][plot.cursor.idx] : undefined)],
       drawClear: [
         (plot) => {
           const { left, top, width: wide, height } = plot.bbox;

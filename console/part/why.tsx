@@ -35,6 +35,7 @@ export function Why({ item, position, recommendationId, onClose }: WhyProps) {
   const parts = item.parts ?? {};
   const named = terms.flatMap(([key, name]) => (parts[key] === undefined ? [] : [{ name, value: parts[key] }]));
   const columns = Object.entries(parts).filter(([key]) => !terms.some(([term]) => term === key));
+  const ranked = parts["model.logit"] !== undefined;
   return (
     <dialog
       ref={dialog}
@@ -71,10 +72,13 @@ export function Why({ item, position, recommendationId, onClose }: WhyProps) {
           </ul>
         </Part>
 
-        <ModelOpinion recommendationId={recommendationId} item={item.id} />
+        <ModelOpinion recommendationId={recommendationId} item={item.id} counting={parts["counting.logit"]} />
 
         {named.length > 0 && (
           <Part title="What the weighted score is made of">
+            {ranked && (
+              <p class="muted why-note">The model ranked this answer. The weighted score is among what it is told, and stands in for it when it is late.</p>
+            )}
             <ul class="bars">
               {named.map(({ name, value }) => (
                 <li key={name} data-none={Math.abs(value) < 0.0005 ? "" : undefined}>
@@ -142,7 +146,14 @@ function useAnswer<Answer>(path: string, body: object, asked: number): Answer | 
   return answer;
 }
 
-function ModelOpinion({ recommendationId, item }: { recommendationId: string; item: string }) {
+interface OpinionProps {
+  readonly recommendationId: string;
+  readonly item: string;
+  /** The counting model's logit when the item was served. */
+  readonly counting: number | undefined;
+}
+
+function ModelOpinion({ recommendationId, item, counting }: OpinionProps) {
   const [asked, setAsked] = useState(0);
   const answer = useAnswer<ScoreAnswer>("/v1/score", { recommendationId, item }, asked);
   return (
@@ -169,6 +180,13 @@ function ModelOpinion({ recommendationId, item }: { recommendationId: string; it
               <dd>{percent(answer.probability)}</dd>
               <dd class="muted">chance of a click</dd>
             </div>
+            {counting !== undefined && (
+              <div>
+                <dt>counting, when served</dt>
+                <dd>{percent(sigmoid(counting))}</dd>
+                <dd class="muted">logit {signed(counting)}</dd>
+              </div>
+            )}
           </dl>
           <button type="button" class="quiet" onClick={() => setAsked(asked + 1)}>
             Ask it again
