@@ -44,7 +44,10 @@ export function inlineLearning(config: ModelConfig, log: Log, clock: Clock): Inl
       model,
       scorer: inlineScorer(model, clock),
       signals,
-      trainer: { status, quality: (minutes) => trainer.quality.history.answer(minutes) },
+      trainer: {
+        status: () => trainerStatus(trainer, { head: signals.get("head"), samplesPerS: 0 }),
+        quality: (minutes) => trainer.quality.history.answer(minutes),
+      },
     },
     trainer,
     async catchUp() {
