@@ -22,7 +22,7 @@ export interface AudienceOptions {
   readonly viewsBefore: number;
 }
 
-export const audienceDefaults = { requestsPerS: 40, items: 10, pipeline: "home", viewsBefore: 10, historyMs: 2 * 3_600_000 } as const;
+export const audienceDefaults = { requestsPerS: 40, items: 10, pipeline: "home", viewsBefore: 7, historyMs: 2 * 3_600_000 } as const;
 
 /** It ends within milliseconds of being asked, but a thread that has just been started on a busy machine must first load its modules. */
 const stopGraceMs = 15_000;

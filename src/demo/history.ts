@@ -2,7 +2,7 @@
 // How: in slices of five minutes of the world's time; each view shows ten rooms, most of them of a topic that the viewer likes, the others by how many
 // watch them; what follows are the viewer's true actions. There is no recommendation id: nobody recommended.
 // Invariants: 1. events come in the order of time and lie before `untilMs`  2. only of rooms that still exist then  3. same world, same history.
-// Cost: 2,000 viewers x 10 views over two hours: about 30,000 events, some 500 ms; a generator, so that its caller can let other work run between slices.
+// Cost: 2,000 viewers x 7 views over two hours: about 32,000 events, some 500 ms; a generator, so that its caller can let other work run between slices.
 
 import type { EventBody } from "#wire/api";
 import { Arrivals } from "./arrivals.ts";
