@@ -2,6 +2,8 @@
 // server's trainer runs.
 // Invariants: 1. a data folder is only read; it may be that of a running server  2. trained from a data folder, the checkpoint is the one that the server would
 // have written at the same offset  3. from sample files it stands at offset 0: a server that starts from it takes its log in on top of what the files taught.
+// 4. a data folder and its samples teach the same parameters; the figures of samples are a little too good, since each is judged just before its step and not when
+// its answer was given.
 
 import type { Log } from "#backbone/log";
 import { openEmbeddedLog } from "#backbone/embedded-log";
@@ -63,7 +65,10 @@ export async function writeSamples(dataFolder: string, config: ModelConfig, out:
     const file = await SampleFileWriter.create(systemFiles, out);
     try {
       const answers = new AnswerRecords((offset, bytesMax) => log.read(activityPartition, offset, bytesMax), options.cacheBytesMax);
-      const joiner = new Joiner(options, undefined, answers, (sample) => file.add(sample));
+      // As the trainer: before the first window is over there would be positives and no negatives.
+      const joiner: Joiner = new Joiner(options, undefined, answers, (sample) => {
+        if (sample.clockMs >= joiner.settledFromMs) file.add(sample);
+      });
       await eachRecord(log, signal, (bytes, offset) => {
         const waiting = joiner.take(decodeRecord(bytes), bytes, offset);
         if (waiting === undefined && !file.full) return undefined;

@@ -78,7 +78,8 @@ test("promise: the thread, the command over the data folder and the command over
     assert.equal(written.samples, fromLog.quality.samples);
     await assert.rejects(writeSamples(folder, config, at("a.samples"), signal), { code: "conflict" });
     const fromFile = await trainOffline([at("a.samples")], config, at("from-file"), signal);
-    assert.deepEqual({ ...fromFile.quality, atMs: 0 }, { ...fromLog.quality, atMs: 0 });
+    // The figures differ: a sample in a file does not know what the model thought when its answer was given.
+    assert.equal(fromFile.quality.positives, fromLog.quality.positives);
     const learned = await newest(at("from-file"));
     assert.deepEqual([learned.offset, partOf(learned, "machine")], [0, partOf(live, "machine")]);
     assert.deepEqual(warnings, []);
