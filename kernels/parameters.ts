@@ -166,10 +166,25 @@ function locate(table: usize, keys: usize, count: u32, slots: usize, forWriting:
   const seedLow = load<u32>(table, 40);
   const seedHigh = load<u32>(table, 44);
   const end = slots + ((<usize>count) << 4);
-  for (let at = slots; at < end; at += 16, keys += 8) {
+  const lowSeeds = i32x4.splat(seedLow);
+  const highSeeds = i32x4.splat(seedHigh);
+  let from = slots;
+  for (; from + 64 <= end; from += 64, keys += 32) {
+    const first = v128.load(keys);
+    const second = v128.load(keys, 16);
+    const tags = mixFour(v128.xor(v128.shuffle<u32>(first, second, 0, 2, 4, 6), lowSeeds));
+    const hashes = mixFour(i32x4.add(tags, v128.xor(v128.shuffle<u32>(first, second, 1, 3, 5, 7), highSeeds)));
+    const front = v128.shuffle<u32>(tags, hashes, 0, 4, 1, 5);
+    const back = v128.shuffle<u32>(tags, hashes, 2, 6, 3, 7);
+    v128.store_lane<u64>(from, front, 0, 8);
+    v128.store_lane<u64>(from, front, 1, 24);
+    v128.store_lane<u64>(from, back, 0, 40);
+    v128.store_lane<u64>(from, back, 1, 56);
+  }
+  for (; from < end; from += 16, keys += 8) {
     const tag = mixWord(load<u32>(keys) ^ seedLow);
-    store<u32>(at, tag, 8);
-    store<u32>(at, mixWord(tag + (load<u32>(keys, 4) ^ seedHigh)), 12);
+    store<u32>(from, tag, 8);
+    store<u32>(from, mixWord(tag + (load<u32>(keys, 4) ^ seedHigh)), 12);
   }
   let seen = touchIndex(index, slotMask, slots, end);
   for (let at = slots; at < end; at += 16) {
