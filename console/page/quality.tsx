@@ -12,6 +12,7 @@ import { LastMinutes } from "../part/last-minutes.tsx";
 import { Notice, RefusedNotice } from "../part/notice.tsx";
 
 const askEveryMs = 2_000;
+const reportMsMax = 2_500;
 const three = (value: number): string => value.toFixed(3);
 
 type Known = { readonly quality?: QualityAnswer; readonly refused?: Refused };
@@ -67,7 +68,7 @@ export function Quality() {
         <>
           {refused !== undefined && <RefusedNotice refused={refused} />}
           {learner !== undefined && <Training status={learner} />}
-          {quality !== undefined && <Curves quality={quality} />}
+          {quality !== undefined && <Curves quality={quality} minutes={minutes} />}
         </>
       )}
     </>
@@ -85,11 +86,15 @@ const stateWords: Readonly<Record<TrainingStatus["state"], string>> = {
 function Training({ status }: { status: TrainingStatus }) {
   const [refused, setRefused] = useState<Refused | undefined>(undefined);
   const [asking, setAsking] = useState(false);
-  const on = status.state === "learning" || status.state === "starting";
+  // The trainer reports once a second: until then the switch shows what it was told.
+  const [told, setTold] = useState<{ readonly on: boolean; readonly untilMs: number } | undefined>(undefined);
+  const reported = status.state === "learning" || status.state === "starting";
+  const on = told !== undefined && performance.now() < told.untilMs ? told.on : reported;
   const turn = async (): Promise<void> => {
     setAsking(true);
     try {
       training.set(await ask<TrainingStatus>("POST", "/v1/training", { on: !on }));
+      setTold({ on: !on, untilMs: performance.now() + reportMsMax });
       setRefused(undefined);
     } catch (thrown) {
       setRefused(refusedOf(thrown));
@@ -164,7 +169,26 @@ function meanOf(points: readonly QualityPoint[], figure: Figure): number | undef
   return weight === 0 ? undefined : sum / weight;
 }
 
-function Curves({ quality: { points, everyMs } }: { quality: QualityAnswer }) {
+/** Stretches joined to ones of `everyMs`: a second has too few clicks for a line that one can read. Figures are means by samples; for the AUC that is nearly right. */
+function joined(points: readonly QualityPoint[], everyMs: number): QualityPoint[] {
+  const groups = Map.groupBy(points, ({ atMs }) => Math.floor(atMs / everyMs));
+  return [...groups].map(([group, parts]) => {
+    const figures = Object.fromEntries(
+      (["logLoss", "auc", "calibration", "countingLogLoss", "countingAuc", "countingCalibration"] as const).flatMap((figure) => {
+        const mean = meanOf(parts, figure);
+        return mean === undefined ? [] : [[figure, mean]];
+      }),
+    );
+    const sum = (count: "samples" | "positives"): number => parts.reduce((total, part) => total + part[count], 0);
+    return { atMs: group * everyMs, samples: sum("samples"), positives: sum("positives"), training: parts.every(({ training: on }) => on), ...figures };
+  });
+}
+
+const pointsWanted = 90;
+
+function Curves({ quality, minutes }: { quality: QualityAnswer; minutes: number }) {
+  const everyMs = Math.max(quality.everyMs, (minutes * 60_000) / pointsWanted);
+  const points = useMemo(() => joined(quality.points, everyMs), [quality, everyMs]);
   const times = useMemo(() => points.map(({ atMs }) => atMs / 1_000), [points]);
   const shades = useMemo(() => stillStretches(points, everyMs), [points, everyMs]);
   const lines = (model: Figure, counting: Figure): Line[] => [
