@@ -1,7 +1,7 @@
 // The scalar twin of kernels/parameters.ts and kernels/factorisation.ts: the same calls over the same bytes.
 // Invariants: 1. the same bits as the binaries: every product, sum, quotient and root is rounded to f32 where theirs is, in the same order
 //             2. rows are written and read by the same protocol of seq, so threads of different variants work on one table.
-// Cost: some 10x the SIMD kernels. Concurrency: as theirs: one writing thread, any number of readers.
+// Cost: some 8x the SIMD kernels. Concurrency: as theirs: one writing thread, any number of readers.
 
 import type { KernelCalls } from "./kernel-calls.ts";
 import { parameterRowHead, parameterWord as word } from "./parameter-layout.ts";
