@@ -71,7 +71,7 @@ export function Card({ item, position, change, did, onAct, onWhy }: CardProps) {
         <button type="button" class="chip" aria-label={`why ${title}?`} aria-haspopup="dialog" onClick={() => onWhy(item, position)}>
           why?
         </button>
-        {did === "click" && <span class="did">you clicked</span>}
+        {did === "click" && <span class="did">clicked</span>}
       </div>
     </article>
   );
