@@ -23,7 +23,7 @@ function run(command: string, ...args: string[]): Promise<{ code: number | null;
 const noCurl = (await run("curl", "--version")).code === 0 ? false : "curl is not installed";
 
 test("every command of docs/http-api.md works as it stands", { skip: noCurl }, async (context) => {
-  const server = await startTestServer(context);
+  const server = await startTestServer(context, { model: true });
   const text = readFileSync(new URL("docs/http-api.md", root), "utf8");
   const blocks = Array.from(text.matchAll(/^```sh\n([^]*?)^```$/gm), (match) => match[1]!);
   const commands = blocks.join("\n").split("curl ").length - 1;

@@ -5,16 +5,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { createHttpServer, type HttpServer, type HttpServerOptions } from "#gateway/http-server";
-import { defaultConfig, GatewayMetrics, type OpenGateway, openGateway } from "#gateway/index";
+import { defaultConfig, type GatewayConfig, GatewayMetrics, type Learning, type OpenGateway, openGateway } from "#gateway/index";
 import { LoopStallMeter } from "#platform/loop-stall";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { openDataFolder } from "#roles/data-folder";
+import { startModelThreads } from "#roles/model-threads";
 
 export interface TestServer {
   readonly http: HttpServer;
   readonly gateway: OpenGateway;
   readonly metrics: GatewayMetrics;
+  /** With `model: true`. */
+  readonly model: Learning | undefined;
   /** What was logged as an error. */
   readonly logged: string[];
   /** One request; a body that is no string is sent as JSON. */
@@ -29,17 +32,26 @@ export interface Answered {
   readonly json: unknown;
 }
 
-/** Starts a server and stops it after the test. `wrap` may put something between HTTP and the gateway: a delay, a failure. */
+/** Starts a server and stops it after the test; `model: true` starts the threads of the configuration's model too. `wrap` may put something between HTTP and the gateway: a delay, a failure. */
 export async function startTestServer(
   context: TestContext,
-  options: Partial<HttpServerOptions> = {},
+  { model, config = defaultConfig, ...options }: Partial<HttpServerOptions> & { readonly model?: boolean; readonly config?: GatewayConfig } = {},
   wrap: (gateway: OpenGateway) => OpenGateway = (gateway) => gateway,
 ): Promise<TestServer> {
   const folder = mkdtempSync(join(tmpdir(), "millrace-http-"));
   const data = await openDataFolder(folder, "none");
   const metrics = new GatewayMetrics();
-  const gateway = openGateway({ log: data.log, clock: systemClock, config: defaultConfig, version: "0.0.0-test", incarnation: "t1", metrics });
   const logged: string[] = [];
+  const threads = model === true ? startModelThreads(config.model!, folder, (message) => logged.push(message)) : undefined;
+  const gateway = openGateway({
+    log: data.log,
+    clock: systemClock,
+    config,
+    version: "0.0.0-test",
+    incarnation: "t1",
+    metrics,
+    ...(threads === undefined ? {} : { learning: threads.learning }),
+  });
   const loopStall = new LoopStallMeter();
   loopStall.start();
   const http = createHttpServer({
@@ -58,6 +70,7 @@ export async function startTestServer(
     loopStall.stop();
     await http.drain(500);
     await gateway.close();
+    await threads?.stop();
     await data.close();
     rmSync(folder, { recursive: true });
   });
@@ -65,6 +78,7 @@ export async function startTestServer(
     http,
     gateway,
     metrics,
+    model: threads?.learning,
     logged,
     async send(method, path, body, headers = {}) {
       const init: RequestInit = { method, headers };

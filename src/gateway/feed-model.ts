@@ -9,6 +9,8 @@ import type { ModelConfig } from "./model-config.ts";
 export const feedModel: ModelConfig = {
   fields: [
     { name: "user", from: "user.id", kind: "id" },
+    { name: "recent", from: "user.recent", kind: "ids", max: 8 },
+    { name: "hour", from: "context.hour", kind: "bucket", bounds: [4, 8, 12, 16, 20] },
     { name: "languages", from: "user.attributes.languages", kind: "ids", max: 4 },
     { name: "position", from: "context.position", kind: "bucket", bounds: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 30], linearOnly: true },
     { name: "item", from: "item.id", kind: "id" },

@@ -28,7 +28,7 @@ export interface Gateway {
   /** `not-found` for an unknown pipeline. Never an empty answer while one item is available and passes the filter. */
   recommend(pipeline: string, body: RecommendBody): Promise<RecommendAnswer>;
   pipelines(): readonly PipelineGraph[];
-  /** Items whose live vectors point the same way; `not-found` for an unknown item, `unsupported` without a model. */
+  /** Items whose live vectors point the same way; `not-found` for an unknown item, or without a model. */
   similar(body: SimilarBody): Promise<SimilarAnswer>;
   /** What the model thinks now of an item that an answer showed, by the features that were logged then; `not-found` when the answer is not remembered. */
   score(body: ScoreBody): ScoreAnswer;

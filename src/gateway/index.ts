@@ -46,6 +46,9 @@ export interface OpenGateway extends Gateway {
   close(): Promise<void>;
 }
 
+/** What learns, for those who read figures. */
+const modelName = "factorisation machine";
+
 /** How long a switch of training waits for the trainer to read it. */
 const switchMsMax = 2_000;
 
@@ -160,7 +163,7 @@ export function openGateway(options: GatewayOptions): OpenGateway {
       // The trainer has read the switch; its report of it may come a moment later.
       return { ...rest, state: now === "learning" || now === "off" ? (on ? "learning" : "off") : now };
     },
-    quality: (minutes) => learning?.trainer.quality(minutes) ?? { everyMs: 1_000, points: [] },
+    quality: (minutes) => (learning === undefined ? { everyMs: 1_000, points: [] } : { model: modelName, ...learning.trainer.quality(minutes) }),
     watch: (user, tell) => ways.watch(user, tell),
     readiness(): Readiness {
       return waiting === "" && !closed ? { ready: true, waiting: [] } : { ready: false, waiting: [closed ? "shutting down" : waiting] };

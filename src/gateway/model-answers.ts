@@ -119,6 +119,6 @@ export class ModelAnswers<D extends Declarations> implements WayProbe {
 
   #required(): Learning {
     if (this.#learning !== undefined) return this.#learning;
-    throw new MillraceError("unsupported", "this server has no model", { todo: "name one in the configuration (model), or use the preset feed" });
+    throw new MillraceError("not-found", "this server has no model", { todo: "name one in the configuration (model), or use the preset feed" });
   }
 }

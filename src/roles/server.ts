@@ -3,7 +3,7 @@
 // requests, running ones are answered, the log is synced, the trainer writes its checkpoint, the log is closed.
 
 import type { Durability } from "#backbone/log";
-import { type GatewayConfig, GatewayMetrics, type Learning, type ModelConfig, type OpenGateway, openGateway } from "#gateway/index";
+import { type GatewayConfig, GatewayMetrics, type OpenGateway, openGateway } from "#gateway/index";
 import { createHttpServer, type HttpServer } from "#gateway/http-server";
 import type { HttpLogger } from "#gateway/http-errors";
 import { liveVariant } from "#kernel/kernels";
@@ -11,11 +11,8 @@ import { LoopStallMeter } from "#platform/loop-stall";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { randomId, systemRandom } from "#platform/system-random";
-import { systemWorkers } from "#platform/system-workers";
-import { type WorkerScorer, workerScorer } from "#ranking/worker-scorer";
 import { type DataFolder, openDataFolder } from "./data-folder.ts";
-import { createModel } from "./model-parts.ts";
-import { startTraining, type TrainingThread } from "./training.ts";
+import { type ModelThreads, startModelThreads } from "./model-threads.ts";
 
 export interface ServerOptions {
   readonly host: string;
@@ -38,33 +35,6 @@ export interface Server {
   stop(timeoutMs: number): Promise<{ cutOff: number }>;
 }
 
-interface Threads {
-  readonly learning: Learning;
-  readonly training: TrainingThread;
-  readonly scorer: WorkerScorer;
-}
-
-/** How long the start waits for the ranker; without it the weighted score ranks. */
-const rankerMsMax = 10_000;
-
-function startThreads(config: ModelConfig, dataFolder: string, logger: HttpLogger | undefined): Threads {
-  const { extractor, model } = createModel(config);
-  const warn = (message: string): void => logger?.warn({}, message);
-  const training = startTraining({ workers: systemWorkers, config, dataFolder, ticket: model.ticket, warn });
-  const scorer = workerScorer(systemWorkers, systemClock, model.ticket, {
-    onLost: ({ message }, pauseMs) => warn(`the ranker's thread ended, a new one starts in ${pauseMs} ms: ${message}`),
-  });
-  const ready = scorer.whenReady(rankerMsMax).then((answers) => {
-    if (!answers) warn(`the ranker does not answer after ${rankerMsMax} ms; until it does, counts rank`);
-  });
-  return { training, scorer, learning: { extractor, model, scorer, signals: training.signals, trainer: training, ready } };
-}
-
-async function stopThreads(threads: Threads | undefined): Promise<void> {
-  await threads?.training.stop();
-  await threads?.scorer.close();
-}
-
 /** Starts a server; resolves once it listens. `gateway.opened` resolves when it is ready. */
 export async function startServer(options: ServerOptions): Promise<Server> {
   const { host, port, config, version, logger } = options;
@@ -74,10 +44,10 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   let folder: DataFolder | undefined;
   let http: HttpServer | undefined;
   let gateway: OpenGateway | undefined;
-  let threads: Threads | undefined;
+  let threads: ModelThreads | undefined;
   try {
     folder = await openDataFolder(options.dataFolder, options.durability, options.intervalMs);
-    threads = config.model === undefined ? undefined : startThreads(config.model, options.dataFolder, logger);
+    threads = config.model === undefined ? undefined : startModelThreads(config.model, options.dataFolder, (message) => logger?.warn({}, message));
     gateway = openGateway({
       log: folder.log,
       clock: systemClock,
@@ -102,7 +72,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   } catch (thrown) {
     loopStall.stop();
     await gateway?.close().catch(() => undefined);
-    await stopThreads(threads);
+    await threads?.stop();
     await folder?.close();
     throw thrown;
   }
@@ -113,7 +83,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     async stop(timeoutMs) {
       const outcome = await opened.http.drain(timeoutMs);
       await opened.gateway.close();
-      await stopThreads(threads);
+      await threads?.stop();
       await opened.folder.close();
       loopStall.stop();
       return outcome;
