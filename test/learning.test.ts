@@ -176,6 +176,8 @@ test("promise: an answer never waits for the model: without the ranker the weigh
     answer.degraded.join("; "),
   );
   const rates = (await server.send("GET", "/metrics")).text;
+  assert.match(rates, /^rec_training_learning 1$/m);
+  assert.match(rates, /^rec_ranking_requests [1-9]/m);
   assert.match(rates, /rec_step_errors_total\{pipeline="home",step="model",class="error"\} [1-9]/);
 });
 

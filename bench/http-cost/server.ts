@@ -48,6 +48,7 @@ const gateway: Gateway = {
   similar: () => Promise.resolve({ item: "", items: [], trainedOffset: 0, tookMs: 0 }),
   score: () => ({ recommendationId: "", item: "", position: 0, score: 0, probability: 0, trainedOffset: 0 }),
   training: () => undefined,
+  ranking: () => undefined,
   switchTraining: () => Promise.reject(new Error("no trainer")),
   quality: () => ({ everyMs: 1_000, points: [] }),
   watch: () => () => undefined,

@@ -9,7 +9,7 @@ import type { Clock } from "#platform/clock";
 import type { WayStep } from "#wire/live-api";
 import type { EventRecord } from "#features/activity-record";
 import { type Learning, reached } from "./learning.ts";
-import type { SecondLatencies } from "./live-seconds.ts";
+import type { GatewayMetrics } from "./metrics.ts";
 
 export const wayLimits = { watchersMax: 64, underWayMax: 256, stageMsMax: 2_000, sampleEvery: 16 } as const;
 
@@ -27,7 +27,7 @@ export interface EventWaysOptions {
   readonly clock: Clock;
   readonly probe: WayProbe;
   readonly learning: Learning | undefined;
-  readonly latencies: SecondLatencies;
+  readonly metrics: GatewayMetrics;
 }
 
 /** What was asked before the event counted. */
@@ -128,14 +128,14 @@ export class EventWays {
     before: Before | undefined,
     tell: (stage: WayStep["stage"], ms: number, detail: string, was?: number, is?: number) => void,
   ): Promise<void> {
-    const { learning, probe, latencies, clock } = this.#options;
+    const { learning, probe, metrics, clock } = this.#options;
     if (learning === undefined || record.recommendationId === "") return;
     this.#underWay += 1;
     try {
       if (learning.trainer.status().state !== "learning") return;
       if (!(await reached(learning.signals, "trained", nextOffset, wayLimits.stageMsMax, clock))) return;
       const parameterMs = sinceMs();
-      latencies.eventToParameter.record(parameterMs);
+      metrics.eventToParameter(parameterMs);
       if (before !== undefined) {
         const was = before.chance;
         const is = was === undefined ? undefined : probe.chance(record.recommendationId, record.item);
@@ -149,7 +149,7 @@ export class EventWays {
       }
       if (!(await reached(learning.signals, "vectors", nextOffset, wayLimits.stageMsMax, clock))) return;
       const vectorMs = sinceMs();
-      latencies.eventToVector.record(vectorMs);
+      metrics.eventToVector(vectorMs);
       if (before === undefined) return;
       const now = probe.vector(record.item);
       const angle = before.vector === undefined || now === undefined ? undefined : degreesBetween(before.vector, now);

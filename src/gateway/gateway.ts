@@ -1,6 +1,7 @@
 // What the gateway does, as an interface: the HTTP server, in-process callers (replay) and tests speak to this.
 // Invariant: every failure is a MillraceError; a row that is refused is in `rejected`, it does not fail its batch.
 
+import type { RankingMetrics } from "#ranking/ranking-metrics";
 import type { QualityAnswer, ScoreAnswer, ScoreBody, SimilarAnswer, SimilarBody, TrainingStatus, WayStep } from "#wire/live-api";
 import type { EventsAnswer, ItemBody, ItemRow, PipelineGraph, PutAnswer, RecommendAnswer, RecommendBody, UserBody, UserRow } from "#wire/api";
 
@@ -34,6 +35,8 @@ export interface Gateway {
   score(body: ScoreBody): ScoreAnswer;
   /** Undefined without a model. */
   training(): TrainingStatus | undefined;
+  /** What is counted of the scorer; undefined without a model. */
+  ranking(): RankingMetrics | undefined;
   /** Switches learning on or off, by a record of the log; resolves when the trainer has read it, with its state. */
   switchTraining(on: boolean): Promise<TrainingStatus>;
   quality(minutes: number): QualityAnswer;

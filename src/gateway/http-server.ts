@@ -339,6 +339,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     const exposition = createExposition({
       metrics,
       status: () => gateway.status(),
+      training: () => gateway.training(),
+      ranking: gateway.ranking(),
       clock,
       build,
       running: () => running.size,

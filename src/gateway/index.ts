@@ -70,7 +70,7 @@ export function openGateway(options: GatewayOptions): OpenGateway {
   });
   const { learning } = options;
   const answers = new ModelAnswers({ learning, state, clock });
-  const ways = new EventWays({ clock, probe: answers, learning, latencies: metrics.second });
+  const ways = new EventWays({ clock, probe: answers, learning, metrics });
   let waiting = "opening the log";
   let writer: LogWriter | undefined;
   let intake: Intake<ReturnType<typeof aggregationsOf>> | undefined;
@@ -154,6 +154,7 @@ export function openGateway(options: GatewayOptions): OpenGateway {
       return answers.score(body);
     },
     training: () => learning?.trainer.status(),
+    ranking: () => learning?.scorer.metrics,
     async switchTraining(on) {
       const taking = ready();
       if (learning === undefined) throw new MillraceError("not-found", "this server has no model", { todo: "name one in the configuration (model)" });

@@ -10,6 +10,9 @@ import type { Histogram } from "#base/histogram";
 import type { Clock } from "#platform/clock";
 import type { GatewayStatus } from "./gateway.ts";
 import { Counter, Family } from "./metric-families.ts";
+import type { RankingMetrics } from "#ranking/ranking-metrics";
+import type { TrainingStatus } from "#wire/live-api";
+import { learningGauges, rankingFamilies } from "./learning-metrics.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 
 /** The platform's meter of the serving loop: CPU time between two ticks, in microseconds, and the largest value in milliseconds. */
@@ -23,6 +26,9 @@ export interface LoopStall {
 export interface ExpositionSources {
   readonly metrics: GatewayMetrics;
   readonly status: () => GatewayStatus;
+  /** Absent or undefined without a model, as the next one. */
+  readonly training?: () => TrainingStatus | undefined;
+  readonly ranking?: RankingMetrics | undefined;
   readonly clock: Clock;
   /** Labels of `rec_build_info`, e.g. the version and the live kernel. */
   readonly build: Readonly<Record<string, string>>;
@@ -55,6 +61,8 @@ export function createExposition(sources: ExpositionSources): Exposition {
     metrics.eventCounts,
     metrics.joinedCounts,
     metrics.eventToFeatureSeconds,
+    metrics.eventToParameterSeconds,
+    metrics.eventToVectorSeconds,
     metrics.logAppendSeconds,
     metrics.httpRequests,
     metrics.httpSeconds,
@@ -78,6 +86,17 @@ export function createExposition(sources: ExpositionSources): Exposition {
   gauge("rec_events_rebuilt", "Events counted again from the log at the start", (of) => of.eventsRebuilt);
   gauge("rec_start_time_seconds", "When the gateway started", (of) => of.startedAtMs / 1_000);
   gauge("rec_http_requests_running", "HTTP requests that are being answered", () => sources.running());
+  for (const { name, help, read } of sources.ranking === undefined ? [] : learningGauges(sources.training ?? (() => undefined), sources.ranking)) {
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(read() ?? Number.NaN);
+      },
+    });
+  }
+  if (sources.ranking !== undefined) families.push(...rankingFamilies(sources.ranking));
   const { loopStall } = sources;
   if (loopStall !== undefined) {
     const stalls = new Family("rec_loop_stall_seconds", "CPU time of the serving thread between two ticks of a 1 ms timer", [], () => loopStall.histogram, 1);

@@ -148,6 +148,8 @@ export class GatewayMetrics {
   readonly eventCounts: Family<Counter>;
   readonly joinedCounts: Family<Counter>;
   readonly eventToFeatureSeconds: Family<Histogram>;
+  readonly eventToParameterSeconds: Family<Histogram>;
+  readonly eventToVectorSeconds: Family<Histogram>;
   readonly logAppendSeconds: Family<Histogram>;
   readonly httpRequests: Family<Counter>;
   readonly httpSeconds: Family<Histogram>;
@@ -173,6 +175,8 @@ export class GatewayMetrics {
     this.eventCounts = counter("rec_events_total", "Events received, by type and what became of them", ["type", "result"]);
     this.joinedCounts = counter("rec_joined_events_total", "Events that named a recommendation, by what came of it", ["pipeline", "type", "result"]);
     this.eventToFeatureSeconds = time("rec_event_to_feature_seconds", "From the receipt of an event to the moment after which every answer counts it", []);
+    this.eventToParameterSeconds = time("rec_event_to_parameter_seconds", "From the receipt of an event to the moment at which the model has learned it", []);
+    this.eventToVectorSeconds = time("rec_event_to_vector_seconds", "From the receipt of an event to the moment at which its item's vector follows", []);
     this.logAppendSeconds = time("rec_log_append_seconds", "From the hand-over of a batch to the log until it was acknowledged", []);
     this.httpRequests = counter("rec_http_requests_total", "HTTP requests answered", ["route", "method", "status"]);
     this.httpSeconds = time("rec_http_request_seconds", "Time from the arrival of a request's head to the end of its answer", ["route"]);
@@ -203,6 +207,16 @@ export class GatewayMetrics {
   eventToFeature(milliseconds: number): void {
     this.#eventToFeature.record(milliseconds * 1_000);
     this.second.eventToFeature.record(milliseconds);
+  }
+
+  eventToParameter(milliseconds: number): void {
+    this.eventToParameterSeconds.with().record(milliseconds * 1_000);
+    this.second.eventToParameter.record(milliseconds);
+  }
+
+  eventToVector(milliseconds: number): void {
+    this.eventToVectorSeconds.with().record(milliseconds * 1_000);
+    this.second.eventToVector.record(milliseconds);
   }
 
   logAppend(milliseconds: number): void {
