@@ -20,7 +20,7 @@ import { type Checkpoint, type CheckpointKind, restoreNewest, writeCheckpoint } 
 import { type ItemVectors, sweepItemsPerSecond } from "./item-vectors.ts";
 import { qualityWidths } from "./quality-history.ts";
 import { trainerStatus } from "./trainer-status.ts";
-import { Trainer, type TrainingOptions } from "./trainer.ts";
+import { Trainer, type TrainerState, type TrainingOptions } from "./trainer.ts";
 import type { TrainingSignals } from "./training-signals.ts";
 
 export interface TrainerLoopOptions {
@@ -78,6 +78,7 @@ class TrainerLoop {
   #writing: Promise<void> | undefined;
   #reportDueMs = 0;
   #samplesReported = 0;
+  #stateReported: TrainerState | undefined;
   #reportedMs = 0;
   /** Begin of the newest reported stretch of each width. */
   readonly #pointsReported = qualityWidths.map(() => -Infinity);
@@ -195,7 +196,8 @@ class TrainerLoop {
       this.#checkpointDueMs = nowMs + this.#options.checkpointSeconds * 1_000;
       if (this.#checkpoint?.offset !== this.#trainer.offset) this.#startCheckpoint();
     }
-    if (nowMs >= this.#reportDueMs) this.#report(nowMs);
+    // A change of state is told at once: somebody has just asked for it, or must hear of it.
+    if (nowMs >= this.#reportDueMs || this.#trainer.state !== this.#stateReported) this.#report(nowMs);
   }
 
   #startCheckpoint(): void {
@@ -237,6 +239,7 @@ class TrainerLoop {
     this.#samplesReported = samples;
     this.#reportedMs = nowMs;
     const head = this.#options.signals.get("head");
+    this.#stateReported = this.#trainer.state;
     report({ kind: "status", status: trainerStatus(this.#trainer, { head, samplesPerS, checkpoint: this.#checkpoint }) });
   }
 }
