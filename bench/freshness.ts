@@ -7,6 +7,7 @@
 // loop_stall_max = the most CPU time the serving thread used between two ticks of a 1 ms timer (/v1/status keeps the maxima of the last 60 seconds), median of
 // the rounds' maxima. The time of a probe includes the answers that show nothing yet, on three connections at once.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { median, quantile, type Scenario } from "./harness.ts";
 import type { BackgroundResult, BackgroundWork } from "./load/background-load.ts";
 import { putCatalogue } from "./load/catalogue.ts";
@@ -15,6 +16,7 @@ import { Lane } from "./load/lane.ts";
 import type { ProbeResult, ProbeWork } from "./load/probe.ts";
 import { startServerProcess, temporaryFolder } from "./load/server-process.ts";
 import type { StatusAnswer } from "#wire/api";
+import type { TrainingStatus } from "#wire/live-api";
 
 const eventsPerS = 500;
 const recommendsPerS = 50;
@@ -61,6 +63,7 @@ export const scenario: Scenario = {
         ]);
       // Compilers and caches settle in a short round that is not counted.
       await round("warm", quick ? 500 : 5_000);
+      await learning(lane);
       for (let index = 0; index < rounds; index += 1) {
         const [background, probe] = await round(`r${index}`, durationMs);
         const stall = await longestStallMs(lane, Math.ceil(durationMs / 1000));
@@ -164,6 +167,19 @@ async function putProbeItems(lane: Lane): Promise<void> {
     attributes: { language: `probe-language-${index}` },
   }));
   await lane.json("PUT", "/v1/items", rows);
+}
+
+/** Resolves when the trainer is past its first window and has caught up. */
+async function learning(lane: Lane): Promise<void> {
+  const deadline = performance.now() + 60_000;
+  for (;;) {
+    const { state, behind, reason } = await lane.json<TrainingStatus>("GET", "/v1/training");
+    if (state === "learning" && behind === 0) return;
+    if (performance.now() > deadline) throw new Error(`the trainer is ${state}, ${behind} records behind: ${reason ?? ""}`);
+    // Time of the records has to pass, so something has to be recorded.
+    await lane.json("POST", "/v1/recommend/home", { user: "warm-up", n: 10 });
+    await sleep(100);
+  }
 }
 
 /** The longest stall of the server's serving loop in the last `seconds`, CPU milliseconds. */
