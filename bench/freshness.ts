@@ -7,6 +7,8 @@
 // loop_stall_max = the most CPU time the serving thread used between two ticks of a 1 ms timer (/v1/status keeps the maxima of the last 60 seconds), median of
 // the rounds' maxima. The time of a probe includes the answers that show nothing yet, on three connections at once.
 
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { median, quantile, type Scenario } from "./harness.ts";
 import type { BackgroundResult, BackgroundWork } from "./load/background-load.ts";
@@ -15,6 +17,7 @@ import { runChild } from "./load/child.ts";
 import { Lane } from "./load/lane.ts";
 import type { ProbeResult, ProbeWork } from "./load/probe.ts";
 import { startServerProcess, temporaryFolder } from "./load/server-process.ts";
+import { defaultConfig } from "#gateway/index";
 import type { StatusAnswer } from "#wire/api";
 import type { TrainingStatus } from "#wire/live-api";
 
@@ -30,7 +33,11 @@ export const scenario: Scenario = {
     const rounds = quick ? 1 : 5;
     const durationMs = quick ? 2_000 : 20_000;
     const folder = temporaryFolder();
-    const server = await startServerProcess({ data: folder.path, durability: "interval" });
+    // A quick run does not wait 20 s for the trainer's first window.
+    const config = join(folder.path, "quick.json");
+    if (quick) writeFileSync(config, JSON.stringify({ model: { samples: { ...defaultConfig.model!.samples, windowSeconds: 1 } } }));
+    const more = quick ? ["--config", config] : [];
+    const server = await startServerProcess({ data: join(folder.path, "data"), durability: "interval", more });
     try {
       const lane = new Lane(server.address);
       const catalogue = await putCatalogue(lane, 1);

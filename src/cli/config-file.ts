@@ -1,8 +1,8 @@
 // Reads a configuration file: `.json`, or `.ts`/`.js`/`.mjs` with a default export. What it names replaces the default of the same name; pipelines and
-// event types are merged by name, so that a file may add one.
+// event types are merged by name, so that a file may add one, and so are the fields of the model. `"model": null` is a server without one.
 
 import { MillraceError } from "#base/errors";
-import { checkConfig, defaultConfig, type GatewayConfig, shopConfig } from "#gateway/index";
+import { checkConfig, defaultConfig, type GatewayConfig, type ModelConfig, shopConfig } from "#gateway/index";
 import { systemFiles } from "#platform/system-files";
 import { absolutePath, importDefault } from "#platform/system-process";
 
@@ -25,12 +25,28 @@ export async function readConfig(path: string | undefined, preset: PresetName): 
   if (typeof given !== "object" || given === null || Array.isArray(given)) {
     throw new MillraceError("invalid", `the configuration ${path} is no object`, { todo: "export an object as default" });
   }
-  const named = given as Partial<GatewayConfig>;
-  return checkConfig({
-    ...base,
-    ...named,
+  const named = given as Partial<Omit<GatewayConfig, "model">> & { readonly model?: Partial<ModelConfig> | null };
+  if (named.model === null) return checkConfig(withoutModel(merged(base, { ...named, model: undefined })));
+  return checkConfig(merged(base, named));
+}
+
+function merged(base: GatewayConfig, named: Partial<Omit<GatewayConfig, "model">> & { readonly model?: Partial<ModelConfig> | null | undefined }): object {
+  const { model: ofBase, ...rest } = base;
+  const { model: ofFile, ...file } = named;
+  const model = ofBase === undefined && (ofFile === undefined || ofFile === null) ? {} : { model: { ...ofBase, ...ofFile } };
+  return {
+    ...rest,
+    ...file,
+    ...model,
     eventTypes: { ...base.eventTypes, ...named.eventTypes },
     pipelines: { ...base.pipelines, ...named.pipelines },
     limits: { ...base.limits, ...named.limits },
-  });
+  };
+}
+
+/** Nothing is ranked or found by a model. */
+function withoutModel(config: object): object {
+  const { model: _, pipelines, ...rest } = config as GatewayConfig;
+  const plain = Object.entries(pipelines).map(([name, { model: _rank, quota, ...pipeline }]) => [name, { ...pipeline, quota: { ...quota, vectors: 0 } }]);
+  return { ...rest, pipelines: Object.fromEntries(plain) };
 }

@@ -1,0 +1,32 @@
+// Guards what a configuration file means beside the preset: what it names replaces, pipelines and the model's fields merge, `"model": null` leaves the model out.
+
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { defaultConfig } from "#gateway/index";
+import { readConfig } from "./config-file.ts";
+
+test("a file's model merges into the preset's, null leaves it out everywhere, nonsense is refused by name", async (context) => {
+  const folder = mkdtempSync(join(tmpdir(), "millrace-config-"));
+  context.after(() => rmSync(folder, { recursive: true }));
+  const read = (content: object) => {
+    const path = join(folder, "config.json");
+    writeFileSync(path, JSON.stringify(content));
+    return readConfig(path, "feed");
+  };
+  const faster = await read({ model: { checkpointSeconds: 5 } });
+  assert.deepEqual(faster, { ...defaultConfig, model: { ...defaultConfig.model!, checkpointSeconds: 5 } });
+  const without = await read({ model: null });
+  assert.equal(without.model, undefined);
+  assert.deepEqual(Object.keys(without.pipelines), Object.keys(defaultConfig.pipelines));
+  for (const { model, quota } of Object.values(without.pipelines)) {
+    assert.equal(model, undefined);
+    assert.equal(quota.vectors, 0);
+  }
+  assert.deepEqual(await readConfig(undefined, "feed"), defaultConfig);
+  await assert.rejects(read({ model: { factors: 5 } }), /model\.factors|factors/);
+  await assert.rejects(read({ model: { fields: [{ name: "a", from: "signal.nothing", kind: "linear" }], crosses: [] } }), /signal\.nothing/);
+  await assert.rejects(read({ model: { samples: { ...defaultConfig.model!.samples, positiveTypes: ["bought"] } } }), /bought/);
+});
