@@ -24,7 +24,7 @@ import type { TrainingStatus } from "#wire/live-api";
 const eventsPerS = 500;
 const recommendsPerS = 50;
 const probesPerS = 5;
-const probeItems = 40;
+const probeItems = 200;
 
 export const scenario: Scenario = {
   name: "freshness",

@@ -1,6 +1,6 @@
 // The probe viewer: how long until an event of mine is in an answer of mine, in the model's parameters, and in the item's vector?
 // One probe: an answer shows the viewer one item (not timed, as all that is asked before); an event says that it was clicked, and without waiting for its
-// acknowledgement three questions are asked again as soon as each answer comes, each on a connection of its own, all timed from the send of the event:
+// acknowledgement three questions are asked again and again, each on a connection of its own, all timed from the send of the event:
 //   feature    POST /v1/recommend  until `ownCount` or `ownDecayed` of `parts`, columns that the score reads, has risen
 //   parameter  POST /v1/score      the model's score of that item by the features *as they were logged when it was served*: until it has risen by `scoreRise` or
 //                                  more and the answer says that the parameters have learned up to the event's offset or beyond. Features cannot move it, they
@@ -36,10 +36,13 @@ export interface ProbeResult {
 }
 
 const waitMsMax = 5_000;
+/** Between two questions about scores and vectors: each is answered in a fraction of a millisecond, and thousands a second would be a load of their own. They make a
+ * time longer by half of it, never shorter. */
+const pauseMs = 2;
 /** Relative change of a count: above the rounding of decay between two answers. */
 const rise = 1e-9;
-/** Of a logit: one step on a click moves it more, what others teach in some milliseconds less. */
-const scoreRise = 0.01;
+/** Of a logit: one step on a click of a new viewer moves it by about 0.05, what others teach in some milliseconds mostly by less than this. */
+const scoreRise = 0.02;
 const similarityChange = 1e-6;
 
 childMain(async ({ address, items, name, durationMs, perS }: ProbeWork): Promise<ProbeResult> => {
@@ -67,7 +70,8 @@ childMain(async ({ address, items, name, durationMs, perS }: ProbeWork): Promise
     const due = start + (index * 1000) / perS;
     if (due > performance.now()) await sleep(due - performance.now());
     const item = items[index % items.length]!;
-    const user = `${name}-${index % 7}`;
+    // A new viewer each time: of one who clicked everything before, the next click would teach next to nothing.
+    const user = `${name}-${index}`;
     try {
       const served = await askLane.json<RecommendAnswer>("POST", "/v1/recommend/home", { user, n: 1, filter: { id: [item] } });
       const { recommendationId } = served;
@@ -83,13 +87,14 @@ childMain(async ({ address, items, name, durationMs, perS }: ProbeWork): Promise
       // A refused event fails the probe below, not as a stray rejection.
       acknowledged.catch(() => undefined);
       /** Asks until `seen`; the time of the receipt of that answer. */
-      const until = async (what: string, seen: () => Promise<boolean>): Promise<number> => {
+      const until = async (what: string, pauseMs: number, seen: () => Promise<boolean>): Promise<number> => {
         for (;;) {
           const there = await seen();
           const ms = performance.now() - sent;
           result.asked += 1;
           if (there) return ms;
           if (ms > waitMsMax) throw new Error(`no ${what} showed the event within ${waitMsMax} ms`);
+          if (pauseMs > 0) await sleep(pauseMs);
         }
       };
       /** True when it changed and has learned this event; changed without having learned it is early, once a probe. */
@@ -103,15 +108,15 @@ childMain(async ({ address, items, name, durationMs, perS }: ProbeWork): Promise
         return changed && upTo >= offset;
       };
       const times = await Promise.all([
-        until("answer", async () => {
+        until("answer", 0, async () => {
           const now = await counts(user, item);
           return now.ownCount > countsBefore.ownCount * (1 + rise) || now.ownDecayed > countsBefore.ownDecayed * (1 + rise);
         }),
-        until("score", async () => {
+        until("score", pauseMs, async () => {
           const now = await score();
           return learned(now.score - scoreBefore.score > scoreRise, now.trainedOffset);
         }),
-        until("vector", async () => {
+        until("vector", pauseMs, async () => {
           const now = await similarities(item);
           return learned(others(similarBefore.of, now.of), now.offset);
         }),
