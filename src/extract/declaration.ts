@@ -57,6 +57,8 @@ export interface CrossDeclaration {
 export interface ExtractorDeclaration {
   readonly fields: readonly FieldDeclaration[];
   readonly crosses?: readonly CrossDeclaration[];
+  /** The weight that the bias of a new model begins with; default 0. For a score that is no logit: together with `initial` of its field it makes one. */
+  readonly initialBias?: number;
 }
 
 /** Which part of a row a field belongs to: what is asked once a request, the place in the answer, what stands in the item's document, what is worked out per
@@ -106,7 +108,8 @@ export function slotsMaxOf(field: FieldDeclaration): number {
 
 /** Throws `invalid` when the declaration cannot be compiled, naming the field and what to do. */
 export function checkDeclaration(declaration: ExtractorDeclaration): void {
-  const { fields, crosses = [] } = declaration;
+  const { fields, crosses = [], initialBias = 0 } = declaration;
+  if (!Number.isFinite(initialBias)) throw new MillraceError("invalid", `an extractor with initialBias ${initialBias}`, { todo: "use a finite number" });
   if (!Array.isArray(fields) || fields.length < 1 || fields.length > featureLimits.fieldsMax) {
     throw new MillraceError("invalid", `an extractor of ${Array.isArray(fields) ? fields.length : "no list of"} fields`, {
       todo: `declare 1 to ${featureLimits.fieldsMax}`,

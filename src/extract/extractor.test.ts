@@ -210,6 +210,17 @@ test("initial weights name the linear fields that begin with one", () => {
   assert.equal(rows.weights[0], 2.5);
 });
 
+test("an initial bias is the weight of the slot that every row has, and no part of the id", () => {
+  const biased = Extractor.compile({ ...declaration, initialBias: -5 });
+  assert.equal(biased.id, extractor.id);
+  const { keys, weights } = biased.initialWeights();
+  assert.deepEqual([...weights], [-5, 1]);
+  const bare = Extractor.compile({ fields: [{ name: "user", from: "user.id", kind: "id" }] });
+  const rows = new SlotRows();
+  bare.userSlots(bare.encodeUser([undefined]), Number.NaN, rows);
+  assert.deepEqual([...rows.keys.subarray(0, 2)], [...keys.subarray(0, 2)]);
+});
+
 test("fuzz: cut, changed, grown and random bytes are corrupt or read as some values, and leave no row behind", () => {
   const seed = process.env["SEED"] === undefined ? Date.now() % 1_000_000 : Number(process.env["SEED"]);
   const isRefusal = (thrown: unknown): boolean => thrown instanceof MillraceError && (thrown.code === "corrupt" || thrown.code === "unsupported");
@@ -340,6 +351,7 @@ test("a declaration that cannot work is refused, and the error names what and wh
   refused(field({ from: "signal.rate", kind: "bucket", bounds: [Number.NaN] }), /bounds\[0\]/);
   refused(field({ from: "signal.rate", kind: "linear", linearOnly: true }), /linearOnly/);
   refused(field({ initial: 1 }), /initial of kind id/);
+  refused({ fields: declaration.fields, initialBias: Number.NaN }, /initialBias NaN/);
   refused(field({ from: "signal.rate", kind: "linear", initial: Number.POSITIVE_INFINITY }), /initial Infinity/);
   const crossed = (cross: unknown, name = "c"): object => ({ fields: declaration.fields, crosses: [{ name, cross }] });
   refused({ fields: declaration.fields, crosses: 7 }, /crosses/);

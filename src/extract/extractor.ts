@@ -89,8 +89,12 @@ export class Extractor {
   #at = 0;
 
   private constructor(declaration: ExtractorDeclaration) {
-    const { fields, crosses = [] } = declaration;
-    this.declaration = { fields: fields.map((field) => ({ ...field })), crosses: crosses.map((cross) => ({ ...cross })) };
+    const { fields, crosses = [], initialBias } = declaration;
+    this.declaration = {
+      fields: fields.map((field) => ({ ...field })),
+      crosses: crosses.map((cross) => ({ ...cross })),
+      ...(initialBias === undefined ? {} : { initialBias }),
+    };
     this.id = idOf(this.declaration);
     this.signalNames = [...new Set(fields.filter((field) => partOf(field) === "signal").map(signalName))];
     const crossedNames = new Set(crosses.flatMap(({ cross }) => [...cross]));
@@ -143,9 +147,12 @@ export class Extractor {
     return this.#encode(this.#item, values);
   }
 
-  /** Keys and weights of the linear fields that begin with a weight: for the model's `assignLinear`. */
+  /** Keys and weights of the bias and the linear fields that begin with a weight: for the model's `assignLinear`. */
   initialWeights(): { keys: Uint32Array; weights: Float32Array } {
-    const begun = this.declaration.fields.flatMap(({ initial }, index) => (initial === undefined ? [] : [{ number: index + 1, initial }]));
+    const { fields, initialBias } = this.declaration;
+    const begun = fields.flatMap(({ initial }, index) => (initial === undefined ? [] : [{ number: index + 1, initial }]));
+    // The bias is field 0.
+    if (initialBias !== undefined) begun.unshift({ number: 0, initial: initialBias });
     return {
       keys: Uint32Array.from(begun.flatMap(({ number }) => [...fixedKey(number, nothing)])),
       weights: Float32Array.from(begun, ({ initial }) => initial),

@@ -26,6 +26,8 @@ export const ModelConfig = Type.Object(
   {
     fields: Type.Array(Field, { minItems: 1, maxItems: 64 }),
     crosses: Type.Optional(Type.Array(Type.Object({ name, cross: Type.Tuple([name, name]) }, closed), { maxItems: 32 })),
+    /** The weight that the bias of a new model begins with; default 0. */
+    initialBias: Type.Optional(Type.Number()),
     /** Numbers of a vector. */
     factors: Type.Integer({ minimum: 4, maximum: 64, multipleOf: 4 }),
     /** Parameter rows at most; each takes about 200 bytes at 16 factors. */

@@ -22,8 +22,8 @@ export function createModel(config: ModelConfig): ModelParts {
   return { extractor: extractorOf(config), model };
 }
 
-export function extractorOf({ fields, crosses }: ModelConfig): Extractor {
-  return Extractor.compile({ fields, crosses: crosses ?? [] });
+export function extractorOf({ fields, crosses, initialBias }: ModelConfig): Extractor {
+  return Extractor.compile({ fields, crosses: crosses ?? [], ...(initialBias === undefined ? {} : { initialBias }) });
 }
 
 export function trainingOptionsOf({ samples, seed }: ModelConfig): TrainingOptions {
