@@ -22,6 +22,17 @@ function integer(min: number, max: number): (text: string) => number {
   };
 }
 
+/** Names of `allowed`, separated by commas. */
+function someOf<Name extends string>(allowed: readonly Name[]): (text: string) => readonly Name[] {
+  return (text) => {
+    const names = text.split(",").map((name) => allowed.find((one) => one === name.trim()));
+    if (names.includes(undefined)) throw new InvalidArgumentError(`give some of ${allowed.join(", ")}, separated by commas`);
+    return names as Name[];
+  };
+}
+
+const replayModels = ["counting", "learned", "frozen"] as const;
+
 /** Runs one command. `args` are the words after `millrace`. */
 export async function main(args: readonly string[]): Promise<void> {
   const version = await packageVersion();
@@ -59,10 +70,15 @@ export async function main(args: readonly string[]): Promise<void> {
     .description("streams a recorded purchase log through intake, features and pipeline: predicts first, learns after, prints the quality")
     .argument("<file>", "log in the online-retail form, .csv or .csv.gz")
     .addOption(new Option("--refresh <unit>", "how stale the model may be").choices(["live", "hour", "day"]).default("live"))
+    .addOption(
+      new Option("--models <names>", "what ranks: counts alone, the model learning, the model as it was after the warm-up")
+        .default(replayModels, replayModels.join(","))
+        .argParser(someOf(replayModels)),
+    )
     .addOption(new Option("--json", "the last line of the output is one JSON object"))
-    .action(async (file: string, options: { refresh: "live" | "hour" | "day"; json?: boolean }) => {
+    .action(async (file: string, options: { refresh: "live" | "hour" | "day"; models: readonly (typeof replayModels)[number][]; json?: boolean }) => {
       const { replay } = await import("./replay.ts");
-      await replay({ file, refresh: options.refresh, json: options.json === true, version });
+      await replay({ file, refresh: options.refresh, models: options.models, json: options.json === true, version });
     });
 
   program

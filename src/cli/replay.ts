@@ -2,14 +2,14 @@
 
 import { Presets, SingleBar } from "cli-progress";
 import { absolutePath, errorIsTerminal, onStopSignal, printError, printLine } from "#platform/system-process";
-import { runReplay } from "#roles/replay";
+import { type ReplayModel, runReplay } from "#roles/replay";
 import { progressLine, type Refresh, replayJson, replayTable, type ReplayProgress } from "#replay/index";
 import { MillraceError } from "#base/errors";
 
 /** Seconds between two progress lines where no terminal can show a bar. */
 const lineEveryS = 5;
 
-export async function replay(options: { file: string; refresh: Refresh; json: boolean; version: string }): Promise<void> {
+export async function replay(options: { file: string; refresh: Refresh; models: readonly ReplayModel[]; json: boolean; version: string }): Promise<void> {
   const stopping = new AbortController();
   onStopSignal((signal) => stopping.abort(new MillraceError("unavailable", `stopped by ${signal}`, { todo: "start the replay again" })));
   const progress = errorIsTerminal() ? bar() : lines();
@@ -18,6 +18,7 @@ export async function replay(options: { file: string; refresh: Refresh; json: bo
     result = await runReplay({
       path: absolutePath(options.file),
       refresh: options.refresh,
+      models: options.models,
       version: options.version,
       onProgress: progress.show,
       signal: stopping.signal,

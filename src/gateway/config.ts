@@ -15,6 +15,7 @@ import { ModelConfig, ModelRank } from "./model-config.ts";
 import type { ScoreWeights } from "./operator/weighted-score.ts";
 import type { ResponseOptions } from "./responses.ts";
 import { schemaCheck } from "./schema-check.ts";
+import { shopModel } from "./shop-model.ts";
 import type { TasteOptions } from "./taste.ts";
 
 const minuteMs = 60_000;
@@ -283,6 +284,9 @@ export const defaultConfig: GatewayConfig = {
 const { model: _ofTheFeed, ...withoutModel } = defaultConfig;
 const { model: _rank, ...homeWithoutModel } = defaultConfig.pipelines["home"]!;
 
+/** Nothing for what was hardly shown: a shop's things stay, and the weighted score has its own word for new ones. */
+const shopRank: ModelRank = { deadlineMs: 20, explore: 0 };
+
 /** A shop: baskets instead of sessions, weeks instead of hours. Chosen by a replay (docs/design/recommend.md). */
 export const shopConfig: GatewayConfig = {
   ...withoutModel,
@@ -301,7 +305,13 @@ export const shopConfig: GatewayConfig = {
     candidatePower: 1,
     shrinkage: 5,
   },
-  pipelines: { ...defaultConfig.pipelines, home: { ...homeWithoutModel, quota: feedQuota }, shop: shopPipeline, discover: discoverPipeline },
+  model: shopModel,
+  pipelines: {
+    ...defaultConfig.pipelines,
+    home: { ...homeWithoutModel, quota: feedQuota },
+    shop: { ...shopPipeline, model: shopRank },
+    discover: { ...discoverPipeline, model: shopRank },
+  },
 };
 
 const configCheck = schemaCheck(GatewayConfigSchema);

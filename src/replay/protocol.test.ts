@@ -58,7 +58,7 @@ function run(
   refresh: Refresh = "live",
   more: { onProgress?: (progress: ReplayProgress) => void; signal?: AbortSignal } = {},
 ): Promise<ReplayResult> {
-  return replay({ files: systemFiles, clock: systemClock, path, model, refresh, ...more });
+  return replay({ files: systemFiles, clock: systemClock, path, models: [{ name: "tried", model }], refresh, ...more });
 }
 
 const startMs = Date.UTC(2010, 11, 1, 8, 26);
@@ -74,7 +74,8 @@ test("figures are means over baskets, novel ones over baskets with something new
     { user: "2", atMs: startMs + 4 * minuteMs, items: ["A", "B"] }, // recall 1; new: 2/2
   ];
   const model: Recommender = { ...silent, recommend: async () => ["A", "B"] };
-  const { total, tenths, shortLists, boughtInNovelLists, users, items, events, warmUpBaskets } = await run(await written(baskets), model);
+  const { total, tenths, models, users, items, events, warmUpBaskets } = await run(await written(baskets), model);
+  const { shortLists, boughtInNovelLists } = models[0]!;
   assert.equal(warmUpBaskets, 1);
   assert.deepEqual({ baskets: total.baskets, novelBaskets: total.novelBaskets }, { baskets: 4, novelBaskets: 3 });
   assert.equal(total.recall, (0.5 + 0.5 + 0 + 1) / 4);
@@ -145,15 +146,53 @@ test(`promise: a replay asks before it teaches, and teaches just what the refres
 test(`the baselines as a model score what the baselines score, SEED=${seed}`, async () => {
   const random = new Prng(seed + 1);
   for (const refresh of refreshes) {
-    const { total, tenths, boughtInNovelLists } = await run(await written(madeBaskets(random, 400)), baselineModel(), refresh);
+    const { total, tenths, models } = await run(await written(madeBaskets(random, 400)), baselineModel(), refresh);
     assert.equal(total.recall, total.baselines.ownHistory);
     assert.equal(total.novelRecall, total.novelBaselines.decayedPopularity);
-    assert.equal(boughtInNovelLists, 0);
+    assert.equal(models[0]!.boughtInNovelLists, 0);
     assert.equal(tenths.length, 10);
     for (const tenth of tenths) assert.equal(tenth.recall, tenth.baselines.ownHistory);
     const sum = tenths.reduce((all, tenth) => all + tenth.recall! * tenth.baskets, 0);
     assert.ok(Math.abs(sum / total.baskets - total.recall!) < 1e-12);
   }
+});
+
+test("several models are asked and taught the same at the same moments; the first fills the figures", async () => {
+  const path = await written(madeBaskets(new Prng(7), 200));
+  const calls: string[][] = [[], [], []];
+  const watched = (model: Recommender, into: string[]): Recommender => ({
+    recommend: (...request) => {
+      into.push(`ask ${request.join(" ")}`);
+      return model.recommend(...request);
+    },
+    learn: (events) => {
+      into.push(`learn ${events.map(({ id }) => id).join(" ")}`);
+      return model.learn(events);
+    },
+  });
+  const models = [baselineModel(), silent, baselineModel()].map((model, at) => ({ name: `m${at}`, model: watched(model, calls[at]!) }));
+  const result = await replay({ files: systemFiles, clock: systemClock, path, models, refresh: "live" });
+  assert.ok(calls[0]!.length > 300);
+  assert.deepEqual(calls[1], calls[0]);
+  assert.deepEqual(calls[2], calls[0]);
+  assert.deepEqual(
+    result.models.map(({ name, recall, novelRecall }) => [name, recall, novelRecall]),
+    [
+      ["m0", result.total.recall, result.total.novelRecall],
+      ["m1", 0, 0],
+      ["m2", result.total.recall, result.total.novelRecall],
+    ],
+  );
+  const printed = JSON.parse(replayJson(result)) as {
+    model: string;
+    recall_at_20: number;
+    models: Record<string, { recall_at_20: number; recall_ratio: number }>;
+  };
+  assert.equal(printed.model, "m0");
+  assert.equal(printed.models["m0"]!.recall_at_20, printed.recall_at_20);
+  assert.equal(printed.models["m0"]!.recall_ratio, 1);
+  assert.equal(printed.models["m1"]!.recall_at_20, 0);
+  for (const name of ["m0 \\(above\\)", "m1", "m2"]) assert.match(replayTable(result), new RegExp(`^${name} +0\\.`, "m"));
 });
 
 test("fewer than five baskets are all scored, none are nothing", async () => {
@@ -188,7 +227,7 @@ test("a file that changes meanwhile, and a signal, end the replay", async () => 
       },
     };
     await assert.rejects(
-      replay({ files: replaced, clock: systemClock, path, model: silent, refresh: "live" }),
+      replay({ files: replaced, clock: systemClock, path, models: [{ name: "silent", model: silent }], refresh: "live" }),
       (thrown: unknown) => thrown instanceof MillraceError && thrown.code === "conflict",
     );
   }

@@ -6,10 +6,11 @@
 // question  3. "new to the user" means: in no learnt basket of the user  4. recall of a basket = |list and wanted| / |wanted|; figures are means over
 // scored baskets; a basket with nothing new counts in the plain figure only  5. the clock measures, it decides nothing.
 // Refresh: live = every earlier basket is learnt; hour, day = only baskets of earlier clock hours, calendar days (as written in the log).
-// Cost: the model's, plus the baselines' 0.3 ms a basket. Memory: baskets that wait for their hour or day, and the baselines' exact counts.
+// Several models may be run at once: the same baskets, questions and lessons.
+// Cost: the models', plus the baselines' 0.3 ms a basket. Memory: baskets that wait for their hour or day, and the baselines' exact counts.
 // Limits: `waitingBasketsMax` baskets that wait to be learnt.
 
-import { MillraceError } from "#base/errors";
+import { assert, MillraceError } from "#base/errors";
 import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
 import { baselineNames, type BaselineName, Baselines, novelBaselineNames } from "./baselines.ts";
@@ -35,6 +36,11 @@ export interface Recommender {
   learn(events: readonly ReplayEvent[]): Promise<void>;
 }
 
+export interface NamedModel {
+  readonly name: string;
+  readonly model: Recommender;
+}
+
 export interface ReplayProgress {
   readonly phase: "counting" | "learning" | "scoring";
   readonly bytesRead: number;
@@ -56,7 +62,8 @@ export interface ReplayOptions {
   readonly files: Files;
   readonly clock: Clock;
   readonly path: string;
-  readonly model: Recommender;
+  /** At least one. The figures of the parts and the progress are the first one's; all are asked and taught the same at the same moments. */
+  readonly models: readonly NamedModel[];
   readonly refresh: Refresh;
   /** Called a few times a second. */
   readonly onProgress?: (progress: ReplayProgress) => void;
@@ -88,10 +95,28 @@ export interface ReplayResult {
   readonly total: PartFigures;
   /** Ten parts of the scored baskets, by number; fewer when there are fewer baskets. */
   readonly tenths: readonly PartFigures[];
-  /** What the model did that costs it recall: lists shorter than asked for, and items in novel lists that the user had bought. */
+  /** In the order given. */
+  readonly models: readonly ModelFigures[];
+  /** `recommend` and `learn` of all models. */
+  readonly seconds: {
+    readonly counting: number;
+    readonly total: number;
+    readonly recommend: number;
+    readonly learn: number;
+    readonly baselines: number;
+  };
+}
+
+/** What one model reached over all scored baskets. */
+export interface ModelFigures {
+  readonly name: string;
+  readonly recall: number | undefined;
+  readonly novelRecall: number | undefined;
+  /** What it did that costs it recall: lists shorter than asked for, and items in novel lists that the user had bought. */
   readonly shortLists: number;
   readonly boughtInNovelLists: number;
-  readonly seconds: { readonly counting: number; readonly total: number; readonly recommend: number; readonly learn: number; readonly baselines: number };
+  /** Of asking and teaching. */
+  readonly seconds: number;
 }
 
 /** Items a list has, and the share of the baskets that is only learnt: the protocol's. */
@@ -116,16 +141,23 @@ class Part {
   readonly baselines: Record<BaselineName, number> = { popularity: 0, decayedPopularity: 0, ownHistory: 0 };
   readonly novelBaselines: Record<BaselineName, number> = { popularity: 0, decayedPopularity: 0, ownHistory: 0 };
 
+  mean(sum: number): number | undefined {
+    return this.baskets === 0 ? undefined : sum / this.baskets;
+  }
+
+  novelMean(sum: number): number | undefined {
+    return this.novelBaskets === 0 ? undefined : sum / this.novelBaskets;
+  }
+
   figures(): PartFigures {
-    const mean = (sum: number, count: number): number | undefined => (count === 0 ? undefined : sum / count);
     return {
       fromMs: this.fromMs,
       baskets: this.baskets,
       novelBaskets: this.novelBaskets,
-      recall: mean(this.recall, this.baskets),
-      novelRecall: mean(this.novelRecall, this.novelBaskets),
-      baselines: Object.fromEntries(baselineNames.map((name) => [name, mean(this.baselines[name], this.baskets)])) as Record<BaselineName, number | undefined>,
-      novelBaselines: Object.fromEntries(novelBaselineNames.map((name) => [name, mean(this.novelBaselines[name], this.novelBaskets)])),
+      recall: this.mean(this.recall),
+      novelRecall: this.novelMean(this.novelRecall),
+      baselines: Object.fromEntries(baselineNames.map((name) => [name, this.mean(this.baselines[name])])) as Record<BaselineName, number | undefined>,
+      novelBaselines: Object.fromEntries(novelBaselineNames.map((name) => [name, this.novelMean(this.novelBaselines[name])])),
     };
   }
 }
@@ -166,6 +198,15 @@ class Rate {
   }
 }
 
+/** What one model scored. */
+class Scores {
+  recall = 0;
+  novelRecall = 0;
+  shortLists = 0;
+  boughtInNovelLists = 0;
+  ms = 0;
+}
+
 /** One replay. */
 class Replay {
   readonly #options: ReplayOptions;
@@ -175,8 +216,7 @@ class Replay {
   #waiting: Basket[] = [];
   readonly #whole = new Part();
   readonly #tenths = Array.from({ length: 10 }, () => new Part());
-  #shortLists = 0;
-  #boughtInNovelLists = 0;
+  readonly #models: readonly (NamedModel & { readonly scores: Scores })[];
   #recommendMs = 0;
   #learnMs = 0;
   #baselineMs = 0;
@@ -191,6 +231,8 @@ class Replay {
 
   constructor(options: ReplayOptions) {
     this.#options = options;
+    this.#models = options.models.map((model) => ({ ...model, scores: new Scores() }));
+    assert(this.#models.length > 0, "a replay without a model");
   }
 
   async run(): Promise<ReplayResult> {
@@ -245,8 +287,14 @@ class Replay {
       rows: log.counts,
       total: this.#whole.figures(),
       tenths: this.#tenths.filter((part) => part.baskets > 0).map((part) => part.figures()),
-      shortLists: this.#shortLists,
-      boughtInNovelLists: this.#boughtInNovelLists,
+      models: this.#models.map(({ name, scores: { recall, novelRecall, shortLists, boughtInNovelLists, ms } }) => ({
+        name,
+        recall: this.#whole.mean(recall),
+        novelRecall: this.#whole.novelMean(novelRecall),
+        shortLists,
+        boughtInNovelLists,
+        seconds: seconds(ms),
+      })),
       seconds: {
         counting: seconds(countingMs),
         total: seconds(clock.monotonicMs() - startMs),
@@ -282,11 +330,16 @@ class Replay {
 
   async #learn(basket: Basket): Promise<void> {
     this.#options.signal?.throwIfAborted();
-    const { clock, model } = this.#options;
+    const { clock } = this.#options;
     const events = eventsOf(basket);
     const startMs = clock.monotonicMs();
-    await model.learn(events);
-    const learntMs = clock.monotonicMs();
+    let learntMs = startMs;
+    for (const { model, scores } of this.#models) {
+      const beganMs = learntMs;
+      await model.learn(events);
+      learntMs = clock.monotonicMs();
+      scores.ms += learntMs - beganMs;
+    }
     this.#baselines.learn(basket);
     basket.items.forEach((item, at) => this.#numbers.set(item, basket.itemNumbers[at]!));
     this.#baselineMs += clock.monotonicMs() - learntMs;
@@ -296,45 +349,65 @@ class Replay {
 
   async #score(basket: Basket, tenth: Part): Promise<void> {
     this.#options.signal?.throwIfAborted();
-    const { clock, model } = this.#options;
+    const { clock } = this.#options;
     const { user, timeMs, items, itemNumbers } = basket;
-    const novel = items.filter((_, at) => !this.#baselines.owns(user, itemNumbers[at]!));
+    const wanted = new Set(items);
+    const novel = new Set(items.filter((_, at) => !this.#baselines.owns(user, itemNumbers[at]!)));
 
     const startMs = clock.monotonicMs();
-    const list = await model.recommend(user, listLength, false, timeMs);
-    const novelList = novel.length === 0 ? undefined : await model.recommend(user, listLength, true, timeMs);
-    const answeredMs = clock.monotonicMs();
+    let recall = 0;
+    let novelRecall = 0;
+    let answeredMs = startMs;
+    for (const [at, { model, scores }] of this.#models.entries()) {
+      const beganMs = answeredMs;
+      const asked = await this.#ask(model, scores, basket, wanted, novel);
+      if (at === 0) ({ recall, novelRecall } = asked);
+      answeredMs = clock.monotonicMs();
+      scores.ms += answeredMs - beganMs;
+    }
     this.#recommendMs += answeredMs - startMs;
-    for (const answer of novelList === undefined ? [list] : [list, novelList]) {
-      checkList(answer);
-      if (answer.length < listLength) this.#shortLists += 1;
-    }
-    for (const item of novelList ?? []) {
-      const number = this.#numbers.get(item);
-      if (number !== undefined && this.#baselines.owns(user, number)) this.#boughtInNovelLists += 1;
-    }
 
-    const wanted = new Set(items);
     const wantedNumbers = new Set(itemNumbers);
     const novelNumbers = new Set(itemNumbers.filter((number) => !this.#baselines.owns(user, number)));
-    const recall = share(list, wanted);
-    const novelRecall = novelList === undefined ? 0 : share(novelList, new Set(novel));
     const beside = baselineNames.map((name) => ({ name, recall: share(this.#baselines.list(name, user, listLength, false), wantedNumbers) }));
     const novelBeside =
-      novelList === undefined
-        ? []
-        : novelBaselineNames.map((name) => ({ name, recall: share(this.#baselines.list(name, user, listLength, true), novelNumbers) }));
+      novel.size === 0 ? [] : novelBaselineNames.map((name) => ({ name, recall: share(this.#baselines.list(name, user, listLength, true), novelNumbers) }));
     for (const part of [this.#whole, tenth]) {
       part.fromMs ??= timeMs;
       part.baskets += 1;
       part.recall += recall;
       for (const each of beside) part.baselines[each.name] += each.recall;
-      if (novelList === undefined) continue;
+      if (novel.size === 0) continue;
       part.novelBaskets += 1;
       part.novelRecall += novelRecall;
       for (const each of novelBeside) part.novelBaselines[each.name] += each.recall;
     }
     this.#baselineMs += clock.monotonicMs() - answeredMs;
+  }
+
+  /** Asks a model for both lists and scores them. */
+  async #ask(
+    model: Recommender,
+    scores: Scores,
+    { user, timeMs }: Basket,
+    wanted: ReadonlySet<string>,
+    novel: ReadonlySet<string>,
+  ): Promise<{ recall: number; novelRecall: number }> {
+    const list = await model.recommend(user, listLength, false, timeMs);
+    const novelList = novel.size === 0 ? undefined : await model.recommend(user, listLength, true, timeMs);
+    for (const answer of novelList === undefined ? [list] : [list, novelList]) {
+      checkList(answer);
+      if (answer.length < listLength) scores.shortLists += 1;
+    }
+    for (const item of novelList ?? []) {
+      const number = this.#numbers.get(item);
+      if (number !== undefined && this.#baselines.owns(user, number)) scores.boughtInNovelLists += 1;
+    }
+    const recall = share(list, wanted);
+    const novelRecall = novelList === undefined ? 0 : share(novelList, novel);
+    scores.recall += recall;
+    scores.novelRecall += novelRecall;
+    return { recall, novelRecall };
   }
 
   #tell({ row: rows }: Basket, baskets: number): void {
@@ -362,7 +435,7 @@ class Replay {
 }
 
 /**
- * Replays the log at `path` through `model`.
+ * Replays the log at `path` through `models`.
  * Throws what the reader throws (see RetailLog), `conflict` when the file changes meanwhile, `unsupported` beyond the limits, and what the model throws.
  */
 export function replay(options: ReplayOptions): Promise<ReplayResult> {

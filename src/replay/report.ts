@@ -76,12 +76,20 @@ export function replayTable(result: ReplayResult): string {
     ]),
     "",
     ...table([
-      ["all baselines, total", `recall${at}`, `novel recall${at}`],
-      ["this model", figure(total.recall), figure(total.novelRecall)],
+      ["models and baselines, total", `recall${at}`, "ratio", `novel recall${at}`, "ratio"],
+      ...result.models.map(({ name, recall, novelRecall }, index) => [
+        index === 0 ? `${name} (above)` : name,
+        figure(recall),
+        times(ratio(recall, total.baselines.ownHistory)),
+        figure(novelRecall),
+        times(ratio(novelRecall, total.novelBaselines.decayedPopularity)),
+      ]),
       ...(["ownHistory", "decayedPopularity", "popularity"] as const).map((name) => [
         titles[name],
         figure(total.baselines[name]),
+        times(ratio(total.baselines[name], total.baselines.ownHistory)),
         figure(total.novelBaselines[name]),
+        times(ratio(total.novelBaselines[name], total.novelBaselines.decayedPopularity)),
       ]),
     ]),
     "",
@@ -90,11 +98,14 @@ export function replayTable(result: ReplayResult): string {
     ...(rows.noted.repeatedItem > 0 ? [`  kept, item already in the basket: ${count(rows.noted.repeatedItem)}`] : []),
     ...(rows.noted.otherCustomer > 0 ? [`  kept, another customer than the invoice's first row: ${count(rows.noted.otherCustomer)}`] : []),
     ...(rows.noted.interleaved > 0 ? [`  kept, between rows of another invoice: ${count(rows.noted.interleaved)}`] : []),
-    ...(result.shortLists > 0 ? [`lists shorter than ${listLength}: ${count(result.shortLists)}`] : []),
-    ...(result.boughtInNovelLists > 0 ? [`bought items in novel lists: ${count(result.boughtInNovelLists)}`] : []),
+    ...result.models.flatMap(({ name, shortLists, boughtInNovelLists }) => [
+      ...(shortLists > 0 ? [`${name}, lists shorter than ${listLength}: ${count(shortLists)}`] : []),
+      ...(boughtInNovelLists > 0 ? [`${name}, bought items in novel lists: ${count(boughtInNovelLists)}`] : []),
+    ]),
     `${seconds.total.toFixed(1)} s: reading twice and counting ${(seconds.total - seconds.recommend - seconds.learn - seconds.baselines).toFixed(1)}, ` +
       `asking ${seconds.recommend.toFixed(1)}${scored === 0 ? "" : ` (${((seconds.recommend * 1_000) / scored).toFixed(2)} ms a scored basket)`}, ` +
-      `learning ${count(result.events)} events ${seconds.learn.toFixed(1)}, baselines ${seconds.baselines.toFixed(1)}`,
+      `learning ${count(result.events)} events ${seconds.learn.toFixed(1)}, baselines ${seconds.baselines.toFixed(1)}` +
+      (result.models.length < 2 ? "" : `; of asking and learning ${result.models.map((model) => `${model.name} ${model.seconds.toFixed(1)}`).join(", ")}`),
   ];
   return lines.join("\n");
 }
@@ -120,8 +131,9 @@ function partFigures(part: PartFigures): Record<string, unknown> {
 
 /** The line a program reads. */
 export function replayJson(result: ReplayResult): string {
-  const { rows, total, seconds } = result;
+  const { rows, total, seconds, models } = result;
   return JSON.stringify({
+    model: models[0]!.name,
     ...partFigures(total),
     recall_ratio: rounded(ratio(total.recall, total.baselines.ownHistory)),
     novel_recall_ratio: rounded(ratio(total.novelRecall, total.novelBaselines.decayedPopularity)),
@@ -137,8 +149,22 @@ export function replayJson(result: ReplayResult): string {
       dropped: rows.dropped,
       noted: { repeated_item: rows.noted.repeatedItem, other_customer: rows.noted.otherCustomer, interleaved: rows.noted.interleaved },
     },
-    short_lists: result.shortLists,
-    bought_in_novel_lists: result.boughtInNovelLists,
+    models: Object.fromEntries(
+      models.map((model) => [
+        model.name,
+        {
+          [`recall_at_${listLength}`]: rounded(model.recall),
+          [`novel_recall_at_${listLength}`]: rounded(model.novelRecall),
+          recall_ratio: rounded(ratio(model.recall, total.baselines.ownHistory)),
+          novel_recall_ratio: rounded(ratio(model.novelRecall, total.novelBaselines.decayedPopularity)),
+          short_lists: model.shortLists,
+          bought_in_novel_lists: model.boughtInNovelLists,
+          seconds: rounded(model.seconds, 3),
+        },
+      ]),
+    ),
+    short_lists: models[0]!.shortLists,
+    bought_in_novel_lists: models[0]!.boughtInNovelLists,
     seconds: Object.fromEntries(Object.entries(seconds).map(([name, value]) => [name, rounded(value, 3)])),
     tenths: result.tenths.map(partFigures),
   });

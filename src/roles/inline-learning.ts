@@ -20,8 +20,9 @@ const sweptItems = 2_000;
 export interface InlineLearning {
   readonly learning: Learning;
   readonly trainer: Trainer;
-  /** Learns all that the log holds and the gateway has applied. Resolves to the offset behind it. */
-  catchUp(): Promise<number>;
+  /** Learns all that the log holds and the gateway has applied. Resolves to the offset behind it. `vectors: false` leaves the item vectors as they are, for a caller
+   * whose pipelines do not search them. */
+  catchUp(options?: { readonly vectors: boolean }): Promise<number>;
 }
 
 /** A model of this configuration, untrained, that learns from the activity log. */
@@ -30,12 +31,15 @@ export function inlineLearning(config: ModelConfig, log: Log, clock: Clock): Inl
   const trained = LiveModel.attach(model.ticket, modelLane.trainer);
   const signals = new TrainingSignals();
   const vectors = new ItemVectors(trained);
+  let following = true;
   const trainer = new Trainer({
     options: trainingOptionsOf(config),
     extractor,
     machine: trained.machine,
     read: (offset, bytesMax) => log.read(activityPartition, offset, bytesMax),
-    learned: (samples) => vectors.learned(samples),
+    learned: (samples) => {
+      if (following) vectors.learned(samples);
+    },
     rolledBack: () => vectors.startOver(),
   });
   return {
@@ -50,7 +54,8 @@ export function inlineLearning(config: ModelConfig, log: Log, clock: Clock): Inl
       },
     },
     trainer,
-    async catchUp() {
+    async catchUp(options) {
+      following = options?.vectors !== false;
       const head = signals.get("head");
       while (trainer.offset < head) {
         const batch = await log.read(activityPartition, trainer.offset, readBytes);
@@ -60,8 +65,10 @@ export function inlineLearning(config: ModelConfig, log: Log, clock: Clock): Inl
         }
       }
       trainer.flush();
-      vectors.followChanges();
-      vectors.sweep(sweptItems);
+      if (following) {
+        vectors.followChanges();
+        vectors.sweep(sweptItems);
+      }
       signals.publish("trained", trainer.offset);
       signals.publish("vectors", trainer.offset);
       return trainer.offset;
