@@ -6,6 +6,7 @@
 // 3. a served record's offset says what was known: everything before it  4. viewers act by the true probabilities (src/demo/).
 // Memory: about 3 KB a page view of 10 rooms.
 
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Log, LogWriter } from "#backbone/log";
 import { MillraceError } from "#base/errors";
 import { Arrivals } from "#demo/arrivals";
@@ -100,11 +101,21 @@ export async function playLog(play: LogPlay): Promise<PlayedLog> {
       (rows) => gateway.putUsers(rows),
     );
     await put(lived.value, (rows) => gateway.putEvents(rows));
+    const switchTraining = async (on: boolean): Promise<void> => {
+      // It resolves when the trainer has read the switch, so somebody must read.
+      let done = false;
+      const switched = gateway.switchTraining(on).finally(() => (done = true));
+      while (!done) {
+        await learning?.catchUp();
+        await nextTurn();
+      }
+      await switched;
+    };
     const arrivals = new Arrivals(world, play.viewsPerS);
     const waiting = new Map<number, EventBody[]>();
     for (let step = 0; step < play.minutes * (60_000 / stepMs); step += 1) {
       nowMs = beginMs + step * stepMs;
-      for (const { minute, on } of play.switches ?? []) if (minute * 60_000 === step * stepMs) await gateway.switchTraining(on);
+      for (const { minute, on } of play.switches ?? []) if (minute * 60_000 === step * stepMs) await switchTraining(on);
       if (step % (1_000 / stepMs) === 0) {
         const changed = new Set<number>();
         for (const { kind, slot, id } of world.advance(nowMs)) {
