@@ -8,19 +8,24 @@
 //   drift      every viewer takes a new taste at once while training is off. `recovered`: within `recoverMinutes` of switching it on again, the gap is back at
 //              `recoverWithin` times that of a twin which never stopped, on the same impressions
 //   table sync Algorithm 1 of Monolith (arXiv 2209.07663): serving := training every second, minute, hour, or never after the first minutes. Beside it the same in a world
-//              where nothing changes, where fresh parameters must not help
+//              where nothing changes. There too a table that is never synced is worse, because it has seen fewer samples; so freshness alone is judged by two models of equally
+//              many samples, one of them of 40 minutes before (`older_gap_ratio`): without drift that must be 1
 // All times are the world's.
 
 import { defaultConfig, type GatewayConfig } from "#gateway/index";
 import { responseOptionsOf } from "#gateway/config";
 import { type CountingModel, chainOfCounts, inSteps, patient, responsesModel } from "./learning/counting-models.ts";
-import { type LogPlay, type PlayedLog, playLog } from "./learning/play-log.ts";
+import { type LogPlay, playLog } from "./learning/play-log.ts";
 import { type JudgedOf, meanGap, pooledAuc, pooledLogLoss, type ReaderPlan, type Relearned, relearn } from "./learning/relearn.ts";
 import type { Scenario } from "./harness.ts";
 
 const seeds = [1, 2, 3];
 const half = { viewers: 1_000, rooms: 1_500 };
 const eighth = { viewers: 250, rooms: 375 };
+const tenth = { viewers: 200, rooms: 300 };
+/** Of the comparison of old and young parameters. */
+const learnedMinutes = 20;
+const judgedMinutes = 10;
 const fresh: readonly ReaderPlan[] = [{ name: "as it learns", everyMs: 0 }];
 /** Minutes before anything is judged. */
 const warmMinutes = 5;
@@ -35,7 +40,7 @@ export const scenario: Scenario = {
   async run({ quick, report, log }) {
     const model = defaultConfig.model!;
     const config: GatewayConfig = defaultConfig;
-    const play = (minutes: number, viewsPerS: number, world: LogPlay["world"], more: Partial<LogPlay> = {}): Promise<PlayedLog> =>
+    const play = (minutes: number, viewsPerS: number, world: LogPlay["world"], more: Partial<LogPlay> = {}) =>
       playLog({ config, pipeline: "home", minutes, viewsPerS, world, rankedBy: "model", ...more });
 
     // ---- against counting ----
@@ -132,16 +137,16 @@ export const scenario: Scenario = {
     });
 
     // ---- table sync ----
-    const long = 80;
-    const first = 10;
+    const long = 70;
+    const first = 5;
     const every = [
       { name: "second", everyMs: 1_000 },
       { name: "minute", everyMs: minuteMs },
       { name: "hour", everyMs: 60 * minuteMs },
       { name: "never", everyMs: Infinity },
     ].map((plan) => ({ ...plan, fromMinute: first }));
-    const synced = async (title: string, world: { drift?: boolean; churn?: boolean }): Promise<Relearned> => {
-      const played: PlayedLog = await play(long, 5, { seed: 1, ...eighth, ...world });
+    const synced = async (title: string, world: { drift?: boolean; churn?: boolean }): Promise<{ judged: Relearned; olderRatio: number }> => {
+      const played = await play(long, 4, { seed: 1, ...tenth, ...world });
       const judged = await relearn(played, model, every, []);
       log(`table sync, ${title}, minutes ${first + 1} to ${long}:   gap   log loss   pooled AUC`);
       for (const one of judged.readers) {
@@ -149,19 +154,48 @@ export const scenario: Scenario = {
           `  ${one.name.padEnd(8)} ${meanGap(judged, one, first, long).toFixed(4)}   ${pooledLogLoss(judged, one, first, long).toFixed(4)}   ${pooledAuc(judged, one, first, long).toFixed(4)}`,
         );
       }
-      return judged;
+      // Equally many samples, only older: what freshness alone is worth.
+      const gapOfLearned = async (learnMinutes: readonly [number, number]): Promise<number> => {
+        const one = await relearn(played, model, fresh, [], { learnMinutes });
+        return meanGap(one, one.readers[0]!, long - judgedMinutes, long);
+      };
+      const old = await gapOfLearned([0, learnedMinutes]);
+      const young = await gapOfLearned([long - judgedMinutes - learnedMinutes, long - judgedMinutes]);
+      log(
+        `  learned in minutes 1 to ${learnedMinutes}: ${old.toFixed(4)}, in the ${learnedMinutes} before the last ${judgedMinutes}: ${young.toFixed(4)}, judged in those`,
+      );
+      return { judged, olderRatio: old / young };
     };
     const moving = await synced("the world as it is", {});
     const still = await synced("nothing changes", { drift: false, churn: false });
     const gapsOf = (judged: Relearned): number[] => judged.readers.map((one) => meanGap(judged, one, first, long));
-    for (const [name, gaps, other] of [["sync_never_to_second_gap_ratio", gapsOf(moving), gapsOf(still)]] as const) {
+    report({
+      metric: "older_gap_ratio",
+      value: moving.olderRatio,
+      unit: "ratio",
+      better: "higher",
+      peer: `nothing changes: ${still.olderRatio.toFixed(3)}`,
+      detail: `gap of what was learned ${long - judgedMinutes - learnedMinutes} minutes earlier, of what was learned just before; ${learnedMinutes} minutes of samples each`,
+    });
+    report({
+      metric: "older_gap_ratio_when_nothing_changes",
+      value: still.olderRatio,
+      unit: "ratio",
+      better: "lower",
+      detail: "near 1: without drift age costs nothing",
+    });
+    const gaps = gapsOf(moving.judged);
+    const other = gapsOf(still.judged);
+    const all = every.map(({ name }, at) => `${name} ${gaps[at]!.toFixed(4)} (${other[at]!.toFixed(4)})`).join(", ");
+    for (const [at, { name }] of every.entries()) {
+      if (at === 0) continue;
       report({
-        metric: name,
-        value: gaps[3]! / gaps[0]!,
+        metric: `sync_${name}_to_second_gap_ratio`,
+        value: gaps[at]! / gaps[0]!,
         unit: "ratio",
         better: "higher",
-        peer: `nothing changes: ${(other[3]! / other[0]!).toFixed(3)}`,
-        detail: `every second ${gaps[0]!.toFixed(4)}, minute ${gaps[1]!.toFixed(4)}, hour ${gaps[2]!.toFixed(4)}, never ${gaps[3]!.toFixed(4)}; nothing changes: ${other.map((gap) => gap.toFixed(4)).join(", ")}`,
+        peer: `nothing changes: ${(other[at]! / other[0]!).toFixed(3)}`,
+        detail: `gaps, in brackets where nothing changes: ${all}`,
       });
     }
   },

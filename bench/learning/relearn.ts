@@ -5,7 +5,7 @@
 // The expectation over clicks leaves out their luck, which is many times larger than what is measured. Pooled AUC is of the clicks themselves.
 // Invariants: 1. predictions are prequential  2. all readers and all counting models are judged on the same impressions  3. times are the world's.
 
-import { decodeRecord, RecordWriter, type ServedRecord } from "#features/activity-record";
+import { type ActivityRecord, decodeRecord, RecordWriter, type ServedRecord } from "#features/activity-record";
 import { SlotRows } from "#extract/slot-rows";
 import type { ModelConfig } from "#gateway/index";
 import type { FactorisationMachine } from "#models/factorisation-machine";
@@ -55,13 +55,19 @@ export function gapOf(p: number, q: number): number {
   return (p > 0 ? p * Math.log(p / chance) : 0) + (p < 1 ? (1 - p) * Math.log((1 - p) / (1 - chance)) : 0);
 }
 
-/** `switches: false`: as if training had never been switched off. */
+export interface RelearnOptions {
+  /** False: as if training had never been switched. Default true. */
+  readonly switches?: boolean;
+  /** Learns in these minutes only, [from, to). Default: always. */
+  readonly learnMinutes?: readonly [from: number, to: number];
+}
+
 export async function relearn(
   log: PlayedLog,
   config: ModelConfig,
   plans: readonly ReaderPlan[],
   counting: readonly CountingModel[],
-  { switches = true }: { readonly switches?: boolean } = {},
+  { switches = true, learnMinutes }: RelearnOptions = {},
 ): Promise<Relearned> {
   const { extractor, model } = createModel(config);
   const { records, truth, beginMs, minutes } = log;
@@ -130,6 +136,18 @@ export async function relearn(
     }
   };
 
+  // A switch that the log does not have takes the place of a document, which says nothing to a trainer.
+  let on = true;
+  const givenFor = (record: ActivityRecord): Uint8Array | undefined => {
+    if (record.kind === "training" && !switches) return new RecordWriter(64).encode({ ...record, on: true });
+    if (learnMinutes === undefined || record.kind !== "itemPut") return undefined;
+    const minute = (record.atMs - beginMs) / 60_000;
+    const should = minute >= learnMinutes[0] && minute < learnMinutes[1];
+    if (should === on) return undefined;
+    on = should;
+    return new RecordWriter(64).encode({ kind: "training", atMs: record.atMs, on, reason: "bench" });
+  };
+
   for (let offset = 0; offset < records.length; offset += 1) {
     const record = decodeRecord(records[offset]!);
     if (record.kind === "served") {
@@ -143,8 +161,7 @@ export async function relearn(
         if (place >= 0) clicked[answer!.from + place] = 1;
       }
     }
-    const given = record.kind === "training" && !switches ? new RecordWriter(64).encode({ ...record, on: true }) : records[offset]!;
-    const waiting = trainer.take(given, offset);
+    const waiting = trainer.take(givenFor(record) ?? records[offset]!, offset);
     if (waiting !== undefined) await waiting;
   }
   trainer.flush();
