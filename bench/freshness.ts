@@ -17,7 +17,6 @@ import { runChild } from "./load/child.ts";
 import { Lane } from "./load/lane.ts";
 import type { ProbeResult, ProbeWork } from "./load/probe.ts";
 import { startServerProcess, temporaryFolder } from "./load/server-process.ts";
-import { defaultConfig } from "#gateway/index";
 import type { StatusAnswer } from "#wire/api";
 import type { TrainingStatus } from "#wire/live-api";
 
@@ -35,7 +34,7 @@ export const scenario: Scenario = {
     const folder = temporaryFolder();
     // A quick run does not wait 20 s for the trainer's first window.
     const config = join(folder.path, "quick.json");
-    if (quick) writeFileSync(config, JSON.stringify({ model: { samples: { ...defaultConfig.model!.samples, windowSeconds: 1 } } }));
+    if (quick) writeFileSync(config, JSON.stringify({ model: { samples: { windowSeconds: 1 } } }));
     const more = quick ? ["--config", config] : [];
     const server = await startServerProcess({ data: join(folder.path, "data"), durability: "interval", more });
     try {

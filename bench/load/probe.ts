@@ -41,8 +41,8 @@ const waitMsMax = 5_000;
 const pauseMs = 2;
 /** Relative change of a count: above the rounding of decay between two answers. */
 const rise = 1e-9;
-/** Of a logit: one step on a click of a new viewer moves it by about 0.05, what others teach in some milliseconds mostly by less than this. */
-const scoreRise = 0.02;
+/** Of a logit: one step on a click of a new viewer moves it by about 0.02, what others teach in some milliseconds mostly by less than this. */
+const scoreRise = 0.005;
 const similarityChange = 1e-6;
 
 childMain(async ({ address, items, name, durationMs, perS }: ProbeWork): Promise<ProbeResult> => {

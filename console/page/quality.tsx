@@ -156,15 +156,16 @@ function stillStretches(points: readonly QualityPoint[], everyMs: number): [numb
 
 type Figure = "logLoss" | "auc" | "calibration" | "countingLogLoss" | "countingAuc" | "countingCalibration";
 
-/** Mean over the points, weighted by samples; undefined when no point has it. */
+/** Mean over the points, weighted by samples, the calibration (predicted over clicked) by clicks; undefined when no point has it. */
 function meanOf(points: readonly QualityPoint[], figure: Figure): number | undefined {
   let sum = 0;
   let weight = 0;
   for (const point of points) {
     const value = point[figure];
     if (value === undefined) continue;
-    sum += value * point.samples;
-    weight += point.samples;
+    const part = figure === "calibration" || figure === "countingCalibration" ? point.positives : point.samples;
+    sum += value * part;
+    weight += part;
   }
   return weight === 0 ? undefined : sum / weight;
 }

@@ -29,4 +29,7 @@ test("a file's model merges into the preset's, null leaves it out everywhere, no
   await assert.rejects(read({ model: { factors: 5 } }), /model\.factors|factors/);
   await assert.rejects(read({ model: { fields: [{ name: "a", from: "signal.nothing", kind: "linear" }], crosses: [] } }), /signal\.nothing/);
   await assert.rejects(read({ model: { samples: { ...defaultConfig.model!.samples, positiveTypes: ["bought"] } } }), /bought/);
+  const { model } = await read({ model: { samples: { windowSeconds: 5 }, rate: { linear: 0.5 } } });
+  assert.deepEqual(model!.samples, { ...defaultConfig.model!.samples, windowSeconds: 5 });
+  assert.deepEqual(model!.rate, { ...defaultConfig.model!.rate, linear: 0.5 });
 });

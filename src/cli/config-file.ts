@@ -33,7 +33,7 @@ export async function readConfig(path: string | undefined, preset: PresetName): 
 function merged(base: GatewayConfig, named: Partial<Omit<GatewayConfig, "model">> & { readonly model?: Partial<ModelConfig> | null | undefined }): object {
   const { model: ofBase, ...rest } = base;
   const { model: ofFile, ...file } = named;
-  const model = ofBase === undefined && (ofFile === undefined || ofFile === null) ? {} : { model: { ...ofBase, ...ofFile } };
+  const model = ofBase === undefined && (ofFile === undefined || ofFile === null) ? {} : { model: mergedModel(ofBase, ofFile ?? {}) };
   return {
     ...rest,
     ...file,
@@ -42,6 +42,12 @@ function merged(base: GatewayConfig, named: Partial<Omit<GatewayConfig, "model">
     pipelines: { ...base.pipelines, ...named.pipelines },
     limits: { ...base.limits, ...named.limits },
   };
+}
+
+/** Groups of numbers merge too: who changes a window need not know the other settings of samples. */
+function mergedModel(base: ModelConfig | undefined, file: Partial<ModelConfig>): object {
+  const groups = (["samples", "rate", "l2"] as const).map((name) => [name, { ...base?.[name], ...file[name] }]);
+  return { ...base, ...file, ...Object.fromEntries(groups) };
 }
 
 /** Nothing is ranked or found by a model. */

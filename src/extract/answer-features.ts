@@ -22,7 +22,7 @@ export interface ItemFeatures {
   readonly signals: Float32Array;
   /** The model's logit when it was served, at the first place; NaN: the model did not rank it. */
   readonly servedLogit: number;
-  /** The counting model's logit of a click at the first place; NaN: unknown. */
+  /** The counting model's logit of a click at the place it was shown at; NaN: unknown. */
   readonly countingLogit: number;
 }
 

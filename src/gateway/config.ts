@@ -259,7 +259,7 @@ export const defaultConfig: GatewayConfig = {
       title: "A feed that follows the last clicks; what is passed over sinks",
       quota: { ...feedQuota, vectors: 100 },
       weights: feedWeights,
-      model: { deadlineMs: 20, explore: 0.5 },
+      model: { deadlineMs: 30, explore: 0.5 },
       shownMinutes: 0,
       doneMinutes: 0,
       categories: { window: 10, max: 8 },

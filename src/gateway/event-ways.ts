@@ -76,7 +76,8 @@ export class EventWays {
   begin(record: EventRecord, receivedMs: number): Way | undefined {
     this.#events += 1;
     const tells = this.#watchers.get(record.user);
-    const sampled = this.#options.learning !== undefined && record.recommendationId !== "" && this.#events % wayLimits.sampleEvery === 0;
+    const sampled =
+      this.#options.learning?.positiveTypes.includes(record.type) === true && record.recommendationId !== "" && this.#events % wayLimits.sampleEvery === 0;
     if ((tells === undefined && !sampled) || this.#underWay >= wayLimits.underWayMax) return undefined;
     const { probe } = this.#options;
     const before: Before | undefined =
@@ -129,7 +130,7 @@ export class EventWays {
     tell: (stage: WayStep["stage"], ms: number, detail: string, was?: number, is?: number) => void,
   ): Promise<void> {
     const { learning, probe, metrics, clock } = this.#options;
-    if (learning === undefined || record.recommendationId === "") return;
+    if (learning === undefined || record.recommendationId === "" || !learning.positiveTypes.includes(record.type)) return;
     this.#underWay += 1;
     try {
       if (learning.trainer.status().state !== "learning") return;

@@ -38,8 +38,8 @@ export const feedModel: ModelConfig = {
   optimizer: "adagrad",
   initialScale: 0.1,
   initialAccumulator: 10,
-  rate: { linear: 0.01, factors: 0.03 },
+  rate: { linear: 0.005, factors: 0.01 },
   l2: { linear: 0, factors: 1e-4 },
-  samples: { positiveTypes: ["click"], windowSeconds: 20, latenessSeconds: 600, negativeRate: 1, openAnswersMax: 200_000 },
+  samples: { positiveTypes: ["click", "like"], windowSeconds: 20, latenessSeconds: 600, negativeRate: 1, openAnswersMax: 200_000 },
   checkpointSeconds: 60,
 };

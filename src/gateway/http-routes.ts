@@ -285,7 +285,7 @@ function learningRoutes(gateway: Gateway, live: LiveSeconds): Route[] {
         new StreamAnswer((send) => {
           const { user } = query;
           const ends = [
-            ...(user === undefined ? [] : [gateway.watch(idOf(user), (step) => send("way", step))]),
+            ...(user === undefined ? [] : [gateway.watch(userOf(user), (step) => send("way", step))]),
             live.watch((second: LiveSecond) => send("second", second)),
           ];
           return () => {
@@ -413,6 +413,14 @@ function objectOf(body: unknown, id: string): Record<string, unknown> {
     throw new MillraceError("invalid", "the id of the body is not the id of the path", { todo: "leave it out of the body" });
   }
   return body;
+}
+
+/** The query parameter `user`. */
+function userOf(value: string): string {
+  if (value.length >= 1 && value.length <= apiLimits.idCharactersMax) return value;
+  throw new MillraceError("invalid", `the query parameter user is no id of 1 to ${apiLimits.idCharactersMax} characters`, {
+    todo: "correct it, or leave it out",
+  });
 }
 
 /** A parameter of the path or the query as an id. */

@@ -23,6 +23,8 @@ export interface Learning {
   readonly scorer: Scorer;
   readonly signals: TrainingSignals;
   readonly trainer: TrainerView;
+  /** Event types that the model learns from. */
+  readonly positiveTypes: readonly string[];
   /** Waited for before the gateway is open: the first answers are ranked like the others. Resolves in bounded time. */
   readonly ready?: Promise<unknown>;
 }

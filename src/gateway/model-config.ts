@@ -50,6 +50,8 @@ export const ModelConfig = Type.Object(
         windowSeconds: Type.Number({ exclusiveMinimum: 0, maximum: 7 * 86_400 }),
         /** An event behind the window still counts for so long. */
         latenessSeconds: Type.Number({ minimum: 0, maximum: 7 * 86_400 }),
+        /** What a gap between two records counts at most, in windows: a standstill stops them. Default 1; a shop with an event an hour takes more. */
+        gapSeconds: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 7 * 86_400 })),
         /** Share of negatives that is learned from; probabilities are corrected for it. */
         negativeRate: Type.Number({ exclusiveMinimum: 0, maximum: 1 }),
         openAnswersMax: Type.Integer({ minimum: 16, maximum: 10_000_000 }),

@@ -143,7 +143,10 @@ test("promise: what was learned from is bit for bit what was served, by the gate
       const row = ids.indexOf(chosen[place]!);
       assert.deepEqual(slotsOf(learned, place).sort(), scored[row]);
       assert.equal(item.servedLogit, row);
-      assert.equal(item.countingLogit, item.signals[extractor.signalNames.indexOf("counting")]);
+      // The counting model's word on it at its place: less likely to be seen further down.
+      const first = 1 / (1 + Math.exp(-item.signals[extractor.signalNames.indexOf("counting")]!));
+      const there = first * (1 + place) ** -state.responses.options.placePower;
+      assert.ok(Math.abs(item.countingLogit - Math.log(there / (1 - there))) < 1e-5);
     }
     features.release(request);
     features.release(other);

@@ -213,6 +213,12 @@ export class ModelFeatures {
       counting[place] = features.counting[row]!;
       served[place] = features.logits[row]!;
     }
+    // The counting model's word on this item at this place, so that it is judged by what it said.
+    const { placePower } = this.#stores.responses.options;
+    for (let place = 1; place < n; place += 1) {
+      const chance = (1 + place) ** -placePower / (1 + Math.exp(-counting[place]!));
+      counting[place] = Math.log(chance / (1 - chance));
+    }
     const { id } = this.extractor;
     return encodeAnswerFeatures({ extractorId: id, user: features.bytes, items, signalCount: width, signals, servedLogits: served, countingLogits: counting });
   }

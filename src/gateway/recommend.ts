@@ -146,10 +146,11 @@ export class Recommender {
     this.#answers += 1;
     if (degraded.length > 0) this.#degraded += 1;
     const fallback = result.degraded.find(({ action }) => action === "fallback");
-    if (fallback !== undefined) {
-      this.#fallbacks += 1;
-      pipelineMetrics.fallback(fallback.reason);
-    }
+    if (fallback !== undefined) pipelineMetrics.fallback(fallback.reason);
+    // The weighted score in the place of the model's is a fallback too.
+    const unranked = result.degraded.find(({ step, action }) => step === "model" && action === "skip");
+    if (unranked !== undefined) pipelineMetrics.fallback(`model-${unranked.reason}`);
+    if (fallback !== undefined || unranked !== undefined) this.#fallbacks += 1;
     const recommendationId = this.#options.nextId();
     if (body.record !== false && items.length > 0) this.#record(recommendationId, name, body.user, result.ids, items, req);
     if (req.model !== undefined) this.#options.learned!.features.release(req.model);

@@ -48,6 +48,7 @@ export function inlineLearning(config: ModelConfig, log: Log, clock: Clock): Inl
       model,
       scorer: inlineScorer(model, clock),
       signals,
+      positiveTypes: config.samples.positiveTypes,
       trainer: {
         status: () => trainerStatus(trainer, { head: signals.get("head"), samplesPerS: 0 }),
         quality: (minutes) => trainer.quality.history.answer(minutes),

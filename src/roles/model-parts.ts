@@ -32,6 +32,7 @@ export function trainingOptionsOf({ samples, seed }: ModelConfig): TrainingOptio
     positiveTypes: samples.positiveTypes,
     windowMs: samples.windowSeconds * 1_000,
     latenessMs: samples.latenessSeconds * 1_000,
+    ...(samples.gapSeconds === undefined ? {} : { gapMs: samples.gapSeconds * 1_000 }),
     negativeRate: samples.negativeRate,
     openAnswersMax: samples.openAnswersMax,
     seed: seed % 2 ** 31,

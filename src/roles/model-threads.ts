@@ -27,7 +27,7 @@ export function startModelThreads(config: ModelConfig, dataFolder: string, warn:
     if (!answers) warn(`the ranker does not answer after ${rankerMsMax} ms; until it does, counts rank`);
   });
   return {
-    learning: { extractor, model, scorer, signals: training.signals, trainer: training, ready },
+    learning: { extractor, model, scorer, signals: training.signals, trainer: training, positiveTypes: config.samples.positiveTypes, ready },
     async stop() {
       await training.stop();
       await scorer.close();

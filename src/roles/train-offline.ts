@@ -67,7 +67,7 @@ export async function writeSamples(dataFolder: string, config: ModelConfig, out:
       const answers = new AnswerRecords((offset, bytesMax) => log.read(activityPartition, offset, bytesMax), options.cacheBytesMax);
       // As the trainer: before the first window is over there would be positives and no negatives.
       const joiner: Joiner = new Joiner(options, undefined, answers, (sample) => {
-        if (sample.clockMs >= joiner.settledFromMs) file.add(sample);
+        if (joiner.settled) file.add(sample);
       });
       await eachRecord(log, signal, (bytes, offset) => {
         const waiting = joiner.take(decodeRecord(bytes), bytes, offset);

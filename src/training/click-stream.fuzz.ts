@@ -91,18 +91,22 @@ export function clickStream(answers: number, options: StreamOptions): ClickStrea
       if (prng.chance(truth) === answer >= poisonFrom) continue;
       clicks += 1;
       const waitMs = prng.chance(0.05) ? -prng.between(1, 100) : prng.chance(0.02) ? prng.between(2_000, 4_000) : prng.between(1, 900);
-      due.push({ atMs: atMs + waitMs, record: click(id, `item-${item}`, atMs + waitMs) });
-      if (prng.chance(0.05)) due.push({ atMs: atMs + waitMs + 5, record: click(id, `item-${item}`, atMs + waitMs + 5) });
+      due.push({ atMs: atMs + waitMs, record: click(id, `user-${user}`, `item-${item}`, atMs + waitMs) });
+      if (prng.chance(0.05)) due.push({ atMs: atMs + waitMs + 5, record: click(id, `user-${user}`, `item-${item}`, atMs + waitMs + 5) });
     }
     if (prng.chance(0.02)) due.push({ atMs: atMs + 1, record: { kind: "itemDelete", atMs: atMs + 1, id: "gone" } });
   }
-  due.push({ atMs: atMs + 86_400_000, record: { kind: "userDelete", atMs: atMs + 86_400_000, id: "nobody" } });
+  // Time passes until every window and all lateness is over.
+  for (let second = 1; second <= 700; second += 1) {
+    const lastMs = atMs + second * 1_000;
+    due.push({ atMs: lastMs, record: { kind: "userDelete", atMs: lastMs, id: "nobody" } });
+  }
   const writer = new RecordWriter();
   return { extractor, expected, clicks, records: due.toSorted((a, b) => a.atMs - b.atMs).map(({ record }) => writer.encode(record)) };
 }
 
-function click(recommendationId: string, item: string, receivedMs: number): ActivityRecord {
-  return { kind: "event", atMs: receivedMs, receivedMs, value: NaN, position: -1, type: "click", user: "", item, id: "", recommendationId, context: "" };
+function click(recommendationId: string, user: string, item: string, receivedMs: number): ActivityRecord {
+  return { kind: "event", atMs: receivedMs, receivedMs, value: NaN, position: -1, type: "click", user, item, id: "", recommendationId, context: "" };
 }
 
 /** The bytes of a switch record. */

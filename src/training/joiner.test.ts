@@ -36,7 +36,19 @@ function served(id: string, items: readonly string[], atMs: number, features: Ui
 
 function action(recommendationId: string, item: string, receivedMs: number, type = "click"): ActivityRecord {
   // The client's clock is wrong on purpose: nothing may depend on it.
-  return { kind: "event", atMs: receivedMs + 1e9, receivedMs, value: NaN, position: -1, type, user: "", item, id: "", recommendationId, context: "" };
+  return {
+    kind: "event",
+    atMs: receivedMs + 1e9,
+    receivedMs,
+    value: NaN,
+    position: -1,
+    type,
+    user: `u-${recommendationId}`,
+    item,
+    id: "",
+    recommendationId,
+    context: "",
+  };
 }
 
 const options = (some: Partial<JoinerOptions> = {}): JoinerOptions => ({
@@ -45,6 +57,7 @@ const options = (some: Partial<JoinerOptions> = {}): JoinerOptions => ({
   windowMs: 100,
   latenessMs: 300,
   earlyMs: 50,
+  gapMs: Infinity,
   ...some,
 });
 
@@ -99,8 +112,14 @@ async function join(
 
 /** What should come out, worked out answer by answer with the whole log at hand: `offset of the causing record, id, position, label, late`. */
 function naive(records: readonly ActivityRecord[], some: JoinerOptions): string[] {
+  // Active time: a gap counts `gapMs` at most.
   const clocks: number[] = [];
-  for (const record of records) clocks.push(Math.max(clocks.at(-1) ?? -Infinity, record.kind === "event" ? record.receivedMs : record.atMs));
+  let newestMs = -Infinity;
+  for (const record of records) {
+    const atMs = record.kind === "event" ? record.receivedMs : record.atMs;
+    clocks.push((clocks.at(-1) ?? 0) + (newestMs === -Infinity ? 0 : Math.min(Math.max(0, atMs - newestMs), some.gapMs)));
+    newestMs = Math.max(newestMs, atMs);
+  }
   const firstAt = (atMs: number): number => {
     const found = clocks.findIndex((clock) => clock >= atMs);
     return found < 0 ? Infinity : found;
@@ -161,7 +180,7 @@ const logs = fc.array(step, { minLength: 1, maxLength: 60 }).map((steps) => {
       case "served":
         return served(`r${id}`, items, nowMs);
       case "bare":
-        return { kind: "served", atMs: nowMs, recommendationId: `r${id}`, pipeline: "home", user: "u", items };
+        return { kind: "served", atMs: nowMs, recommendationId: `r${id}`, pipeline: "home", user: `u-r${id}`, items };
       case "put":
         return { kind: "itemDelete", atMs: nowMs, id: "x" };
       default:
@@ -173,8 +192,8 @@ const logs = fc.array(step, { minLength: 1, maxLength: 60 }).map((steps) => {
 test("the joiner against one that looks through the whole log for each answer", async (t) => {
   t.diagnostic(`seed ${seed}, ${runs} runs`);
   await fc.assert(
-    fc.asyncProperty(logs, fc.constantFrom(1, 0.5, 0.1), async (records, negativeRate) => {
-      const some = options({ negativeRate });
+    fc.asyncProperty(logs, fc.constantFrom(1, 0.5, 0.1), fc.constantFrom(Infinity, 60), async (records, negativeRate, gapMs) => {
+      const some = options({ negativeRate, gapMs });
       const { caused, joiner } = await join(records, some);
       assert.deepEqual(texts(caused), naive(records, some));
       for (const { sample } of caused) {
@@ -323,4 +342,28 @@ test("a state cut anywhere is refused; options that cannot work are refused by n
     const make = (): Joiner => new Joiner(options(bad), extractorId, new AnswerRecords(() => Promise.resolve(undefined), 0), () => undefined);
     assert.throws(make, (thrown) => thrown instanceof MillraceError && thrown.code === "invalid" && thrown.message.includes(name));
   }
+});
+
+test("a standstill stops the windows too: what was open before it closes bit by bit behind it, not at once", async () => {
+  const records: ActivityRecord[] = [];
+  for (let at = 0; at < 10; at += 1) records.push(served(`a${at}`, ["x"], 1_000 + at * 10));
+  // An hour later it goes on as before.
+  for (let at = 0; at < 20; at += 1) records.push(served(`b${at}`, ["x"], 3_600_000 + at * 10));
+  const closed = async (gapMs: number): Promise<number[]> =>
+    (await join(records, options({ gapMs }))).caused.filter(({ sample }) => sample.recommendationId.startsWith("a")).map(({ at }) => at);
+  assert.deepEqual(
+    await closed(Infinity),
+    Array.from({ length: 10 }, () => 10),
+  );
+  assert.deepEqual(
+    await closed(10),
+    Array.from({ length: 10 }, (_, at) => 10 + at),
+  );
+});
+
+test("what somebody else does with an answer is no action of the one it was given to", async () => {
+  const stranger = { ...action("a", "x", 1_010), user: "somebody else" } as ActivityRecord;
+  const { caused, joiner } = await join([served("a", ["x", "y"], 1_000), stranger, action("a", "y", 1_020), served("b", ["x"], 2_000)], options());
+  assert.deepEqual(texts(caused), ["2 a 1 1", "3 a 0 0"]);
+  assert.equal(joiner.counts.unjoined, 1);
 });

@@ -38,6 +38,9 @@ export interface JoinerOptions {
   readonly latenessMs: number;
   /** How long an action waits for an answer that is not in the log yet. */
   readonly earlyMs: number;
+  /** What a gap between two records counts at most, in windows and waits. Without a bound all negatives from before a standstill would come at once behind it, and
+   * then, for a whole window, clicks alone; a model that learns from that is wrong for a minute. So a standstill stops the windows too. */
+  readonly gapMs: number;
   /** Share of negatives that become samples, in (0, 1]. Corrected by weights in the figures and by a shift in the logit, see trainer.ts. */
   readonly negativeRate: number;
   readonly seed: number;
@@ -49,6 +52,7 @@ export const joinerDefaults = {
   windowMs: 60_000,
   latenessMs: 600_000,
   earlyMs: 5_000,
+  gapMs: 1_000,
   negativeRate: 1,
   seed: 1,
   openAnswersMax: 200_000,
@@ -85,7 +89,7 @@ export interface JoinerCounts {
 interface OpenAnswer {
   readonly id: string;
   readonly offset: number;
-  /** When its window is over, on the record clock. Never falls from answer to answer. */
+  /** When its window is over, in active time. Never falls from answer to answer. */
   readonly deadlineMs: number;
   /** Has features of the extractor in use. */
   readonly usable: boolean;
@@ -103,7 +107,9 @@ export type PredictAnswer = (answer: ServedAnswer) => Float32Array | undefined;
 interface EarlyAction {
   readonly recommendationId: string;
   readonly item: string;
-  readonly atClockMs: number;
+  readonly user: string;
+  /** Active time. */
+  readonly atMs: number;
 }
 
 /** `take` is done. */
@@ -135,6 +141,8 @@ export class Joiner {
   readonly #predict: PredictAnswer | undefined;
   readonly #hasher: KeyHasher;
   #clockMs = -Infinity;
+  /** Record time without what gaps are longer than `gapMs`: what windows and waits are counted in. */
+  #activeMs = 0;
   #settledFromMs = Infinity;
   /** Oldest first; those before `#head` are forgotten, those before `#closedTo` closed. */
   #queue: OpenAnswer[] = [];
@@ -167,10 +175,13 @@ export class Joiner {
   get clockMs(): number {
     return this.#clockMs;
   }
-  /** Record time from which samples come as often as they are true: before the first window is over there are positives and no negatives. Infinity before the
-   * first answer. */
-  get settledFromMs(): number {
-    return this.#settledFromMs;
+  /** True once samples come as often as they are true: before the first window is over there are positives and no negatives. */
+  get settled(): boolean {
+    return this.#activeMs >= this.#settledFromMs;
+  }
+  /** True once there was an answer that samples can be made of. */
+  get begun(): boolean {
+    return this.#settledFromMs < Infinity;
   }
   /** Answers whose window is open. */
   get openAnswers(): number {
@@ -196,7 +207,10 @@ export class Joiner {
   }
 
   #work(atMs: number, record: ActivityRecord | undefined, bytes: Uint8Array | undefined, offset: number): Promise<void> | undefined {
-    if (atMs > this.#clockMs) this.#clockMs = atMs;
+    if (atMs > this.#clockMs) {
+      if (this.#clockMs > -Infinity) this.#activeMs += Math.min(atMs - this.#clockMs, this.#options.gapMs);
+      this.#clockMs = atMs;
+    }
     const missing = this.#step(record, bytes, offset);
     return missing === done ? undefined : this.#workLater(missing, record, bytes, offset);
   }
@@ -215,15 +229,15 @@ export class Joiner {
   }
 
   #closeDue(): number {
-    const clockMs = this.#clockMs;
-    while (this.#closedTo < this.#queue.length && this.#queue[this.#closedTo]!.deadlineMs <= clockMs) {
+    const nowMs = this.#activeMs;
+    while (this.#closedTo < this.#queue.length && this.#queue[this.#closedTo]!.deadlineMs <= nowMs) {
       const missing = this.#close(this.#queue[this.#closedTo]!);
       if (missing !== done) return missing;
     }
     const { latenessMs, earlyMs } = this.#options;
-    while (this.#head < this.#closedTo && this.#queue[this.#head]!.deadlineMs + latenessMs <= clockMs) this.#forget();
+    while (this.#head < this.#closedTo && this.#queue[this.#head]!.deadlineMs + latenessMs <= nowMs) this.#forget();
     for (const action of this.#early) {
-      if (action.atClockMs + earlyMs > clockMs) break;
+      if (action.atMs + earlyMs > nowMs) break;
       this.#giveUpEarly(action);
     }
     return done;
@@ -280,7 +294,7 @@ export class Joiner {
     }
     this.counts.answers += 1;
     const answer = this.#usable(record);
-    const deadlineMs = this.#clockMs + this.#options.windowMs;
+    const deadlineMs = this.#activeMs + this.#options.windowMs;
     if (answer !== undefined && this.#settledFromMs === Infinity) this.#settledFromMs = deadlineMs;
     const predicted = answer === undefined ? undefined : this.#predict?.(answer);
     const open: OpenAnswer = { id, offset, deadlineMs, usable: answer !== undefined, closed: false, wanted: undefined, predicted };
@@ -292,7 +306,7 @@ export class Joiner {
     this.#earlyById.delete(id);
     for (const action of waiting) {
       this.#early.delete(action);
-      if (answer !== undefined) this.#join(open, answer, action.item);
+      if (answer !== undefined) this.#join(open, answer, action.item, action.user);
     }
     return done;
   }
@@ -324,13 +338,14 @@ export class Joiner {
     const answer = this.#answerOf(open);
     if (typeof answer === "number") return answer;
     if (answer === undefined) this.counts.unjoined += 1;
-    else this.#join(open, answer, record.item);
+    else this.#join(open, answer, record.item, record.user);
     return done;
   }
 
-  #join(open: OpenAnswer, answer: ServedAnswer, item: string): void {
+  #join(open: OpenAnswer, answer: ServedAnswer, item: string, user: string): void {
     const position = answer.record.items.indexOf(item);
-    if (position < 0) {
+    // What somebody else does with an answer says nothing of the one it was given to.
+    if (position < 0 || user !== answer.record.user) {
       this.counts.unjoined += 1;
       return;
     }
@@ -345,12 +360,12 @@ export class Joiner {
     this.#emit(this.#sample(answer, position, 1), open.predicted?.[position] ?? Number.NaN);
   }
 
-  #keepEarly({ recommendationId, item }: EventRecord): void {
+  #keepEarly({ recommendationId, item, user }: EventRecord): void {
     for (const oldest of this.#early) {
       if (this.#early.size < this.#options.earlyEventsMax) break;
       this.#giveUpEarly(oldest);
     }
-    this.#addEarly({ recommendationId, item, atClockMs: this.#clockMs });
+    this.#addEarly({ recommendationId, item, user, atMs: this.#activeMs });
     this.counts.early += 1;
   }
 
@@ -433,6 +448,7 @@ export class Joiner {
     const into = new ByteWriter(64 * 1024);
     into.u8(version);
     into.f64(this.#clockMs);
+    into.f64(this.#activeMs);
     into.f64(this.#settledFromMs);
     writeF64s(
       into,
@@ -451,10 +467,11 @@ export class Joiner {
       writeF32s(into, predicted);
     }
     into.varint(this.#early.size);
-    for (const { recommendationId, item, atClockMs } of this.#early) {
+    for (const { recommendationId, item, user, atMs } of this.#early) {
       into.string(recommendationId);
       into.string(item);
-      into.f64(atClockMs);
+      into.string(user);
+      into.f64(atMs);
     }
     return into.since(0);
   }
@@ -464,6 +481,7 @@ export class Joiner {
     const from = new ByteReader(bytes, "joiner state", stateTodo);
     if (from.u8() !== version) throw from.damaged("another version");
     this.#clockMs = from.f64();
+    this.#activeMs = from.f64();
     this.#settledFromMs = from.f64();
     const counts = readF64s(from);
     if (counts.length !== countNames.length) throw from.damaged("counts of another shape");
@@ -486,20 +504,21 @@ export class Joiner {
       this.#byId.set(id, open);
       if (open.closed) this.#closedTo = this.#queue.length;
     }
-    const waiting = readCount(from, 10);
-    for (let i = 0; i < waiting; i += 1) this.#addEarly({ recommendationId: from.string(), item: from.string(), atClockMs: from.f64() });
+    const waiting = readCount(from, 11);
+    for (let i = 0; i < waiting; i += 1) this.#addEarly({ recommendationId: from.string(), item: from.string(), user: from.string(), atMs: from.f64() });
     from.end();
   }
 }
 
 function checkOptions(options: JoinerOptions): void {
-  const { windowMs, latenessMs, earlyMs, negativeRate, openAnswersMax, earlyEventsMax } = options;
+  const { windowMs, latenessMs, earlyMs, gapMs, negativeRate, openAnswersMax, earlyEventsMax } = options;
   const bad = (name: string, allowed: string): never => {
     throw new MillraceError("invalid", `training option ${name}`, { todo: `choose ${allowed}` });
   };
   if (!(windowMs >= 0 && Number.isFinite(windowMs))) bad("windowMs", "milliseconds from 0 on");
   if (!(latenessMs >= 0 && Number.isFinite(latenessMs))) bad("latenessMs", "milliseconds from 0 on");
   if (!(earlyMs >= 0 && Number.isFinite(earlyMs))) bad("earlyMs", "milliseconds from 0 on");
+  if (!(gapMs > 0)) bad("gapMs", "milliseconds above 0");
   if (!(negativeRate > 0 && negativeRate <= 1)) bad("negativeRate", "a share above 0 up to 1");
   if (!Number.isInteger(openAnswersMax) || openAnswersMax < 1) bad("openAnswersMax", "a whole number from 1 on");
   if (!Number.isInteger(earlyEventsMax) || earlyEventsMax < 1) bad("earlyEventsMax", "a whole number from 1 on");

@@ -10,7 +10,7 @@
 // Concurrency: one thread, the writer of machine and vectors.
 
 import type { Log } from "#backbone/log";
-import { type MillraceError, toMillraceError } from "#base/errors";
+import { MillraceError, toMillraceError } from "#base/errors";
 import type { Extractor } from "#extract/extractor";
 import type { FactorisationMachine } from "#models/factorisation-machine";
 import type { Clock } from "#platform/clock";
@@ -111,11 +111,18 @@ class TrainerLoop {
   /** Goes on from the newest good checkpoint; writes one at once when there is none, so that there always is one to go back to. */
   async start(): Promise<void> {
     const { files, folder, clock, signals, report } = this.#options;
+    // What the log has lost (a power cut, a copy that was put back) was not learned either: an offset that comes again is another record.
+    const { next } = await this.#options.log.bounds(this.#options.partition);
     const restored = await restoreNewest(
       files,
       folder,
       this.#kind,
       (checkpoint) => {
+        if (checkpoint.offset > next) {
+          throw new MillraceError("corrupt", `it has learned up to offset ${checkpoint.offset}, the log ends at ${next}`, {
+            todo: "nothing: an older checkpoint is taken, or training begins anew from the log",
+          });
+        }
         const trainer = this.#newTrainer();
         trainer.load(checkpoint);
         this.#trainer = trainer;

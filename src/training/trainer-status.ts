@@ -15,7 +15,7 @@ export function trainerStatus(trainer: Trainer, { head, samplesPerS, checkpoint 
   const { state, reason, offset, quality, joiner, machine } = trainer;
   const recent = quality.recent();
   const begins = state === "learning" && !trainer.settled;
-  const why = begins ? waitsFor(joiner.settledFromMs) : reason;
+  const why = begins ? waitsFor(joiner.begun) : reason;
   return {
     state: begins ? "starting" : state,
     ...(why === "" ? {} : { reason: why }),
@@ -35,8 +35,8 @@ export function trainerStatus(trainer: Trainer, { head, samplesPerS, checkpoint 
   };
 }
 
-function waitsFor(settledFromMs: number): string {
-  return settledFromMs === Infinity
+function waitsFor(begun: boolean): string {
+  return !begun
     ? "no answer of a pipeline that the model ranks is in the log yet: ask for recommendations"
-    : "the window of the first answers is open: until it is over there are clicks and nothing that was passed over";
+    : "the first answers wait for their clicks; what was not clicked is known when that window is over, and learning begins then";
 }

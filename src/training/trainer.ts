@@ -102,7 +102,7 @@ export class Trainer {
       extractor.id,
       new AnswerRecords(read, options.cacheBytesMax),
       (sample, predicted) => {
-        if (sample.clockMs >= this.joiner.settledFromMs) this.add(sample, predicted);
+        if (this.joiner.settled) this.add(sample, predicted);
       },
       (answer) => this.#predict(answer),
     );
@@ -157,7 +157,7 @@ export class Trainer {
 
   /** Is the first window over? Before that nothing is learned. */
   get settled(): boolean {
-    return this.joiner.clockMs >= this.joiner.settledFromMs;
+    return this.joiner.settled;
   }
 
   /** What the model thinks of the items of an answer, by all that was learned before it. */
