@@ -20,6 +20,14 @@ export const feedModel: ModelConfig = {
     { name: "streamer", from: "item.attributes.streamer", kind: "id" },
     { name: "age", from: "signal.ageMinutes", kind: "bucket", bounds: [2, 5, 10, 20, 40, 80, 160], linearOnly: true },
     { name: "counting", from: "signal.counting", kind: "linear", initial: 1 },
+    // Its opinion once more, by size: corrects where counting says too much or too little.
+    {
+      name: "countingStep",
+      from: "signal.counting",
+      kind: "bucket",
+      bounds: [-7, -6.5, -6, -5.5, -5, -4.5, -4, -3.5, -3, -2.5, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5],
+      linearOnly: true,
+    },
     { name: "rate", from: "signal.rate", kind: "linear" },
     { name: "affinity", from: "signal.affinity", kind: "linear" },
     { name: "again", from: "signal.again", kind: "linear" },
