@@ -136,16 +136,16 @@ export async function relearn(
     }
   };
 
-  // A switch that the log does not have takes the place of a document, which says nothing to a trainer.
+  // A switch that the log does not have takes the place of an event that is no positive, which says nothing to a trainer.
   let on = true;
   const givenFor = (record: ActivityRecord): Uint8Array | undefined => {
     if (record.kind === "training" && !switches) return new RecordWriter(64).encode({ ...record, on: true });
-    if (learnMinutes === undefined || record.kind !== "itemPut") return undefined;
-    const minute = (record.atMs - beginMs) / 60_000;
+    if (learnMinutes === undefined || record.kind !== "event" || config.samples.positiveTypes.includes(record.type)) return undefined;
+    const minute = (record.receivedMs - beginMs) / 60_000;
     const should = minute >= learnMinutes[0] && minute < learnMinutes[1];
     if (should === on) return undefined;
     on = should;
-    return new RecordWriter(64).encode({ kind: "training", atMs: record.atMs, on, reason: "bench" });
+    return new RecordWriter(64).encode({ kind: "training", atMs: record.receivedMs, on, reason: "bench" });
   };
 
   for (let offset = 0; offset < records.length; offset += 1) {
