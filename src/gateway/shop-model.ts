@@ -2,7 +2,6 @@
 //   logit = 0.6 x weighted score - 5        what counting thinks, as a logit; both numbers go on learning
 //         + item, <user, item>              things that are taken more or less than counting says, by everybody and by users alike
 //         + (user, bought before or not)    how much of a user's basket is things bought before
-// An item stands twice, with and without a vector: its weights step twice as far as those that all share.
 // Why so few fields: a weight that all samples share (buckets of counts, of age, of taste) lowers the log loss and ranks worse. It learns what tells large baskets from small
 // ones, and the deep end of the list from its middle; what is asked for is the order of one user's first places.
 // Untrained it is the counting pipeline.
@@ -13,7 +12,6 @@ export const shopModel: ModelConfig = {
   fields: [
     { name: "user", from: "user.id", kind: "id" },
     { name: "item", from: "item.id", kind: "id" },
-    { name: "item-rate", from: "item.id", kind: "id", linearOnly: true },
     { name: "counting", from: "signal.weighted", kind: "linear", initial: 0.6 },
     { name: "own", from: "signal.own", kind: "bucket", bounds: [1e-6], linearOnly: true },
   ],
