@@ -46,7 +46,6 @@ export class Streams {
     if (this.#open.size >= streamLimits.streamsMax) {
       throw new MillraceError("overloaded", `${streamLimits.streamsMax} streams are open, the most`, { todo: "close pages that nobody looks at" });
     }
-    let stop: (() => void) | undefined;
     let quiet: Timer | undefined;
     let closed = false;
     const write = (text: string): void => {
@@ -67,7 +66,7 @@ export class Streams {
     // What begins may refuse (too many watchers): then nothing is written yet.
     let begun = false;
     const early: string[] = [];
-    stop = answer.begin((event, data) => {
+    const stop = answer.begin((event, data) => {
       const text = `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
       if (begun) write(text);
       else early.push(text);
@@ -77,7 +76,7 @@ export class Streams {
       closed = true;
       this.#open.delete(socket);
       quiet?.cancel();
-      stop?.();
+      stop();
     });
     socket.writeHead(200, { ...headers, "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store", connection: "keep-alive" });
     begun = true;
