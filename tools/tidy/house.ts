@@ -44,7 +44,7 @@ export const house: House = {
     ["features", "vectors"],
     ["extract"],
     ["models"],
-    ["training", "ranking"],
+    ["commands", "training", "ranking"],
     ["gateway", "sdk"],
     ["demo", "replay"],
     ["roles"],
@@ -68,6 +68,7 @@ export const house: House = {
     { name: "require", instead: "an import" },
   ],
   libraries: {
+    "@duckdb/node-api": ["features"],
     "@fastify/swagger": ["gateway"],
     "cli-progress": ["cli", "replay"],
     commander: ["cli"],
