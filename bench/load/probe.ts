@@ -1,11 +1,14 @@
 // The probe viewer: how long until an event of mine is in an answer of mine, in the model's parameters, and in the item's vector?
-// One probe: an answer shows the viewer one item (not timed, as all that is asked before); an event says that it was clicked, and without waiting for its
-// acknowledgement three questions are asked again and again, each on a connection of its own, all timed from the send of the event:
+// One probe: an answer shows the viewer two items of different kinds, the second one as a control (not timed, as all that is asked before); an event says that the
+// first was clicked, and without waiting for its acknowledgement three questions are asked again and again, all timed from the send of the event:
 //   feature    POST /v1/recommend  until `ownCount` or `ownDecayed` of `parts`, columns that the score reads, has risen
-//   parameter  POST /v1/score      the model's score of that item by the features *as they were logged when it was served*: until it has risen by `scoreRise` or
-//                                  more and the answer says that the parameters have learned up to the event's offset or beyond. Features cannot move it, they
-//                                  are fixed; ages and counts neither; duplicates neither, the event's id is new.
+//   parameter  POST /v1/score      the model's scores of the clicked item and of the control by the features *as they were logged when they were served*, asked at
+//                                  once on two connections: until their difference has risen by `scoreRise` or more and both answers say that the parameters have
+//                                  learned up to the event's offset or beyond. Features cannot move it, they are fixed; ages and counts neither; duplicates neither,
+//                                  the event's id is new. What others teach moves both scores alike (bias, hour, pipeline, place) and falls out of the difference:
+//                                  what is left is this click. Timed by the receipt of the later answer.
 //   vector     POST /v1/similar    until the similarities of the item's neighbours are others and the vectors have learned up to the event's offset
+// Each question has a connection of its own.
 // A change that shows before its offset is reached is somebody else's: it counts as `early`, and the probe goes on until both hold.
 
 import { setTimeout as sleep } from "node:timers/promises";
@@ -32,6 +35,8 @@ export interface ProbeResult {
   readonly asked: number;
   /** Changes seen before the event's offset was learned. */
   readonly early: number;
+  /** By how much each probe's difference of scores had risen when it was seen. */
+  readonly scoreRises: number[];
   readonly failures: string[];
 }
 
@@ -41,15 +46,16 @@ const waitMsMax = 5_000;
 const pauseMs = 2;
 /** Relative change of a count: above the rounding of decay between two answers. */
 const rise = 1e-9;
-/** Of a logit: one step on a click of a new viewer moves it by about 0.02, what others teach in some milliseconds mostly by less than this. */
+/** Of a difference of logits. */
 const scoreRise = 0.005;
 const similarityChange = 1e-6;
 
 childMain(async ({ address, items, name, durationMs, perS }: ProbeWork): Promise<ProbeResult> => {
   const eventLane = new Lane(address);
-  const lanes = [new Lane(address), new Lane(address), new Lane(address)] as const;
-  const [askLane, scoreLane, similarLane] = lanes;
-  const result = { featureMs: [] as number[], parameterMs: [] as number[], vectorMs: [] as number[], answerMs: [] as number[], asked: 0, early: 0 };
+  const lanes = [new Lane(address), new Lane(address), new Lane(address), new Lane(address)] as const;
+  const [askLane, scoreLane, controlLane, similarLane] = lanes;
+  const times = { featureMs: [] as number[], parameterMs: [] as number[], vectorMs: [] as number[], answerMs: [] as number[] };
+  const result = { ...times, asked: 0, early: 0, scoreRises: [] as number[] };
   const failures: string[] = [];
 
   const counts = async (user: string, item: string): Promise<{ ownCount: number; ownDecayed: number }> => {
@@ -70,14 +76,25 @@ childMain(async ({ address, items, name, durationMs, perS }: ProbeWork): Promise
     const due = start + (index * 1000) / perS;
     if (due > performance.now()) await sleep(due - performance.now());
     const item = items[index % items.length]!;
+    // Far from it in the row of items: neither was clicked lately when the other is.
+    const control = items[(index + (items.length >> 1)) % items.length]!;
     // A new viewer each time: of one who clicked everything before, the next click would teach next to nothing.
     const user = `${name}-${index}`;
     try {
-      const served = await askLane.json<RecommendAnswer>("POST", "/v1/recommend/home", { user, n: 1, filter: { id: [item] } });
+      const served = await askLane.json<RecommendAnswer>("POST", "/v1/recommend/home", { user, n: 2, filter: { id: [item, control] } });
       const { recommendationId } = served;
-      const score = (): Promise<ScoreAnswer> => scoreLane.json<ScoreAnswer>("POST", "/v1/score", { recommendationId, item });
+      const position = served.items.findIndex(({ id }) => id === item);
+      if (position < 0 || served.items.length !== 2) throw new Error(`${served.items.length} items were served where an item and its control were asked for`);
+      /** The clicked item's score over the control's, by parameters that have learned at least up to the offset. */
+      const score = async (): Promise<{ over: number; offset: number }> => {
+        const [own, other] = await Promise.all([
+          scoreLane.json<ScoreAnswer>("POST", "/v1/score", { recommendationId, item }),
+          controlLane.json<ScoreAnswer>("POST", "/v1/score", { recommendationId, item: control }),
+        ]);
+        return { over: own.score - other.score, offset: Math.min(own.trainedOffset, other.trainedOffset) };
+      };
       const [countsBefore, scoreBefore, similarBefore] = await Promise.all([counts(user, item), score(), similarities(item)]);
-      const event = { id: `${name}-${index}`, type: "click", user, item, ts: Date.now(), recommendationId, position: 0 };
+      const event = { id: `${name}-${index}`, type: "click", user, item, ts: Date.now(), recommendationId, position };
       let offset = Number.POSITIVE_INFINITY;
       const sent = performance.now();
       const acknowledged = eventLane.json<EventsAnswer>("POST", "/v1/events", event).then((answer) => {
@@ -114,7 +131,10 @@ childMain(async ({ address, items, name, durationMs, perS }: ProbeWork): Promise
         }),
         until("score", pauseMs, async () => {
           const now = await score();
-          return learned(now.score - scoreBefore.score > scoreRise, now.trainedOffset);
+          const rise = now.over - scoreBefore.over;
+          if (!learned(rise > scoreRise, now.offset)) return false;
+          result.scoreRises.push(rise);
+          return true;
         }),
         until("vector", pauseMs, async () => {
           const now = await similarities(item);
