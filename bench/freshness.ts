@@ -4,10 +4,13 @@
 // durability `interval`, warm.
 // Figures: event_to_feature, event_to_parameter, event_to_vector = from the send of the event to the receipt of the first answer that shows it there;
 // event_to_answer = of each probe the slowest of the three. recommend = from the moment a request was due to its complete answer.
+// The parameter probe compares the clicked item's score with that of a control item that the same answer showed: what others teach moves both.
+// stolen = processor time that other guests of the machine took away while a round ran, of all processors, by the kernel's count (`steal` of /proc/stat, in
+// hundredths of a second; printed as "unknown" where there is no such file). A round with much of it says little about this program.
 // loop_stall_max = the most CPU time the serving thread used between two ticks of a 1 ms timer (/v1/status keeps the maxima of the last 60 seconds), median of
-// the rounds' maxima. The time of a probe includes the answers that show nothing yet, on three connections at once.
+// the rounds' maxima. The time of a probe includes the answers that show nothing yet, on four connections at once.
 
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { median, quantile, type Scenario } from "./harness.ts";
@@ -24,6 +27,8 @@ const eventsPerS = 500;
 const recommendsPerS = 50;
 const probesPerS = 5;
 const probeItems = 200;
+/** At most a third of what one click typically moves (`score_rise_p50`). */
+const scoreRise = 0.004;
 
 export const scenario: Scenario = {
   name: "freshness",
@@ -48,6 +53,8 @@ export const scenario: Scenario = {
       let events = 0;
       let asked = 0;
       let latestSendMs = 0;
+      const scoreRises: number[] = [];
+      const stolen: string[] = [];
       const failures: string[] = [];
       const round = async (name: string, ms: number): Promise<[BackgroundResult, ProbeResult]> =>
         Promise.all([
@@ -65,17 +72,21 @@ export const scenario: Scenario = {
             name: `probe-${name}`,
             durationMs: ms,
             perS: probesPerS,
+            scoreRise,
           }),
         ]);
       // Compilers and caches settle in a short round that is not counted.
       await round("warm", quick ? 500 : 5_000);
       await learning(lane);
       for (let index = 0; index < rounds; index += 1) {
+        const stolenBefore = stolenMs();
         const [background, probe] = await round(`r${index}`, durationMs);
+        stolen.push(stolenBefore === undefined ? "unknown" : `${stolenMs()! - stolenBefore}`);
         const stall = await longestStallMs(lane, Math.ceil(durationMs / 1000));
         stallsMs.push(stall);
         for (const name of ["featureMs", "parameterMs", "vectorMs", "answerMs"] as const) probed[name].push(...probe[name]);
         early += probe.early;
+        scoreRises.push(...probe.scoreRises);
         recommendMs.push(...background.recommends.latencyMs);
         events += background.events.latencyMs.length;
         asked += probe.asked;
@@ -85,12 +96,13 @@ export const scenario: Scenario = {
           for (let i = 0; i < failed + dropped; i += 1) failures.push(String(firstFailure ?? "dropped: 1,000 requests under way"));
         }
         log(
-          `round ${index + 1}: event to feature p99 ${quantile(probe.featureMs, 0.99).toFixed(1)} ms, to parameter ${quantile(probe.parameterMs, 0.99).toFixed(1)} ms, to vector ${quantile(probe.vectorMs, 0.99).toFixed(1)} ms, recommend p99 ${quantile(background.recommends.latencyMs, 0.99).toFixed(1)} ms, loop stall ${stall.toFixed(1)} ms`,
+          `round ${index + 1}: event to feature p99 ${quantile(probe.featureMs, 0.99).toFixed(1)} ms, to parameter ${quantile(probe.parameterMs, 0.99).toFixed(1)} ms, to vector ${quantile(probe.vectorMs, 0.99).toFixed(1)} ms, recommend p99 ${quantile(background.recommends.latencyMs, 0.99).toFixed(1)} ms, loop stall ${stall.toFixed(1)} ms, stolen ${stolen.at(-1)!} ms`,
         );
       }
       lane.close();
       const beside = `beside ${eventsPerS} events/s and ${recommendsPerS} requests/s`;
       const probes = `${probed.answerMs.length} probes, ${(asked / Math.max(1, probed.answerMs.length)).toFixed(1)} answers each`;
+      const stolenOf = `stolen by other guests, ms of each round: ${stolen.join(", ")}`;
       for (const [name, times] of [
         ["feature", probed.featureMs],
         ["parameter", probed.parameterMs],
@@ -104,7 +116,7 @@ export const scenario: Scenario = {
           unit: "ms",
           better: "lower",
           ...(name === "answer" ? { target: 50 } : name === "feature" ? { target: 30 } : {}),
-          detail: beside,
+          detail: `${beside}; ${stolenOf}`,
         });
       }
       report({
@@ -113,6 +125,13 @@ export const scenario: Scenario = {
         unit: "count",
         better: "lower",
         detail: "probes in which something moved before the event was learned: taught by others; the probe went on",
+      });
+      report({
+        metric: "score_rise_p50",
+        value: quantile(scoreRises, 0.5),
+        unit: "logit",
+        better: "higher",
+        detail: `of the clicked item's score over the control's, by one click; a probe waits for ${scoreRise}. p10 ${quantile(scoreRises, 0.1).toFixed(4)}, p90 ${quantile(scoreRises, 0.9).toFixed(4)}`,
       });
       report({
         metric: "recommend_p50_ms",
@@ -135,7 +154,7 @@ export const scenario: Scenario = {
         unit: "ms",
         better: "lower",
         target: 10,
-        detail: `median of ${rounds} rounds' maxima: ${stallsMs.map((ms) => ms.toFixed(1)).join(", ")}`,
+        detail: `median of ${rounds} rounds' maxima: ${stallsMs.map((ms) => ms.toFixed(1)).join(", ")}; ${stolenOf}`,
       });
       report({
         metric: "errors",
@@ -194,4 +213,17 @@ async function longestStallMs(lane: Lane, seconds: number): Promise<number> {
   const maxima = status === 200 ? (JSON.parse(body) as StatusAnswer).loopStallSecondsMs : undefined;
   if (maxima === undefined) throw new Error(`GET /v1/status answered ${status} without loopStallSecondsMs`);
   return Math.max(...maxima.slice(-seconds));
+}
+
+/** Processor time that other guests took from this machine since it started, milliseconds of all processors; undefined where the system does not say. */
+function stolenMs(): number | undefined {
+  let text: string;
+  try {
+    text = readFileSync("/proc/stat", "utf8");
+  } catch {
+    return undefined;
+  }
+  // cpu user nice system idle iowait irq softirq steal ..., in hundredths of a second
+  const steal = Number(/^cpu +(?:\d+ +){7}(\d+)/.exec(text)?.[1]);
+  return Number.isFinite(steal) ? steal * 10 : undefined;
 }

@@ -23,6 +23,8 @@ export interface ProbeWork {
   readonly name: string;
   readonly durationMs: number;
   readonly perS: number;
+  /** What the difference of logits has to rise by to be seen. */
+  readonly scoreRise: number;
 }
 
 export interface ProbeResult {
@@ -46,16 +48,21 @@ const waitMsMax = 5_000;
 const pauseMs = 2;
 /** Relative change of a count: above the rounding of decay between two answers. */
 const rise = 1e-9;
-/** Of a difference of logits. */
-const scoreRise = 0.005;
 const similarityChange = 1e-6;
 
-childMain(async ({ address, items, name, durationMs, perS }: ProbeWork): Promise<ProbeResult> => {
+childMain(async ({ address, items, name, durationMs, perS, scoreRise }: ProbeWork): Promise<ProbeResult> => {
   const eventLane = new Lane(address);
   const lanes = [new Lane(address), new Lane(address), new Lane(address), new Lane(address)] as const;
   const [askLane, scoreLane, controlLane, similarLane] = lanes;
-  const times = { featureMs: [] as number[], parameterMs: [] as number[], vectorMs: [] as number[], answerMs: [] as number[] };
-  const result = { ...times, asked: 0, early: 0, scoreRises: [] as number[] };
+  const result = {
+    featureMs: [] as number[],
+    parameterMs: [] as number[],
+    vectorMs: [] as number[],
+    answerMs: [] as number[],
+    asked: 0,
+    early: 0,
+    scoreRises: [] as number[],
+  };
   const failures: string[] = [];
 
   const counts = async (user: string, item: string): Promise<{ ownCount: number; ownDecayed: number }> => {
@@ -131,9 +138,9 @@ childMain(async ({ address, items, name, durationMs, perS }: ProbeWork): Promise
         }),
         until("score", pauseMs, async () => {
           const now = await score();
-          const rise = now.over - scoreBefore.over;
-          if (!learned(rise > scoreRise, now.offset)) return false;
-          result.scoreRises.push(rise);
+          const risen = now.over - scoreBefore.over;
+          if (!learned(risen > scoreRise, now.offset)) return false;
+          result.scoreRises.push(risen);
           return true;
         }),
         until("vector", pauseMs, async () => {
