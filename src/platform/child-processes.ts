@@ -1,0 +1,48 @@
+// The one way to child processes: worker bodies (workers.ts) that run in a process of their own, at low priority and under a memory cap, so that heavy work
+// (an import, a build) can neither take the serving process's heap nor its turn on the processor.
+// Why processes beside threads: a thread shares heap limits, garbage collections of shared memories and fate with the server; a process that takes too much
+// is ended alone, and the system's scheduler knows it as less important.
+// Invariants: those of workers.ts, and 1. a message is copied, never shared: a shared memory in a message is refused (`invalid`)  2. a child whose memory
+// exceeds `rssBytesMax` is ended and reported with `overloaded`  3. a child ends when its parent's process is gone, also by kill -9.
+// Cost: a start takes about 100 ms and 45 MB; a message about 50 us and two copies. Large data belongs into files.
+// Limits: memory is looked at every `watchMs`: what takes more within that time is seen late, so leave the machine some room above the cap.
+// `messagesWaitingMax` of workers.ts holds for each side.
+
+import type { RunningWorker } from "./workers.ts";
+
+/** How often a child's memory is looked at, milliseconds. */
+export const childWatchMs = 100;
+
+/** Least cap: an empty Node process takes some 45 MB. */
+export const childRssBytesMin = 64 * 1024 * 1024;
+
+export interface ChildOptions {
+  /** For errors and process lists: letters, digits, dot, underscore and -, 1 to 64. */
+  readonly name: string;
+  /** 0 (as the parent) to 19 (only what nobody else wants). Builders take 10. */
+  readonly niceness: number;
+  /** Resident memory of the whole process, libraries included, above which it is ended. At least `childRssBytesMin`. */
+  readonly rssBytesMax: number;
+  /** Of it, the JavaScript heap may take this much; default half, at most 4 GiB. */
+  readonly heapBytesMax?: number;
+}
+
+export interface ChildUsage {
+  /** User and system time of all its threads so far. */
+  readonly cpuMs: number;
+  /** Resident memory when last looked at. */
+  readonly rssBytes: number;
+  /** Its highest. */
+  readonly rssBytesPeak: number;
+}
+
+/** As a RunningWorker: `send`, `receive`, `stop` (asks, then ends it after `graceMs`) and `failed` mean the same. */
+export interface RunningChild extends RunningWorker {
+  /** As last looked at, at most `childWatchMs` ago; the last figures after its end. */
+  usage(): ChildUsage;
+}
+
+export interface ChildProcesses {
+  /** `module` is the address of a worker body (`moduleBeside`); `data` is copied as a message is. Throws `invalid` for options out of range. */
+  start(module: URL, data: unknown, options: ChildOptions): RunningChild;
+}
