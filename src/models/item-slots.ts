@@ -17,6 +17,7 @@
 import { MillraceError } from "#base/errors";
 import type { SlotRows } from "#extract/slot-rows";
 import { type KernelMemory, roundUp } from "#kernel/kernel-memory";
+import { checkHeader } from "#kernel/memory-header";
 
 const magic = 0x3153494d; // "MIS1"
 const headerBytes = 64;
@@ -58,9 +59,7 @@ export class ItemSlots {
   private constructor(memory: KernelMemory, at: number) {
     const { u32, f32 } = memory;
     const head = at / 4;
-    if (at % 64 !== 0 || !(at >= 0) || at + headerBytes > memory.bytes.length || u32[head] !== magic) {
-      throw new MillraceError("corrupt", `no item slots at address ${at}`, { todo: "attach with the address of an ItemSlots" });
-    }
+    checkHeader(memory, at, headerBytes, magic, "item slots", "an ItemSlots");
     this.at = at;
     this.itemsMax = u32[head + 1]!;
     this.slotsMax = u32[head + 2]!;

@@ -12,6 +12,7 @@
 import { MillraceError } from "#base/errors";
 import { parameterScratch } from "#kernel/kernel-calls";
 import type { KernelMemory } from "#kernel/kernel-memory";
+import { checkHeader } from "#kernel/memory-header";
 import {
   formatParameterTable,
   type Optimizer,
@@ -63,9 +64,7 @@ export class ParameterTable {
 
   /** The table that another thread made at `at`. Throws `corrupt` when there is none. */
   static attach(memory: KernelMemory, at: number): ParameterTable {
-    if (at % 64 !== 0 || !(at >= 0) || at + 128 > memory.bytes.length || Atomics.load(memory.u32, at / 4) !== parameterMagic) {
-      throw new MillraceError("corrupt", `no parameter table at address ${at}`, { todo: "attach with the address of a ParameterTable" });
-    }
+    checkHeader(memory, at, 128, parameterMagic, "parameter table", "a ParameterTable");
     return new ParameterTable(memory, at);
   }
 
@@ -228,34 +227,42 @@ export class ParameterTable {
     return optimizer === "adagrad" ? this.dims : optimizer === "rowwise-adagrad" ? 2 : 0;
   }
 
+  /** What a checkpoint must agree on with the table that reads it. */
+  #checkpointShape(): {
+    dims: number;
+    factors: number;
+    optimizer: number;
+    seedLow: number;
+    seedHigh: number;
+    initialScaleBits: number;
+    accumulatorNumbers: number;
+  } {
+    return {
+      dims: this.dims,
+      factors: this.factors,
+      optimizer: this.#word(word.optimizer),
+      seedLow: this.#word(word.seedLow),
+      seedHigh: this.#word(word.seedHigh),
+      initialScaleBits: this.#word(word.initialScale),
+      accumulatorNumbers: this.#accumulatorNumbers,
+    };
+  }
+
   /** Everything, as one file's parts (docs/format/parameter-checkpoint.md). Copies: the caller, who is the writer, may go on at once. */
   save(): Uint8Array[] {
     const { u32 } = this.#memory;
-    const accumulatorNumbers = this.#accumulatorNumbers;
-    return writeCheckpoint(
-      {
-        dims: this.dims,
-        factors: this.factors,
-        optimizer: this.#word(word.optimizer),
-        seedLow: this.#word(word.seedLow),
-        seedHigh: this.#word(word.seedHigh),
-        initialScaleBits: this.#word(word.initialScale),
-        accumulatorNumbers,
-        rowCount: this.rowCount,
-        refused: this.refused,
-        skipped: this.skipped,
-      },
-      (row, record, at) => {
-        const from = this.#rowAt(row) / 4;
-        record[at] = u32[from + 2]!;
-        record[at + 1] = u32[from + 3]!;
-        record[at + 2] = u32[from + 1]!;
-        const values = from + parameterRowHead / 4;
-        for (let i = 0; i < this.dims; i++) record[at + 3 + i] = u32[values + i]!;
-        const accumulator = this.#accumulatorAt(row) / 4;
-        for (let i = 0; i < accumulatorNumbers; i++) record[at + 3 + this.dims + i] = u32[accumulator + i]!;
-      },
-    );
+    const shape = this.#checkpointShape();
+    const { accumulatorNumbers } = shape;
+    return writeCheckpoint({ ...shape, rowCount: this.rowCount, refused: this.refused, skipped: this.skipped }, (row, record, at) => {
+      const from = this.#rowAt(row) / 4;
+      record[at] = u32[from + 2]!;
+      record[at + 1] = u32[from + 3]!;
+      record[at + 2] = u32[from + 1]!;
+      const values = from + parameterRowHead / 4;
+      for (let i = 0; i < this.dims; i++) record[at + 3 + i] = u32[values + i]!;
+      const accumulator = this.#accumulatorAt(row) / 4;
+      for (let i = 0; i < accumulatorNumbers; i++) record[at + 3 + this.dims + i] = u32[accumulator + i]!;
+    });
   }
 
   /**
@@ -265,15 +272,7 @@ export class ParameterTable {
    */
   load(parts: readonly Uint8Array[]): void {
     const { head, rows } = readCheckpoint(parts);
-    const own = {
-      dims: this.dims,
-      factors: this.factors,
-      optimizer: this.#word(word.optimizer),
-      seedLow: this.#word(word.seedLow),
-      seedHigh: this.#word(word.seedHigh),
-      initialScaleBits: this.#word(word.initialScale),
-      accumulatorNumbers: this.#accumulatorNumbers,
-    };
+    const own = this.#checkpointShape();
     for (const [name, value] of Object.entries(own)) {
       if (head[name as keyof typeof own] !== value) {
         throw new MillraceError("conflict", `a parameter checkpoint whose ${name} differs from the table's`, {

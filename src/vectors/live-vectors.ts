@@ -22,6 +22,7 @@
 import { MillraceError } from "#base/errors";
 import { f32RowBytes, type TopK } from "#kernel/dot-top-k";
 import { type KernelMemory, roundUp } from "#kernel/kernel-memory";
+import { checkHeader } from "#kernel/memory-header";
 
 const magic = 0x31_56_4c_4d; // "MLV1"
 const headerBytes = 64;
@@ -62,8 +63,7 @@ export class LiveVectors {
   private constructor(memory: KernelMemory, at: number) {
     const head = at / 4;
     const { u32 } = memory;
-    if (u32[head] !== magic)
-      throw new MillraceError("invalid", "there are no live vectors at this address", { todo: "attach to the address of LiveVectors.create" });
+    checkHeader(memory, at, headerBytes, magic, "live vectors", "a LiveVectors");
     this.memory = memory;
     this.at = at;
     this.rowsMax = u32[head + 1]!;
@@ -98,7 +98,7 @@ export class LiveVectors {
     return new LiveVectors(memory, at);
   }
 
-  /** Joins what another thread created, through this thread's view of the same memory. Throws `invalid` where there is none. */
+  /** Joins what another thread created, through this thread's view of the same memory. Throws `corrupt` where there is none. */
   static attach(memory: KernelMemory, at: number): LiveVectors {
     return new LiveVectors(memory, at);
   }
