@@ -2,12 +2,14 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Worker } from "node:worker_threads";
 import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import { SlotRows } from "#extract/slot-rows";
 import { KernelMemory } from "#kernel/kernel-memory";
+import { startWriting } from "#kernel/writing-thread.fuzz";
+import { moduleBeside } from "#platform/module-beside";
 import { ItemSlots, type ItemSlotsShape } from "./item-slots.ts";
+import { tornSlotsMax } from "./test-slots.worker.ts";
 
 const seed = Number(process.env["SEED"] ?? 5);
 
@@ -119,54 +121,9 @@ test("shapes that cannot be, and addresses with nothing there, are refused", () 
   }
 });
 
-test("promise: a thread that reads items while they change gets whole versions only", async (t) => {
-  const slotsMax = 24;
-  const { memory, items } = create({ itemsMax: 4, slotsMax });
-  const flags = new Int32Array(new SharedArrayBuffer(8));
-  // A version v has v % slotsMax + 1 slots, each with key (v, v ^ slot) and x = v; a torn one mixes two of them.
-  const body = `
-    const { workerData, parentPort } = require("node:worker_threads");
-    (async () => {
-      const { KernelMemory } = await import(workerData.memoryModule);
-      const { ItemSlots } = await import(workerData.itemsModule);
-      const { SlotRows } = await import(workerData.rowsModule);
-      const items = ItemSlots.attach(KernelMemory.attach(workerData.memory, 1), workerData.at);
-      const { flags } = workerData;
-      const rows = new SlotRows(1, 32);
-      parentPort.postMessage("ready");
-      let version = 0;
-      while (Atomics.load(flags, 0) === 0) {
-        version += 1;
-        rows.clear();
-        const count = version % ${slotsMax} + 1;
-        for (let slot = 0; slot < count; slot += 1) {
-          if (slot < count / 2) rows.addLinear(version, version ^ slot, version);
-          else rows.addFull(version, version ^ slot, version);
-        }
-        rows.endRow();
-        items.put(version % 4, rows, 0, version % 16 !== 3);
-        if (version % 64 === 0) items.setAvailable(version % 4, false);
-      }
-      Atomics.store(flags, 1, version);
-      parentPort.close();
-    })();`;
-  const module = (name: string): string => new URL(name, import.meta.url).href;
-  const worker = new Worker(body, {
-    eval: true,
-    workerData: {
-      memory: memory.memory,
-      at: items.at,
-      flags,
-      memoryModule: module("../kernel/kernel-memory.ts"),
-      itemsModule: module("./item-slots.ts"),
-      rowsModule: module("../extract/slot-rows.ts"),
-    },
-  });
-  t.after(() => worker.terminate());
-  await new Promise((resolve, reject) => {
-    worker.once("message", resolve);
-    worker.once("error", reject);
-  });
+test("promise: a thread that reads items while they change gets whole versions only", async () => {
+  const { memory, items } = create({ itemsMax: 4, slotsMax: tornSlotsMax });
+  const writer = await startWriting(moduleBeside("./test-slots.worker", import.meta.url), { memory: memory.memory, at: items.at });
   const into = new SlotRows();
   let read = 0;
   let torn = 0;
@@ -176,7 +133,7 @@ test("promise: a thread that reads items while they change gets whole versions o
     if (!items.read(round % 4, into)) continue;
     read += 1;
     const version = into.weights[0]!;
-    const count = (version % slotsMax) + 1;
+    const count = (version % tornSlotsMax) + 1;
     let whole = into.slots === count && into.linearEnds[0] === Math.ceil(count / 2);
     for (let slot = 0; whole && slot < count; slot += 1) {
       whole = into.keys[2 * slot] === version && into.keys[2 * slot + 1] === (version ^ slot) >>> 0 && into.weights[slot] === version;
@@ -184,10 +141,9 @@ test("promise: a thread that reads items while they change gets whole versions o
     if (!whole) torn += 1;
     if (round % 1_000 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
-  Atomics.store(flags, 0, 1);
-  await new Promise((resolve) => worker.once("exit", resolve));
-  console.log(`${read} reads against ${flags[1]} writes`);
-  assert.ok(flags[1]! > 1_000, "the writer wrote meanwhile");
+  const writes = await writer.stop();
+  console.log(`${read} reads against ${writes} writes`);
+  assert.ok(writes > 1_000, "the writer wrote meanwhile");
   assert.ok(read >= 1_000);
   assert.equal(torn, 0, "rows of two versions");
 });

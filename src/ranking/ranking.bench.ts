@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { SlotRows } from "#extract/slot-rows";
-import { LiveModel } from "#models/live-model";
+import { smallModel } from "#models/small-model.fuzz";
 import { systemClock } from "#platform/system-clock";
 import { systemWorkers } from "#platform/system-workers";
 import { inlineScorer } from "./inline-scorer.ts";
@@ -13,20 +13,7 @@ const itemCount = Number(process.argv[2] ?? 20_000);
 const rounds = Number(process.argv[3] ?? 50);
 const factors = 16;
 
-const model = LiveModel.create({
-  machine: {
-    factors,
-    capacityRows: 400_000,
-    seed: 9n,
-    initialScale: 0.1,
-    optimizer: "adagrad",
-    rate: { linear: 0.2, factors: 0.1 },
-    l2: { linear: 0, factors: 0 },
-    initialAccumulator: 0.1,
-  },
-  itemsMax: itemCount,
-  slotsPerItemMax: 24,
-});
+const model = smallModel(itemCount, { factors, capacityRows: 400_000, slotsPerItemMax: 24 });
 
 /** 14 full and 6 linear slots, as a user or a candidate has them. */
 function addRow(rows: SlotRows, number: number, field: number): void {

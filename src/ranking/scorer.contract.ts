@@ -4,28 +4,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "#base/prng";
 import { SlotRows } from "#extract/slot-rows";
-import { LiveModel } from "#models/live-model";
+import type { LiveModel } from "#models/live-model";
+import { smallModel, smallModelFactors as factors } from "#models/small-model.fuzz";
 import { type Scorer, scorerLimits } from "./scorer.ts";
 
-export const factors = 8;
 const seed = Number(process.env["SEED"] ?? 17);
 
 /** A model of `itemsMax` items with some trained parameters; its vectors are written by the test. */
 export function createModel(itemsMax: number): LiveModel {
-  const model = LiveModel.create({
-    machine: {
-      factors,
-      capacityRows: 10_000,
-      seed: 21n,
-      initialScale: 0.1,
-      optimizer: "adagrad",
-      rate: { linear: 0.2, factors: 0.1 },
-      l2: { linear: 0, factors: 0 },
-      initialAccumulator: 0.1,
-    },
-    itemsMax,
-    slotsPerItemMax: 8,
-  });
+  const model = smallModel(itemsMax, { seed: 21n });
   const random = new Prng(1);
   const samples = randomRows(random, 500, 8);
   const labels = Float32Array.from({ length: 500 }, () => random.below(2));

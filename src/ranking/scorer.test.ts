@@ -2,17 +2,18 @@
 
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
-import { Worker } from "node:worker_threads";
 import { Prng } from "#base/prng";
 import { SlotRows } from "#extract/slot-rows";
+import { startWriting } from "#kernel/writing-thread.fuzz";
 import type { LiveModel } from "#models/live-model";
+import { moduleBeside } from "#platform/module-beside";
 import { Simulation } from "#platform/simulation";
 import { systemClock } from "#platform/system-clock";
 import { systemWorkers } from "#platform/system-workers";
 import type { Workers } from "#platform/workers";
 import { bellKinds } from "./bell.ts";
 import { inlineScorer } from "./inline-scorer.ts";
-import { createModel, factors, naiveLogits, randomRows, scorerContract, writeVectors } from "./scorer.contract.ts";
+import { createModel, naiveLogits, randomRows, scorerContract, writeVectors } from "./scorer.contract.ts";
 import { type WorkerScorer, workerScorer, type WorkerScorerOptions } from "./worker-scorer.ts";
 
 const readyMsMax = 30_000;
@@ -213,33 +214,9 @@ test("while another thread writes vectors, answers of the ranker are whole versi
   const model = createModel(200);
   const random = new Prng(5);
   writeVectors(model, 200, random);
-  const dims = factors + 1;
-  // Version v of a row: all zeros but the last number, v; the first numbers say v too, in a direction that the query has not.
-  const flags = new Int32Array(new SharedArrayBuffer(8));
   const user = new SlotRows();
   user.endRow();
-  const worker = new Worker(
-    `const { workerData, parentPort } = require("node:worker_threads");
-    import(workerData.module).then(({ LiveModel }) => {
-      const { vectors } = LiveModel.attach(workerData.ticket, 1);
-      const row = new Float32Array(${dims});
-      let n = 0;
-      for (; n < 400; n++) vectors.write(n % 200, row.fill(0));
-      parentPort.postMessage("running");
-      for (; Atomics.load(workerData.flags, 0) === 0; n++) {
-        row.fill(0); row[${factors}] = n % 1000;
-        vectors.write(n % 200, row);
-      }
-      Atomics.store(workerData.flags, 1, n);
-      parentPort.close();
-    });`,
-    { eval: true, workerData: { ticket: model.ticket, flags, module: new URL("../models/live-model.ts", import.meta.url).href } },
-  );
-  t.after(() => worker.terminate());
-  await new Promise((resolve, reject) => {
-    worker.once("message", resolve);
-    worker.once("error", reject);
-  });
+  const writer = await startWriting(moduleBeside("./test-answers.worker", import.meta.url), model.ticket);
   const scorer = await start(t, model);
   const found = new Uint32Array(50);
   const scores = new Float32Array(50);
@@ -250,9 +227,8 @@ test("while another thread writes vectors, answers of the ranker are whole versi
     answers += count;
     for (let i = 0; i < count; i++) assert.ok(Number.isInteger(scores[i]) && scores[i]! >= 0 && scores[i]! < 1_000, `score ${scores[i]}`);
   }
-  Atomics.store(flags, 0, 1);
-  await new Promise((resolve) => worker.once("exit", resolve));
-  assert.ok(answers > 50 && flags[1]! > 1_000);
+  const writes = await writer.stop();
+  assert.ok(answers > 50 && writes > 1_000);
 });
 
 test("in simulation the same scorer and ranker run under a seed, twice the same", async () => {

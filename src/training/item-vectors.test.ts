@@ -5,28 +5,11 @@ import { test } from "node:test";
 import { Prng } from "#base/prng";
 import { SlotRows } from "#extract/slot-rows";
 import { createTopK } from "#kernel/dot-top-k";
-import { LiveModel } from "#models/live-model";
+import type { LiveModel } from "#models/live-model";
+import { smallModel, smallModelFactors as factors } from "#models/small-model.fuzz";
 import { ItemVectors } from "./item-vectors.ts";
 
 const seed = Number(process.env["SEED"] ?? 3);
-const factors = 8;
-
-function create(itemsMax = 2_000): LiveModel {
-  return LiveModel.create({
-    machine: {
-      factors,
-      capacityRows: 10_000,
-      seed: 9n,
-      initialScale: 0.1,
-      optimizer: "adagrad",
-      rate: { linear: 0.2, factors: 0.1 },
-      l2: { linear: 0, factors: 0 },
-      initialAccumulator: 0.1,
-    },
-    itemsMax,
-    slotsPerItemMax: 8,
-  });
-}
 
 /** Own key (field 7), category (field 8), and one linear slot. */
 function addItem(rows: SlotRows, item: number): void {
@@ -80,7 +63,7 @@ function logitOf(model: LiveModel, user: number, item: number): number {
 }
 
 test("promise: what a sample taught about an item is found by the next query, with the model's own logit", () => {
-  const model = create();
+  const model = smallModel(2_000);
   const vectors = new ItemVectors(model);
   for (let item = 0; item < 500; item++) put(model, item);
   assert.equal(vectors.followChanges(), 500);
@@ -99,7 +82,7 @@ test("promise: what a sample taught about an item is found by the next query, wi
 });
 
 test("items that come, go and come back are followed in order, and the key of one leads to it", () => {
-  const model = create();
+  const model = smallModel(2_000);
   const vectors = new ItemVectors(model);
   put(model, 3);
   put(model, 4, false);
@@ -124,7 +107,7 @@ test("items that come, go and come back are followed in order, and the key of on
 });
 
 test("the sweep reaches every item in rounds, also after parameters that they share have moved", () => {
-  const model = create();
+  const model = smallModel(2_000);
   for (let item = 0; item < 1_000; item++) put(model, item, item % 3 !== 0);
   const vectors = new ItemVectors(model);
   assert.equal(vectors.sweep(300), 300);
@@ -153,7 +136,7 @@ test("the sweep reaches every item in rounds, also after parameters that they sh
 });
 
 test("more changes than are remembered: all rows are looked at", () => {
-  const model = create(10);
+  const model = smallModel(10);
   const vectors = new ItemVectors(model);
   for (let item = 0; item < 10; item++) put(model, item);
   for (let change = 0; change < 70_000; change++) model.items.setAvailable(0, change % 2 === 0);
@@ -171,7 +154,7 @@ test("more changes than are remembered: all rows are looked at", () => {
 test("a random history of documents and samples leaves the vectors of exactly the available items", () => {
   console.log(`seed ${seed}`);
   const random = new Prng(seed);
-  const model = create();
+  const model = smallModel(2_000);
   const vectors = new ItemVectors(model);
   const available = new Set<number>();
   for (let step = 0; step < 3_000; step++) {

@@ -2,11 +2,12 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Worker } from "node:worker_threads";
 import { Prng } from "#base/prng";
 import { createTopK } from "#kernel/dot-top-k";
 import { KernelMemory } from "#kernel/kernel-memory";
 import { kernels, kernelVariants } from "#kernel/kernels";
+import { startWriting } from "#kernel/writing-thread.fuzz";
+import { moduleBeside } from "#platform/module-beside";
 import { LiveVectors, type LiveVectorsShape, type VectorMeasure } from "./live-vectors.ts";
 
 const seed = Number(process.env["SEED"] ?? 11);
@@ -139,7 +140,9 @@ test("another thread's view, dirty memory, and what is refused", () => {
   const found = other.search("dot", new Float32Array(17).fill(1), createTopK(5));
   assert.deepEqual([found.size, found.rows[0], found.scores[0]], [1, 2, 17]);
   assert.equal(other.read(1, new Float32Array(17)), false);
-  assert.throws(() => LiveVectors.attach(memory, vectors.at + 64), { code: "invalid" });
+  for (const at of [vectors.at + 64, vectors.at + 4, -64, memory.bytes.length, Number.NaN]) {
+    assert.throws(() => LiveVectors.attach(memory, at), { code: "corrupt" });
+  }
   assert.throws(() => vectors.write(10, new Float32Array(17)), { code: "invalid" });
   assert.throws(() => vectors.scan("dot", new Float32Array(16), 1), { code: "invalid" });
   assert.throws(() => vectors.scan("cosine", new Float32Array(16), 0), { code: "invalid" });
@@ -160,7 +163,7 @@ test("a row that its dead writer left half written is hidden until it is written
   assert.equal(vectors.read(1, new Float32Array(4)), true);
 });
 
-test("promise: while another thread rewrites rows, a search reports only scores of whole versions", { timeout: 20_000 }, async (t) => {
+test("promise: while another thread rewrites rows, a search reports only scores of whole versions", { timeout: 20_000 }, async () => {
   // All numbers of version v are v, so the score of a whole version is a multiple of dims, and that of nearly every mix of two is not.
   const dims = 17;
   const shape = { rowsMax: 64, dims, cosineDims: 16 };
@@ -168,45 +171,7 @@ test("promise: while another thread rewrites rows, a search reports only scores 
   const vectors = LiveVectors.create(memory, shape);
   const row = new Float32Array(dims).fill(1);
   for (let r = 0; r < 64; r++) vectors.write(r, row);
-  const flags = new Int32Array(new SharedArrayBuffer(8));
-  const body = `
-    const { workerData, parentPort } = require("node:worker_threads");
-    (async () => {
-      const { KernelMemory } = await import(workerData.memoryModule);
-      const { LiveVectors } = await import(workerData.vectorsModule);
-      const { kernels } = await import(workerData.kernelsModule);
-      const vectors = LiveVectors.attach(KernelMemory.attach(workerData.memory, 1, kernels("scalar")), workerData.at);
-      const flags = workerData.flags;
-      const values = new Float32Array(${dims});
-      let writes = 0;
-      parentPort.postMessage("running");
-      while (Atomics.load(flags, 0) === 0) {
-        const version = writes % 100;
-        const r = (writes * 7) % 64;
-        if (writes % 11 === 0) vectors.hide(r);
-        else vectors.write(r, values.fill(version));
-        writes++;
-      }
-      Atomics.store(flags, 1, writes);
-      parentPort.close();
-    })();`;
-  const module = (name: string): string => new URL(name, import.meta.url).href;
-  const worker = new Worker(body, {
-    eval: true,
-    workerData: {
-      memory: memory.memory,
-      at: vectors.at,
-      flags,
-      memoryModule: module("../kernel/kernel-memory.ts"),
-      vectorsModule: module("./live-vectors.ts"),
-      kernelsModule: module("../kernel/kernels.ts"),
-    },
-  });
-  t.after(() => worker.terminate());
-  await new Promise((resolve, reject) => {
-    worker.once("message", resolve);
-    worker.once("error", reject);
-  });
+  const writer = await startWriting(moduleBeside("./test-vectors.worker", import.meta.url), { memory: memory.memory, at: vectors.at });
   const query = new Float32Array(dims).fill(1);
   const into = createTopK(40);
   let answers = 0;
@@ -221,10 +186,9 @@ test("promise: while another thread rewrites rows, a search reports only scores 
     }
     if (round % 50 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
-  Atomics.store(flags, 0, 1);
-  await new Promise((resolve) => worker.once("exit", resolve));
-  console.log(`${answers} answers against ${flags[1]} writes`);
-  assert.ok(flags[1]! > 1_000, "the writer wrote meanwhile");
+  const writes = await writer.stop();
+  console.log(`${answers} answers against ${writes} writes`);
+  assert.ok(writes > 1_000, "the writer wrote meanwhile");
   assert.ok(answers > 1_000);
   assert.equal(torn, 0, "a score that no whole version has");
 });
