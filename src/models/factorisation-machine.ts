@@ -14,27 +14,15 @@ import { MillraceError } from "#base/errors";
 import type { SlotRows } from "#extract/slot-rows";
 import { parameterScratch } from "#kernel/kernel-calls";
 import type { KernelMemory } from "#kernel/kernel-memory";
-import { type Optimizer, type ParameterShape, ParameterTable } from "#params/parameter-table";
+import { type ParameterShape, ParameterTable } from "#params/parameter-table";
 
 export const fmLimits = { factorsMin: 4, factorsMax: 64, rowSlotsMax: 1_024 } as const;
 
-export interface FmOptions {
-  /** Length of the vectors, a multiple of 4, 4 to 64. 8 to 16 is usual; cost grows with it. */
-  readonly factors: number;
-  /** Keys it can hold; later ones are refused and count as `refused`. */
-  readonly capacityRows: number;
-  /** 64 bits; the initial vectors follow from it. */
-  readonly seed: bigint;
-  /** Vectors begin uniformly in [-initialScale, initialScale). 0.01 to 0.1 is usual; 0 never learns an interaction. */
-  readonly initialScale: number;
-  readonly optimizer: Optimizer;
-  /** Step sizes of w and of v. With AdaGrad 0.02 to 0.2 is usual. */
-  readonly rate: { readonly linear: number; readonly factors: number };
-  /** Weight decay of what a sample touches, added to the gradient. */
-  readonly l2: { readonly linear: number; readonly factors: number };
-  /** First value of AdaGrad's accumulators: larger means smaller first steps. 0.1 to 1 is usual. */
-  readonly initialAccumulator: number;
-}
+/**
+ * Its table's shape: a row is `factors` numbers and one more. Usual: factors 8 to 16 (a multiple of 4, 4 to 64; cost grows with it), initialScale 0.01 to 0.1
+ * (0 never learns an interaction), with AdaGrad rates of 0.02 to 0.2 and a first accumulator of 0.1 to 10 (larger: smaller first steps).
+ */
+export type FmOptions = Omit<ParameterShape, "dims">;
 
 function shapeOf(options: FmOptions): ParameterShape {
   const { factors } = options;
