@@ -1,8 +1,8 @@
 // The model of the preset feed: what it sees and how it learns, as chosen by `npm run bench -- learning` (docs/design/learning.md).
 // The counting model's opinion is one of its inputs and begins with weight 1: untrained, the model is the counting model, and what it learns is what counting
 // does not see.
-// Why small rates: all slots of a sample step along the same gradient, some 25 of them, so that a rate of 0.05 moves one logit by more than 1 on a single click, and a
-// feed that ranks by it shows its own mistakes first.
+// Why these rates: all slots of a sample step along the same gradient, some 25 of them. Larger steps (0.05, or a first accumulator below 10) let a young model show its own mistakes
+// first; smaller ones (0.005) never get ahead of counting. Both by the true probabilities of what was shown, docs/design/learning.md.
 
 import type { ModelConfig } from "./model-config.ts";
 
@@ -46,7 +46,7 @@ export const feedModel: ModelConfig = {
   optimizer: "adagrad",
   initialScale: 0.1,
   initialAccumulator: 10,
-  rate: { linear: 0.005, factors: 0.01 },
+  rate: { linear: 0.03, factors: 0.01 },
   l2: { linear: 0, factors: 1e-4 },
   samples: { positiveTypes: ["click", "like"], windowSeconds: 20, latenessSeconds: 600, negativeRate: 1, openAnswersMax: 200_000 },
   checkpointSeconds: 60,
