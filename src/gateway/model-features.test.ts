@@ -12,7 +12,7 @@ import { ItemSlots } from "#models/item-slots";
 import type { ItemBody } from "#wire/api";
 import { ActivityState } from "./activity-state.ts";
 import { aggregationsOf, defaultConfig, responseOptionsOf } from "./config.ts";
-import { ModelFeatures, signalNames } from "./model-features.ts";
+import { candidateRow, ModelFeatures, signalNames } from "./model-features.ts";
 import type { SceneStores } from "./scene.ts";
 
 const startMs = Date.UTC(2026, 0, 5, 13, 30);
@@ -152,6 +152,40 @@ test("promise: what was learned from is bit for bit what was served, by the gate
     features.release(other);
     it.put("i29", { category: "c4" });
   }
+});
+
+test("promise: a request that reuses another's arrays logs what it would with its own, and a late scorer writes into nobody's", () => {
+  const it = world();
+  fill(it, 30);
+  const { features } = it;
+  const ask = (id: string): ReturnType<ModelFeatures["begin"]> => features.begin({ user: -1, id, pipeline: "home", nowMs: startMs + 90_000 });
+  const logged = (request: ReturnType<ModelFeatures["begin"]>, ids: Uint32Array): Uint8Array => {
+    features.candidates(request, ids, ids.length, columns(ids.length));
+    request.logits.fill(0.5, 0, ids.length - 1);
+    return features.answer(request, Uint32Array.of(7, 2, 25), 3)!;
+  };
+  const few = Uint32Array.of(1, 2, 3);
+  const fresh = logged(ask("x"), few);
+  const large = ask("y");
+  logged(
+    large,
+    Uint32Array.from({ length: 30 }, (_, item) => item),
+  );
+  features.release(large);
+  const again = ask("x");
+  assert.equal(again, large, "the arrays are used again");
+  assert.deepEqual(logged(again, few), fresh, "item 7 and 25 were candidates of the other request only");
+  assert.deepEqual(
+    [0, 2, 7, 25].map((item) => candidateRow(again, item)),
+    [-1, 1, -1, -1],
+  );
+
+  again.scoring = 1;
+  const { logits } = again;
+  features.candidates(again, few, 3, columns(3));
+  assert.notEqual(again.logits, logits, "a second scoring beside the first");
+  features.release(again);
+  assert.notEqual(ask("z"), again);
 });
 
 test("an item that was no candidate is logged with the signals of now and without a logit", () => {

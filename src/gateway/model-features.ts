@@ -41,30 +41,39 @@ export interface ModelRequest {
   readonly nowMs: number;
 }
 
-/** What the model saw of one request; kept until its answer has left. */
+/** What the model saw of one request; kept until its answer has left, then reused for another. */
 export interface RequestFeatures {
-  readonly request: ModelRequest;
+  request: ModelRequest;
   /** The user's feature record. */
-  readonly bytes: Uint8Array;
+  bytes: Uint8Array;
   /** One row: the user at the first place. */
   readonly slots: SlotRows;
   readonly cross: CrossValues;
-  /** Candidates of the last `candidates`: handles, documents, signals (a row each), the counting model's logits. */
+  /** Candidates of the last `candidates`: handles, documents, signals (a row each), the counting model's logits. Arrays may be longer, what lies behind is old. */
   rows: number;
   ids: Uint32Array;
-  items: Uint8Array[];
+  readonly items: Uint8Array[];
   signals: Float32Array;
   counting: Float32Array;
   /** For the scorer to write; NaN until then. */
   logits: Float32Array;
+  /** Scorings that may still write `logits`: while there are any, a release keeps nothing. */
+  scoring: number;
+}
+
+/** The row of a candidate of the last `candidates`, -1 when it was none. */
+export function candidateRow({ ids, rows }: RequestFeatures, item: number): number {
+  const row = ids.indexOf(item);
+  return row < rows ? row : -1;
 }
 
 /** A taste of this size is worth ln 2: as in the weights of the shop. */
 const togetherUnit = 0.03;
 const msPerMinute = 60_000;
 const msPerHour = 3_600_000;
-/** Slots of users kept for the next requests. */
+/** Released features kept for the next requests, and how many candidates one of them may have room for. */
 const idleMax = 64;
+const idleRowsMax = 4_096;
 /** Items whose crossed values lie in one block. */
 const blockItems = 1_024;
 
@@ -100,9 +109,14 @@ export class ModelFeatures {
   readonly #oneItem: SlotRows;
   readonly #rows = new SlotRows(512, 32);
   readonly #values: RawValue[] = [];
-  readonly #idle: { readonly slots: SlotRows; readonly cross: CrossValues }[] = [];
+  readonly #idle: RequestFeatures[] = [];
   #responses: ResponseSignals = responseSignals(512);
   #counts = new Float32Array(512);
+  /** Columns of the answer that is being encoded. */
+  #servedSignals = new Float32Array(0);
+  #servedLogits = new Float32Array(0);
+  #servedCounting = new Float32Array(0);
+  readonly #servedItems: Uint8Array[] = [];
   readonly #likedValues = new Uint32Array(featureLimits.valuesMax);
   readonly #likedLogs = new Float32Array(featureLimits.valuesMax);
   readonly #recentItems = new Uint32Array(featureLimits.valuesMax);
@@ -150,29 +164,57 @@ export class ModelFeatures {
     const { extractor } = this;
     const body = this.#stores.catalog.getUser(request.id);
     const bytes = extractor.encodeUser(this.#collect(this.#userValues, request, body));
-    const { slots, cross } = this.#idle.pop() ?? { slots: new SlotRows(1, extractor.userSlotsMax), cross: extractor.userCrossValues() };
-    slots.clear();
-    extractor.userSlots(bytes, 0, slots, cross);
-    const none = new Float32Array(0);
-    return { request, bytes, slots, cross, rows: 0, ids: new Uint32Array(0), items: [], signals: none, counting: none, logits: none };
+    const features = this.#idle.pop() ?? this.#newFeatures(request, bytes);
+    features.request = request;
+    features.bytes = bytes;
+    features.slots.clear();
+    extractor.userSlots(bytes, 0, features.slots, features.cross);
+    return features;
   }
 
-  /** Takes back what a request whose answer has left used for its slots. Saves an allocation; what is not given back is garbage. */
-  release({ slots, cross }: RequestFeatures): void {
-    if (this.#idle.length < idleMax) this.#idle.push({ slots, cross });
+  /** Takes back the features of a request whose answer has left; the caller looks at them no more. Saves allocations; what is not given back is garbage. */
+  release(features: RequestFeatures): void {
+    features.rows = 0;
+    features.items.length = 0;
+    // A scorer that is late would write into the logits of the next request.
+    if (features.scoring > 0 || features.ids.length > idleRowsMax || this.#idle.length >= idleMax) return;
+    this.#idle.push(features);
+  }
+
+  #newFeatures(request: ModelRequest, bytes: Uint8Array): RequestFeatures {
+    const { extractor } = this;
+    const none = new Float32Array(0);
+    return {
+      request,
+      bytes,
+      slots: new SlotRows(1, extractor.userSlotsMax),
+      cross: extractor.userCrossValues(),
+      rows: 0,
+      ids: new Uint32Array(0),
+      items: [],
+      signals: none,
+      counting: none,
+      logits: none,
+      scoring: 0,
+    };
   }
 
   /** The slots of `n` candidates of a request, a row each; `features` then says what they came from. The rows are overwritten by the next call. */
   candidates(features: RequestFeatures, ids: Uint32Array, n: number, columns: SignalColumns): SlotRows {
     const width = this.#signals.length;
-    const items: Uint8Array[] = [];
-    for (let row = 0; row < n; row += 1) items.push(this.#current(ids[row]!));
+    const { items } = features;
+    items.length = n;
+    for (let row = 0; row < n; row += 1) items[row] = this.#current(ids[row]!);
     features.rows = n;
-    features.ids = ids.slice(0, n);
-    features.items = items;
-    features.signals = new Float32Array(n * width);
-    features.counting = new Float32Array(n);
-    features.logits = new Float32Array(n).fill(Number.NaN);
+    if (features.ids.length < n) {
+      const room = Math.ceil(n * 1.25);
+      features.ids = new Uint32Array(room);
+      features.signals = new Float32Array(room * width);
+      features.counting = new Float32Array(room);
+      features.logits = new Float32Array(room);
+    } else if (features.scoring > 0) features.logits = new Float32Array(features.logits.length);
+    for (let row = 0; row < n; row += 1) features.ids[row] = ids[row]!;
+    features.logits.fill(Number.NaN, 0, n);
     this.#fill(features.request, features.ids, n, columns, features.signals, features.counting);
     const rows = this.#rows;
     rows.clear();
@@ -200,16 +242,22 @@ export class ModelFeatures {
   /** What the `served` record carries of an answer; `undefined` when it would be too large. Items that were no candidates have the signals of now. */
   answer(features: RequestFeatures, ids: Uint32Array, n: number): Uint8Array | undefined {
     const width = this.#signals.length;
-    const signals = new Float32Array(n * width);
-    const served = new Float32Array(n).fill(Number.NaN);
-    const counting = new Float32Array(n);
-    const items: Uint8Array[] = [];
+    if (this.#servedLogits.length < n) {
+      this.#servedSignals = new Float32Array(n * width);
+      this.#servedLogits = new Float32Array(n);
+      this.#servedCounting = new Float32Array(n);
+    }
+    const signals = this.#servedSignals;
+    const served = this.#servedLogits.fill(Number.NaN, 0, n);
+    const counting = this.#servedCounting;
+    const items = this.#servedItems;
+    items.length = n;
     this.#fill(features.request, ids, n, {}, signals, counting);
     for (let place = 0; place < n; place += 1) {
-      const row = features.ids.indexOf(ids[place]!);
-      items.push(row < 0 ? this.#current(ids[place]!) : features.items[row]!);
+      const row = candidateRow(features, ids[place]!);
+      items[place] = row < 0 ? this.#current(ids[place]!) : features.items[row]!;
       if (row < 0) continue;
-      signals.set(features.signals.subarray(row * width, (row + 1) * width), place * width);
+      for (let column = 0; column < width; column += 1) signals[place * width + column] = features.signals[row * width + column]!;
       counting[place] = features.counting[row]!;
       served[place] = features.logits[row]!;
     }

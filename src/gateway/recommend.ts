@@ -15,7 +15,7 @@ import { apiLimits } from "#wire/api";
 import type { Served } from "./served-memory.ts";
 import { everybodyPipeline, type GatewayConfig, type PipelineConfig, tasteOptionsOf } from "./config.ts";
 import type { GatewayMetrics } from "./metrics.ts";
-import type { ModelFeatures, RequestFeatures } from "./model-features.ts";
+import { candidateRow, type ModelFeatures, type RequestFeatures } from "./model-features.ts";
 import { scoreTerms } from "./operator/weighted-score.ts";
 import { compilePredicate, type Predicate } from "./predicate.ts";
 import type { SceneRequest, SceneStores } from "./scene.ts";
@@ -281,7 +281,7 @@ function valueAt(
 
 /** What the model said of an item; nothing where it did not rank. */
 function modelParts(model: RequestFeatures | undefined, item: number): Record<string, number> {
-  const row = model?.ids.indexOf(item) ?? -1;
+  const row = model === undefined ? -1 : candidateRow(model, item);
   if (model === undefined || row < 0 || Number.isNaN(model.logits[row]!)) return {};
   return { "model.logit": model.logits[row]!, "model.probability": 1 / (1 + Math.exp(-model.logits[row]!)), "counting.logit": model.counting[row]! };
 }

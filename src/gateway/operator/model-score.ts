@@ -25,7 +25,12 @@ export function modelScore(features: ModelFeatures, scorer: Scorer, { explore, d
     });
     const unproven = batch.col("unproven");
     const { logits } = model;
-    await scorer.score(model.slots, rows, logits, Math.max(1, Math.min(deadlineMs, ctx.remainingMs())));
+    model.scoring += 1;
+    try {
+      await scorer.score(model.slots, rows, logits, Math.max(1, Math.min(deadlineMs, ctx.remainingMs())));
+    } finally {
+      model.scoring -= 1;
+    }
     for (let row = 0; row < batch.n; row += 1) out.score[row] = logits[row]! + explore * unproven[row]!;
   });
 }
