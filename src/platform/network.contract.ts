@@ -5,7 +5,8 @@ import { test } from "node:test";
 import type { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import type { Clock } from "./clock.ts";
-import type { Connection, Listener, Network } from "./network.ts";
+import type { Connection, FlowReceiver, Listener, Network } from "./network.ts";
+import { flowOf } from "./network-flow.ts";
 
 export interface NetworkUnderTest {
   /** Where the tests listen. */
@@ -198,5 +199,89 @@ export function networkContract(engine: string, within: (body: (under: NetworkUn
       assert.equal(await readSome(client, 7), `back ${i + 10}`);
       assert.match(client.remote, /:\d+$/);
     }
+  });
+
+  /** Collects what a flow gets; `next` waits until `bytes` bytes are there. */
+  class Collector implements FlowReceiver {
+    readonly parts: Buffer[] = [];
+    bytes = 0;
+    ends = 0;
+    drains = 0;
+    broke: MillraceError | undefined;
+    #wake: (() => void) | undefined;
+    data(buffer: Uint8Array, bytes: number): void {
+      assert.equal(this.ends, 0, "nothing after the end");
+      this.parts.push(Buffer.from(buffer.subarray(0, bytes)));
+      this.bytes += bytes;
+      buffer.fill(0, 0, bytes);
+      this.#wake?.();
+    }
+    drained(): void {
+      this.drains += 1;
+      this.#wake?.();
+    }
+    end(broke: MillraceError | undefined): void {
+      this.ends += 1;
+      this.broke = broke;
+      this.#wake?.();
+    }
+    async until(claim: () => boolean): Promise<void> {
+      while (!claim()) await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+  }
+
+  check("flow: bytes arrive in order both ways, an end is told once, what was sent before a close arrives", async (pair) => {
+    const [client, server] = await pair();
+    const [up, down] = [new Collector(), new Collector()];
+    const [serverFlow, clientFlow] = [flowOf(server, up), flowOf(client, down)];
+    const random = new Prng(4);
+    const bytes = random.bytes(new Uint8Array(400_000));
+    for (let at = 0; at < bytes.length;) {
+      const to = Math.min(bytes.length, at + 1 + random.below(30_000));
+      if (!clientFlow.send(bytes, at, to)) {
+        const drains = down.drains;
+        await down.until(() => down.drains > drains);
+      }
+      at = to;
+    }
+    await up.until(() => up.bytes === bytes.length);
+    assert.ok(Buffer.concat(up.parts).equals(bytes));
+    serverFlow.send(bytes, 0, 100_000);
+    serverFlow.close();
+    serverFlow.close();
+    await down.until(() => down.ends > 0);
+    assert.ok(Buffer.concat(down.parts).equals(bytes.subarray(0, 100_000)));
+    await up.until(() => up.ends > 0);
+    assert.deepEqual([up.ends, down.ends, up.broke], [1, 1, undefined]);
+    assert.equal(clientFlow.send(bytes, 0, 10), true, "a send after the end is thrown away");
+  });
+
+  check("flow: a paused receiver gets at most one chunk more, and the sender is held back", async (pair, { clock }) => {
+    const [client, server] = await pair();
+    const [up, down] = [new Collector(), new Collector()];
+    const [serverFlow, clientFlow] = [flowOf(server, up), flowOf(client, down)];
+    clientFlow.send(text("first"), 0, 5);
+    await up.until(() => up.bytes === 5);
+    await clock.sleep(10);
+    const drains = down.drains;
+    serverFlow.pause();
+    const bytes = new Uint8Array(64 * 1024 * 1024);
+    assert.equal(clientFlow.send(bytes, 0, bytes.length), false);
+    await clock.sleep(100);
+    assert.ok(up.bytes <= 5 + 65_536, `${up.bytes} bytes came`);
+    assert.equal(down.drains, drains);
+    serverFlow.resume();
+    await up.until(() => up.bytes === bytes.length + 5);
+    await down.until(() => down.drains > drains);
+  });
+
+  check("flow: destroyed on one side, it ends on the other", async (pair) => {
+    const [client, server] = await pair();
+    const [up, down] = [new Collector(), new Collector()];
+    const [, clientFlow] = [flowOf(server, up), flowOf(client, down)];
+    clientFlow.destroy();
+    await up.until(() => up.ends > 0);
+    await down.until(() => down.ends > 0);
+    assert.deepEqual([up.ends, down.ends, down.broke], [1, 1, undefined]);
   });
 }

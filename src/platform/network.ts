@@ -5,6 +5,9 @@
 // 4. chunks are a transport's own: one write may arrive in several, several in one.
 // Limits: one `read` at a time; writes may be under way together and keep their order. Nothing here times out once connected: deadlines are the
 // protocol's, since only it knows what it waits for.
+// Two ways to use a connection: `read` and `write`, easy to write a protocol in; or a `Flow` (network-flow.ts), which costs a third of the CPU time.
+
+import type { MillraceError } from "#base/errors";
 
 export interface Connection {
   /** Next chunk, or `undefined` at the end of the stream. Throws `unavailable` when the connection broke. */
@@ -15,6 +18,34 @@ export interface Connection {
   close(): void;
   /** `host:port` of the other side, for messages. */
   readonly remote: string;
+  /** Only transports that have a cheaper way than reads and writes; `flowOf` of network-flow.ts makes one for the others. */
+  flow?(receiver: FlowReceiver): Flow;
+}
+
+/** Takes what arrives on a flow. None of these may throw. */
+export interface FlowReceiver {
+  /** The first `bytes` bytes of `buffer` have arrived; they are the transport's again when it returns, and may be written to until then. */
+  data(buffer: Uint8Array, bytes: number): void;
+  /** All that was sent has been taken by the transport, after a `send` that answered false. */
+  drained(): void;
+  /** Called once and last: the stream ended, or was closed here, or broke (then with what happened). */
+  end(broke: MillraceError | undefined): void;
+}
+
+/** A connection that pushes. Nothing throws; what happens to a broken connection comes by `end`. */
+export interface Flow {
+  /**
+   * Sends `bytes[from..to)` behind what was sent before. True: taken at once, the caller may write over them. False: they belong to the transport until
+   * `drained` (or `end`).
+   */
+  send(bytes: Uint8Array, from: number, to: number): boolean;
+  /** No more `data` until `resume`; at most one chunk may still come. */
+  pause(): void;
+  resume(): void;
+  /** Ends the connection after what was sent; nothing more arrives. */
+  close(): void;
+  /** Ends it at once: what was sent and not taken is lost. */
+  destroy(): void;
 }
 
 export interface Listener {
