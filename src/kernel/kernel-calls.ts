@@ -4,7 +4,39 @@
 // the data lies in the memory already. Addresses and counts are unsigned 32-bit; results are turned unsigned by the faces (`>>> 0`).
 // The layouts that the addresses point to are described in kernels/*.ts, at the kernel.
 
-export interface KernelCalls {
+/** The engine's calls: memtables and run files. Layouts: kernels/entry-probe.ts, mem-table.ts, entry-sort.ts, run-file.ts, gather-fields.ts. */
+export interface EngineCalls {
+  /** CRC32C of the bytes, going on from `seed`. `tables`: crcTablesAt. */
+  crc32c(tables: number, at: number, bytes: number, seed: number): number;
+  /** CRC32C of `count` blocks of `bytes` (a multiple of 16) one behind the other; a u32 each to `out`. */
+  crc32cBlocks(tables: number, at: number, bytes: number, count: number, out: number): void;
+  /** Looks up keys that no source holds yet. `args`: probeWords. Returns how many were found. */
+  entryProbe(args: number, scratch: number): number;
+  /** Which block of a run on disk may hold each key. `args`: indexProbeWords. Returns how many have one. */
+  indexProbe(args: number, scratch: number): number;
+  /** Puts `count` records that lie behind one another; returns how many, writes the bytes taken and (1 = malformed record) to `scratch`. */
+  memTablePut(table: number, records: number, recordsBytes: number, count: number, scratch: number): number;
+  /** How many of the records stand in order of key, then address, from the first on. */
+  entriesInOrder(addresses: number, count: number): number;
+  /** One item a record, for entrySort. */
+  entrySortFill(items: number, addresses: number, count: number): void;
+  /** Lays out the stack for a sort of `count` items. */
+  entrySortBegin(stack: number, count: number): void;
+  /** Sorts on, about `budget` item visits; 1 when all is sorted. */
+  entrySort(items: number, stack: number, budget: number): number;
+  /** Writes the addresses of the items. */
+  entrySortTake(items: number, count: number, out: number): void;
+  /** Appends records, by address, to a run; returns how many, the reason for stopping stands in the state. Records end before `limit`. */
+  runPack(writer: number, addresses: number, count: number, limit: number): number;
+  /** Pads and checks the last block. */
+  runClose(writer: number): void;
+  /** Fills search groups from staged entries. */
+  runIndexBuild(stage: number, count: number, groupsAt: number, groups: number): void;
+  /** Copies fixed-width fields of values to columns. `args`: gatherWords. Returns how many rows took part. */
+  gatherFields(args: number): number;
+}
+
+export interface KernelCalls extends EngineCalls {
   /** Empties the heap at `heap` (16 + 8 k bytes, 16-aligned) and sets how many it keeps. */
   topKReset(heap: number, k: number): void;
   /** Sorts the kept entries best first; returns how many. The heap must be reset before it takes offers again. */
@@ -88,6 +120,20 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "fmLogits",
   "fmSums",
   "fmVectors",
+  "crc32c",
+  "crc32cBlocks",
+  "entryProbe",
+  "indexProbe",
+  "memTablePut",
+  "entriesInOrder",
+  "entrySortFill",
+  "entrySortBegin",
+  "entrySort",
+  "entrySortTake",
+  "runPack",
+  "runClose",
+  "runIndexBuild",
+  "gatherFields",
 ];
 
 /** The row of a key that is not in a table. */

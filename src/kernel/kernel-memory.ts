@@ -2,7 +2,8 @@
 //
 //   0       never used, so that address 0 stays free
 //   256     header: u32 magic, u32 laneCount, u32 laneBytes, u32 dataFrom; from 272 on the words of the memory pool
-//   4,096   lanes: argument, scratch and result area, one for each thread that calls kernels on this memory
+//   4,096   tables of the CRC32C kernel, 16 KiB
+//   20,480  lanes: argument, scratch and result area, one for each thread that calls kernels on this memory
 //   dataFrom (64-aligned) to the end: data: rows, tables, whatever lives longer than a call
 //
 // Why lanes inside: a kernel sees one memory, so arguments lie beside the data. Why several: workers share data but not arguments.
@@ -11,13 +12,15 @@
 // Limits: 4 GiB a memory (32-bit addresses), lanesMax lanes.
 
 import { MillraceError } from "#base/errors";
+import { writeCrcTables } from "./crc-tables.ts";
+import { crcTablesAt, crcTablesBytes } from "./entry-layout.ts";
 import type { KernelCalls } from "./kernel-calls.ts";
 import { kernels as liveKernels, type Kernels, type KernelVariant } from "./kernels.ts";
 import { createWasmMemory, memoryBytesMax, type WasmMemory } from "./web-assembly.ts";
 
 const magic = 0x314c524d; // "MRL1"
 const headerFrom = 256;
-const lanesFrom = 4_096;
+const lanesFrom = crcTablesAt + crcTablesBytes;
 const guardBytes = 64;
 
 /** Index of the first u32 that belongs to the memory pool (16 of them). */
@@ -147,6 +150,7 @@ export class KernelMemory {
     }
     const lanes = shape.lanes ?? 1;
     const laneBytes = roundUp(shape.laneBytes ?? kernelMemoryLimits.laneBytesDefault, 64);
+    writeCrcTables(new Uint32Array(memory.buffer), crcTablesAt);
     new Uint32Array(memory.buffer).set([magic, lanes, laneBytes, lanesFrom + lanes * laneBytes], headerFrom / 4);
     return new KernelMemory(memory, 0, kernels);
   }

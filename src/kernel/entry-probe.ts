@@ -1,0 +1,89 @@
+// Passes a batch of keys to a kernel that searches groups: what memtables and run images have in common.
+// Cost: keys are copied into the lane of the source's memory, answers out of it; some 10 ns a key.
+
+import { probeArgumentBytes, probeScratchBytes, probeWords } from "./entry-layout.ts";
+import { absentSource, type EntryRefs } from "./entry-refs.ts";
+import type { KernelMemory } from "./kernel-memory.ts";
+import type { KeyBatch } from "./key-batch.ts";
+import { throughLane } from "./key-lane.ts";
+
+/** Search groups in a memory and the records they refer to. */
+export interface SearchedEntries {
+  readonly groupsAt: number;
+  readonly groups: number;
+  /** References count from here, and no record reaches `limit` bytes beyond. */
+  readonly base: number;
+  readonly limit: number;
+  readonly seedLow: number;
+  readonly seedHigh: number;
+}
+
+/** Bytes of answers a key, rounding of each of six arrays included. */
+const answerBytes = 26;
+const roundingBytes = 6 * 16;
+
+/** Looks up the keys of which `refs.source` is still 255 and fills in those found under the number `source`. Returns how many. */
+export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys: KeyBatch, refs: EntryRefs, source: number): number {
+  const { u32, bytes, lane } = memory;
+  let found = 0;
+  const fresh = refs.found === 0;
+  throughLane(memory, keys, probeScratchBytes + probeArgumentBytes + roundingBytes, answerBytes, ({ keysAt, offsetsAt, first, count, resultAt, scratchAt }) => {
+    const expiryAt = resultAt;
+    const timeAt = expiryAt + 8 * count;
+    const atAt = timeAt + 8 * count;
+    const bytesAt = atAt + 4 * count;
+    const sourceAt = bytesAt + 4 * count;
+    const kindAt = sourceAt + count;
+    const end = first + count;
+    const argumentsAt = scratchAt + probeScratchBytes;
+    const a = argumentsAt / 4;
+    u32[a + probeWords.groupsAt] = where.groupsAt;
+    u32[a + probeWords.groups] = where.groups;
+    u32[a + probeWords.base] = where.base;
+    u32[a + probeWords.limit] = where.limit;
+    u32[a + probeWords.seedLow] = where.seedLow;
+    u32[a + probeWords.seedHigh] = where.seedHigh;
+    u32[a + probeWords.keys] = keysAt;
+    u32[a + probeWords.offsets] = offsetsAt;
+    u32[a + probeWords.count] = count;
+    u32[a + probeWords.source] = source;
+    u32[a + probeWords.outSource] = sourceAt;
+    u32[a + probeWords.outAt] = atAt;
+    u32[a + probeWords.outBytes] = bytesAt;
+    u32[a + probeWords.outKind] = kindAt;
+    u32[a + probeWords.outExpiry] = expiryAt;
+    u32[a + probeWords.outTime] = timeAt;
+    bytes.set(refs.source.subarray(first, end), sourceAt);
+    if (!fresh) {
+      u32.set(refs.at.subarray(first, end), atAt / 4);
+      u32.set(refs.bytes.subarray(first, end), bytesAt / 4);
+      bytes.set(refs.kind.subarray(first, end), kindAt);
+    }
+    const here = memory.calls.entryProbe(argumentsAt, scratchAt) >>> 0;
+    if (here === 0) return true;
+    found += here;
+    refs.source.set(bytes.subarray(sourceAt, sourceAt + count), first);
+    refs.at.set(u32.subarray(atAt / 4, atAt / 4 + count), first);
+    refs.bytes.set(u32.subarray(bytesAt / 4, bytesAt / 4 + count), first);
+    refs.kind.set(bytes.subarray(kindAt, kindAt + count), first);
+    if (u32[a + probeWords.timed] !== 0) {
+      refs.timed = true;
+      const expiries = new Float64Array(u32.buffer, expiryAt, count);
+      const times = new Float64Array(u32.buffer, timeAt, count);
+      for (let i = 0; i < count; i++) {
+        if (bytes[sourceAt + i] !== source) continue;
+        refs.expiryMs[first + i] = expiries[i]!;
+        refs.timeMs[first + i] = times[i]!;
+      }
+    }
+    return true;
+  });
+  void lane;
+  refs.found += found;
+  return found;
+}
+
+/** True when every key of the look-up has a source already. */
+export function allFound(refs: EntryRefs): boolean {
+  return refs.found === refs.count && refs.source.indexOf(absentSource) >= refs.count;
+}

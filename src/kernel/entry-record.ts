@@ -1,0 +1,231 @@
+// The entry record: one key with its value, kind, expiry and time, the same bytes in a memtable, in a run file and in a batch on its way.
+// Byte format: docs/format/run-file.md, "Entry record". Little-endian, at any address.
+//
+//   u8 head (low 4 bits kind, 0x10 has expiry, 0x20 has time)   u8 0   u16 keyBytes   u32 valueBytes
+//   [u48 expiryMs]   [u48 timeMs]   key   value
+//
+// Invariants: 1. a record is read only after `recordEnd` found it whole inside its bounds  2. times are whole milliseconds below 2^48, 0 = none
+//             3. kind 0 is a tombstone: it hides older entries of its key.
+// Cost: 8 bytes beside key and value, 6 more for an expiry, 6 more for a time.
+// Limits: entryLimits.
+
+import { MillraceError } from "#base/errors";
+import type { KernelMemory } from "./kernel-memory.ts";
+import { keyLimits } from "./key-batch.ts";
+
+export const entryKinds = { tombstone: 0, string: 1, hash: 2, hashMeta: 3, hashField: 4, row: 8 } as const;
+
+export const entryLimits = {
+  keyBytesMax: keyLimits.keyBytesMax,
+  /** Longest value of one record. */
+  valueBytesMax: 1 << 28,
+  kindMax: 15,
+  /** Largest expiry or time, milliseconds. */
+  timeMsMax: 2 ** 48 - 1,
+  /** Bytes of all records of one RecordBatch. */
+  batchBytesMax: 2 ** 29,
+} as const;
+
+const hasExpiry = 0x10;
+const hasTime = 0x20;
+const reservedBits = 0xc0;
+/** Bytes before the optional fields. */
+export const recordHeadBytes = 8;
+/** The largest head: both times are there. */
+export const recordHeadBytesMax = 20;
+/** First byte where a block of a run ends before its room does. */
+export const endOfBlock = 0xff;
+
+/** Bytes of a record. */
+export function recordBytes(keyBytes: number, valueBytes: number, expiryMs: number, timeMs: number): number {
+  return recordHeadBytes + (expiryMs > 0 ? 6 : 0) + (timeMs > 0 ? 6 : 0) + keyBytes + valueBytes;
+}
+
+/** End of the record at `at` of `bytes`, or -1 when no whole, well-formed record stands between `at` and `limit`. */
+export function recordEnd(bytes: Uint8Array, at: number, limit: number): number {
+  if (limit > bytes.length || at + recordHeadBytes > limit) return -1;
+  const head = bytes[at]!;
+  if ((head & reservedBits) !== 0 || bytes[at + 1] !== 0) return -1;
+  const keyBytes = bytes[at + 2]! | (bytes[at + 3]! << 8);
+  const valueBytes = (bytes[at + 4]! | (bytes[at + 5]! << 8) | (bytes[at + 6]! << 16) | (bytes[at + 7]! << 24)) >>> 0;
+  if (keyBytes > entryLimits.keyBytesMax || valueBytes > entryLimits.valueBytesMax) return -1;
+  const end = at + headBytesOf(head) + keyBytes + valueBytes;
+  return end > limit ? -1 : end;
+}
+
+function headBytesOf(head: number): number {
+  return recordHeadBytes + ((head & hasExpiry) === 0 ? 0 : 6) + ((head & hasTime) === 0 ? 0 : 6);
+}
+
+function u48At(bytes: Uint8Array, at: number): number {
+  return ((bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0) + (bytes[at + 4]! | (bytes[at + 5]! << 8)) * 2 ** 32;
+}
+
+/** One record as it lies in some bytes: a view that is set again for each record, so that walking allocates nothing. */
+export class EntryView {
+  /** The bytes that `at`, `keyAt` and `valueAt` count in. */
+  bytes: Uint8Array = new Uint8Array(0);
+  at = 0;
+  /** First byte behind the record. */
+  end = 0;
+  kind = 0;
+  keyAt = 0;
+  keyBytes = 0;
+  valueAt = 0;
+  valueBytes = 0;
+  /** 0 = none. */
+  expiryMs = 0;
+  /** 0 = none. */
+  timeMs = 0;
+
+  /** Reads the record at `at`, which must end by `limit`. False (nothing set) when it does not or is malformed. */
+  read(bytes: Uint8Array, at: number, limit: number): boolean {
+    const end = recordEnd(bytes, at, limit);
+    if (end < 0) return false;
+    const head = bytes[at]!;
+    let next = at + recordHeadBytes;
+    this.bytes = bytes;
+    this.at = at;
+    this.end = end;
+    this.kind = head & 15;
+    this.keyBytes = bytes[at + 2]! | (bytes[at + 3]! << 8);
+    this.expiryMs = 0;
+    this.timeMs = 0;
+    if ((head & hasExpiry) !== 0) {
+      this.expiryMs = u48At(bytes, next);
+      next += 6;
+    }
+    if ((head & hasTime) !== 0) {
+      this.timeMs = u48At(bytes, next);
+      next += 6;
+    }
+    this.keyAt = next;
+    this.valueAt = next + this.keyBytes;
+    this.valueBytes = end - this.valueAt;
+    return true;
+  }
+
+  /** A view of the key's bytes; it moves with what it views. */
+  key(): Uint8Array {
+    return this.bytes.subarray(this.keyAt, this.keyAt + this.keyBytes);
+  }
+
+  /** A view of the value's bytes. */
+  value(): Uint8Array {
+    return this.bytes.subarray(this.valueAt, this.valueAt + this.valueBytes);
+  }
+}
+
+/** Order of byte strings: byte by byte, a prefix first. Negative, 0 or positive. `from` to `to` are bounds in each. */
+export function compareBytes(a: Uint8Array, aFrom: number, aTo: number, b: Uint8Array, bFrom: number, bTo: number): number {
+  const shared = Math.min(aTo - aFrom, bTo - bFrom);
+  for (let i = 0; i < shared; i++) {
+    const difference = a[aFrom + i]! - b[bFrom + i]!;
+    if (difference !== 0) return difference;
+  }
+  return aTo - aFrom - (bTo - bFrom);
+}
+
+/**
+ * Writes a record to `bytes` at `at` and returns its end. There must be room for it. Throws `invalid` for a key, value, kind or time beyond
+ * the limits.
+ */
+export function writeRecord(bytes: Uint8Array, at: number, key: Uint8Array, kind: number, value: Uint8Array, expiryMs: number, timeMs: number): number {
+  checkRecord(key.length, kind, value.length, expiryMs, timeMs);
+  const valueBytes = value.length;
+  bytes[at] = kind | (expiryMs > 0 ? hasExpiry : 0) | (timeMs > 0 ? hasTime : 0);
+  bytes[at + 1] = 0;
+  bytes[at + 2] = key.length;
+  bytes[at + 3] = key.length >>> 8;
+  bytes[at + 4] = valueBytes;
+  bytes[at + 5] = valueBytes >>> 8;
+  bytes[at + 6] = valueBytes >>> 16;
+  bytes[at + 7] = valueBytes >>> 24;
+  let next = at + recordHeadBytes;
+  if (expiryMs > 0) next = writeU48(bytes, next, expiryMs);
+  if (timeMs > 0) next = writeU48(bytes, next, timeMs);
+  copyShort(key, bytes, next);
+  next += key.length;
+  copyShort(value, bytes, next);
+  return next + valueBytes;
+}
+
+/** Below some 24 bytes a loop is faster than the call of `set`. */
+function copyShort(from: Uint8Array, to: Uint8Array, at: number): void {
+  if (from.length > 24) to.set(from, at);
+  else for (let i = 0; i < from.length; i++) to[at + i] = from[i]!;
+}
+
+function writeU48(bytes: Uint8Array, at: number, ms: number): number {
+  const high = Math.floor(ms / 2 ** 32);
+  const low = ms - high * 2 ** 32;
+  bytes[at] = low;
+  bytes[at + 1] = low >>> 8;
+  bytes[at + 2] = low >>> 16;
+  bytes[at + 3] = low >>> 24;
+  bytes[at + 4] = high;
+  bytes[at + 5] = high >>> 8;
+  return at + 6;
+}
+
+function checkRecord(keyBytes: number, kind: number, valueBytes: number, expiryMs: number, timeMs: number): void {
+  const { keyBytesMax, valueBytesMax, kindMax, timeMsMax } = entryLimits;
+  if (keyBytes > keyBytesMax) throw new MillraceError("invalid", `a key of ${keyBytes} bytes`, { todo: `use keys of at most ${keyBytesMax} bytes` });
+  if (valueBytes > valueBytesMax)
+    throw new MillraceError("invalid", `a value of ${valueBytes} bytes`, { todo: `use values of at most ${valueBytesMax} bytes` });
+  if (!Number.isInteger(kind) || kind < 0 || kind > kindMax)
+    throw new MillraceError("invalid", `an entry of kind ${kind}`, { todo: `use kinds 0 to ${kindMax}` });
+  if (!isTime(expiryMs, timeMsMax) || !isTime(timeMs, timeMsMax)) {
+    throw new MillraceError("invalid", `an entry with expiry ${expiryMs} and time ${timeMs}`, { todo: "use whole milliseconds from 0 to 2^48 - 1" });
+  }
+}
+
+function isTime(ms: number, max: number): boolean {
+  return Number.isInteger(ms) && ms >= 0 && ms <= max;
+}
+
+/** Records one behind the other: the form in which entries go to a memtable. A reused batch allocates nothing once it has grown. */
+export class RecordBatch {
+  #bytes = new Uint8Array(4_096);
+  #used = 0;
+  #count = 0;
+
+  /** Adds one record. Throws `invalid` beyond the limits of a record, `overloaded` when the batch is full. */
+  add(key: Uint8Array, kind: number, value: Uint8Array, expiryMs = 0, timeMs = 0): void {
+    const end = this.#used + recordBytes(key.length, value.length, expiryMs, timeMs);
+    if (end > this.#bytes.length) {
+      if (end > entryLimits.batchBytesMax) {
+        throw new MillraceError("overloaded", `a batch of ${this.#count} records and ${this.#used} bytes is full`, { todo: "send smaller batches" });
+      }
+      const grown = new Uint8Array(Math.max(end, 2 * this.#bytes.length));
+      grown.set(this.#bytes.subarray(0, this.#used));
+      this.#bytes = grown;
+    }
+    writeRecord(this.#bytes, this.#used, key, kind, value, expiryMs, timeMs);
+    this.#used = end;
+    this.#count++;
+  }
+
+  /** Empties the batch and keeps its room. */
+  clear(): void {
+    this.#used = 0;
+    this.#count = 0;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+  /** Valid up to `used`, until the next `add`. */
+  get bytes(): Uint8Array {
+    return this.#bytes;
+  }
+  get used(): number {
+    return this.#used;
+  }
+}
+
+/** The record at an address of a memory, which a kernel or a sorted list gave. Throws `internal` when there is none. */
+export function readEntry(memory: KernelMemory, at: number, into: EntryView): EntryView {
+  if (!into.read(memory.bytes, at, memory.bytes.length)) throw new MillraceError("internal", `no entry record at address ${at}`);
+  return into;
+}

@@ -1,0 +1,56 @@
+// Where looked-up entries lie: the answer of a batch of look-ups over several sources (memtables, runs), as a struct of arrays.
+// Why arrays and not objects: a batch is answered without an allocation, and a gather takes the same arrays.
+// How it is used: `reset(count)`, then `probe` on one source after another, newest first; each fills in the keys that are still absent.
+// Invariants: 1. `source[i]` is 255 until a source was found to hold key i, and never changes after that  2. a tombstone counts as found
+//             (kind 0): it hides older sources  3. where `source[i]` is 255 the other arrays hold no meaning but times, which are 0.
+// Cost: 26 bytes a key; a reset of 1,000 keys some 2 us. Limits: sources 0 to 254.
+
+/** `source[i]` of a key that no source holds. */
+export const absentSource = 255;
+
+export class EntryRefs {
+  count = 0;
+  /** Keys of which a source was found, tombstones too. */
+  found = 0;
+  /** True when some found entry may have an expiry or a time: false spares a look at those arrays. */
+  timed = false;
+  /** Which source holds the entry, in the caller's numbering; 255 = none. */
+  source = new Uint8Array(0);
+  /** Address of the VALUE in that source's memory. */
+  at = new Uint32Array(0);
+  /** Length of the value. */
+  bytes = new Uint32Array(0);
+  /** Kind of the entry; 0 = tombstone. */
+  kind = new Uint8Array(0);
+  /** Absolute, milliseconds; 0 = none. */
+  expiryMs = new Float64Array(0);
+  /** 0 = none. */
+  timeMs = new Float64Array(0);
+
+  /** Begins a look-up of `count` keys: all absent. Grows the arrays when they are too small. */
+  reset(count: number): void {
+    if (count > this.source.length) {
+      const room = Math.max(256, 2 ** Math.ceil(Math.log2(count)));
+      this.source = new Uint8Array(room);
+      this.at = new Uint32Array(room);
+      this.bytes = new Uint32Array(room);
+      this.kind = new Uint8Array(room);
+      this.expiryMs = new Float64Array(room);
+      this.timeMs = new Float64Array(room);
+    } else if (this.timed) {
+      this.expiryMs.fill(0, 0, this.count);
+      this.timeMs.fill(0, 0, this.count);
+    }
+    this.count = count;
+    this.found = 0;
+    this.timed = false;
+    this.source.fill(absentSource, 0, count);
+  }
+
+  /** Makes key i absent again: what a reader does with an expired entry, or with a tombstone once all sources were asked. */
+  forget(i: number): void {
+    this.source[i] = absentSource;
+    this.expiryMs[i] = 0;
+    this.timeMs[i] = 0;
+  }
+}

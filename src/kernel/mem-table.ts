@@ -1,0 +1,380 @@
+// The mutable end of a store: entries by key in a kernel memory, looked up in batches, walked in key order. Layout: kernels/mem-table.ts.
+// Why search groups of twelve tags in one cache line: one miss answers for an absent key, two for a found one, and a table may be filled
+// to 80 %. Why records behind one another: a put is one copy, and a flush reads them as they are.
+// Invariants: 1. an entry is never removed: a delete puts a tombstone  2. a record is complete before a reference names it, so with
+//             `threads: true` other threads may probe while one puts  3. a record that was replaced stays where it is: views of it stay
+//             valid until the table is cleared. Without `threads` a value of the same size (rounded up to 8) is overwritten in place
+//             4. the order covers the entries that were there when it was made; `orderStep` brings it up to date, keys only ever join.
+// Cost: 7.2 bytes a key of groups, 24 of order, 8 beside each record; a put some 0.2-0.5 us, a probe as of a run.
+// Concurrency: one thread puts and orders; others probe through lanes of their own. Limits: 2^28 entries; one memory.
+
+import { MillraceError } from "#base/errors";
+import { groupBytes, groupSlots, memTableHeaderBytes, memTableWords, probeScratchBytes, sortItemBytes, sortStackBytes } from "./entry-layout.ts";
+import { probeEntries } from "./entry-probe.ts";
+import { compareBytes, type EntryView, readEntry, type RecordBatch, recordBytes, writeRecord } from "./entry-record.ts";
+import type { EntryRefs } from "./entry-refs.ts";
+import { type KernelMemory, roundUp } from "./kernel-memory.ts";
+import type { KeyBatch } from "./key-batch.ts";
+import type { KeySeed } from "./key-hash.ts";
+
+/** "MEM1". */
+const magic = 0x314d454d;
+const load = 0.8;
+const overreadBytes = 64;
+const recordTailBytes = 64;
+
+export const memTableLimits = {
+  entriesMax: 2 ** 28,
+  /** Entries that one `orderStep` takes in. */
+  stepEntries: 2_048,
+  /** Item visits of one `orderStep` that sorts everything anew: about a millisecond. */
+  stepVisits: 300_000,
+} as const;
+
+export interface MemTableSize {
+  /** Distinct keys it must hold. */
+  readonly entriesMax: number;
+  /** Bytes of records: `memRecordBytes` of each entry, and of each overwriting that does not fit in place. */
+  readonly recordBytesMax: number;
+  /** Other threads probe while one puts: nothing is overwritten in place. Default false. */
+  readonly threads?: boolean;
+}
+
+/** Bytes of the record area that one entry takes. */
+export function memRecordBytes(keyBytes: number, valueBytes: number, expiryMs: number, timeMs: number): number {
+  return roundUp(4 + recordBytes(keyBytes, valueBytes, expiryMs, timeMs), 8);
+}
+
+function shapeOf(size: MemTableSize): {
+  groups: number;
+  groupsFrom: number;
+  numbersFrom: number;
+  orderFrom: number;
+  itemsFrom: number;
+  recordsFrom: number;
+  end: number;
+} {
+  const { entriesMax, recordBytesMax } = size;
+  if (!Number.isInteger(entriesMax) || entriesMax < 1 || entriesMax > memTableLimits.entriesMax || !Number.isInteger(recordBytesMax) || recordBytesMax < 0) {
+    throw new MillraceError("invalid", `a memtable for ${entriesMax} entries of ${recordBytesMax} bytes together`, {
+      todo: `use whole numbers, 1 to ${memTableLimits.entriesMax} entries`,
+    });
+  }
+  const groups = Math.ceil(entriesMax / (groupSlots * load)) + 1;
+  const groupsFrom = memTableHeaderBytes;
+  const numbersFrom = groupsFrom + groups * groupBytes;
+  const orderFrom = roundUp(numbersFrom + 4 * entriesMax, 64);
+  const itemsFrom = roundUp(orderFrom + 4 * entriesMax, 64);
+  const recordsFrom = roundUp(itemsFrom + sortItemBytes * entriesMax + sortStackBytes, 64);
+  return { groups, groupsFrom, numbersFrom, orderFrom, itemsFrom, recordsFrom, end: recordsFrom + roundUp(recordBytesMax, 64) };
+}
+
+/** Bytes to reserve for a table of this size. */
+export function memTableBytes(size: MemTableSize): number {
+  return shapeOf(size).end + recordTailBytes;
+}
+
+export class MemTable {
+  readonly memory: KernelMemory;
+  /** Its address: another thread attaches with it. */
+  readonly at: number;
+  readonly #t: number;
+  /** A sort of everything under way: how many entries it covers; 0 = none. */
+  #sorting = 0;
+
+  private constructor(memory: KernelMemory, at: number) {
+    this.memory = memory;
+    this.at = at;
+    this.#t = at / 4;
+  }
+
+  /** An empty table in the data area of `memory`. The seed should be random: keys may be chosen by strangers. */
+  static create(memory: KernelMemory, size: MemTableSize, seed: KeySeed): MemTable {
+    const shape = shapeOf(size);
+    if (shape.end > 2 ** 32) throw new MillraceError("invalid", `a memtable of ${shape.end} bytes`, { todo: "use a smaller one: a memory has 4 GiB" });
+    const at = memory.reserve(memTableBytes(size));
+    const t = at / 4;
+    const { u32 } = memory;
+    const w = memTableWords;
+    u32.fill(0, t, t + memTableHeaderBytes / 4);
+    u32[t + w.groups] = shape.groups;
+    u32[t + w.groupsFrom] = shape.groupsFrom;
+    u32[t + w.numbersFrom] = shape.numbersFrom;
+    u32[t + w.recordsFrom] = shape.recordsFrom;
+    u32[t + w.recordsEnd] = shape.end;
+    u32[t + w.countMax] = size.entriesMax;
+    u32[t + w.orderFrom] = shape.orderFrom;
+    u32[t + w.itemsFrom] = shape.itemsFrom;
+    u32[t + w.frozenRecords] = size.threads === true ? 1 : 0;
+    const table = new MemTable(memory, at);
+    table.clear(seed);
+    u32[t] = magic;
+    return table;
+  }
+
+  /** The table that another thread made at `at`. Throws `corrupt` when there is none. */
+  static attach(memory: KernelMemory, at: number): MemTable {
+    if (memory.u32[at / 4] !== magic) throw new MillraceError("corrupt", `no memtable at address ${at}`, { todo: "attach with the address of a MemTable" });
+    return new MemTable(memory, at);
+  }
+
+  #word(word: number): number {
+    return this.memory.u32[this.#t + word]!;
+  }
+
+  /** Empties the table; what views showed is overwritten by later puts. No other thread may be probing. */
+  clear(seed: KeySeed): void {
+    const { u32, bytes } = this.memory;
+    const w = memTableWords;
+    const from = this.at + this.#word(w.groupsFrom);
+    bytes.fill(0, from, from + this.#word(w.groups) * groupBytes);
+    u32[this.#t + w.recordsUsed] = this.#word(w.recordsFrom);
+    u32[this.#t + w.seedLow] = seed.low;
+    u32[this.#t + w.seedHigh] = seed.high;
+    u32[this.#t + w.ordered] = 0;
+    u32[this.#t + w.tombstonesEver] = 0;
+    Atomics.store(u32, this.#t + w.count, 0);
+    this.#sorting = 0;
+  }
+
+  /** Distinct keys, tombstones too. */
+  get count(): number {
+    return Atomics.load(this.memory.u32, this.#t + memTableWords.count);
+  }
+  get entriesMax(): number {
+    return this.#word(memTableWords.countMax);
+  }
+  /** Bytes of the record area in use, and its size. The table is full when either this or the count reaches its end. */
+  get recordBytes(): { readonly used: number; readonly max: number } {
+    const from = this.#word(memTableWords.recordsFrom);
+    return { used: this.#word(memTableWords.recordsUsed) - from, max: this.#word(memTableWords.recordsEnd) - from };
+  }
+  /** Tombstones put so far; some may have been overwritten since. */
+  get tombstonesEver(): number {
+    return this.#word(memTableWords.tombstonesEver);
+  }
+
+  /** Puts all records of the batch, in order; returns how many: fewer when the table is full. Throws as `putRecords`. */
+  put(batch: RecordBatch): number {
+    return this.putRecords(batch.bytes, 0, batch.used, batch.count).taken;
+  }
+
+  /**
+   * Puts `count` records that lie one behind the other in `bytes[from, to)`, in order, a later one over an earlier one of its key.
+   * `taken` of them were put, they end at `next`; fewer than `count` when the table is full.
+   * Throws `corrupt` at a malformed record (those before it are in), `invalid` when a record exceeds the lane.
+   */
+  putRecords(bytes: Uint8Array, from: number, to: number, count: number): { readonly taken: number; readonly next: number } {
+    const { memory } = this;
+    const { lane } = memory;
+    let taken = 0;
+    let next = from;
+    while (taken < count) {
+      lane.reset();
+      const scratchAt = lane.take(probeScratchBytes);
+      const room = lane.free - overreadBytes;
+      const part = Math.min(to - next, room);
+      const at = lane.take(part + overreadBytes);
+      memory.bytes.set(bytes.subarray(next, next + part), at);
+      const done = memory.calls.memTablePut(this.at, at, part, count - taken, scratchAt) >>> 0;
+      const used = memory.u32[scratchAt / 4]!;
+      const malformed = memory.u32[scratchAt / 4 + 1] === 1;
+      taken += done;
+      next += used;
+      if (taken === count) break;
+      if (!malformed) return { taken, next };
+      // A record that the lane cut off is whole in the next part; one that begins the part is too long, or none.
+      if (used === 0 || next - used + part === to) {
+        if (part === room && to - next > room) {
+          throw new MillraceError("invalid", `a record of more than ${room} bytes exceeds the lane`, { todo: "give the memory larger lanes (laneBytes)" });
+        }
+        throw new MillraceError("corrupt", `record ${taken} of ${count} is malformed, at byte ${next} of the batch`, {
+          todo: "check where the batch came from",
+        });
+      }
+    }
+    return { taken, next };
+  }
+
+  /** Puts one record; false when the table is full. Throws `invalid` beyond the limits of a record or of the lane. */
+  putOne(key: Uint8Array, kind: number, value: Uint8Array, expiryMs = 0, timeMs = 0): boolean {
+    const { memory } = this;
+    const { lane } = memory;
+    lane.reset();
+    const scratchAt = lane.take(probeScratchBytes);
+    const size = recordBytes(key.length, value.length, expiryMs, timeMs);
+    const at = lane.take(size + overreadBytes);
+    writeRecord(memory.bytes, at, key, kind, value, expiryMs, timeMs);
+    return memory.calls.memTablePut(this.at, at, size, 1, scratchAt) >>> 0 === 1;
+  }
+
+  /**
+   * Looks up the keys of which no source is known yet; those found get the number `source` (0 to 254). Returns how many were found,
+   * tombstones too. Any thread, through its own lane.
+   */
+  probe(keys: KeyBatch, refs: EntryRefs, source: number): number {
+    const w = memTableWords;
+    return probeEntries(
+      this.memory,
+      {
+        groupsAt: this.at + this.#word(w.groupsFrom),
+        groups: this.#word(w.groups),
+        base: this.at,
+        limit: this.#word(w.recordsEnd),
+        seedLow: this.#word(w.seedLow),
+        seedHigh: this.#word(w.seedHigh),
+      },
+      keys,
+      refs,
+      source,
+    );
+  }
+
+  // ---- order ----
+
+  /** Entries that the order holds; `isOrdered` when it is all of them. */
+  get orderedCount(): number {
+    return this.#word(memTableWords.ordered);
+  }
+  get isOrdered(): boolean {
+    return this.orderedCount === this.count;
+  }
+
+  /**
+   * Brings the order up to date by about a millisecond of work; true when it holds every entry. What came since the last time is merged in
+   * when it is little; otherwise everything is sorted anew, over several steps, while the old order stays usable.
+   */
+  orderStep(): boolean {
+    const ordered = this.orderedCount;
+    const count = this.count;
+    if (this.#sorting === 0) {
+      if (ordered === count) return true;
+      const fresh = count - ordered;
+      if (ordered > 0 && fresh <= Math.max(memTableLimits.stepEntries, ordered / 64)) {
+        this.#merge(ordered, Math.min(fresh, memTableLimits.stepEntries));
+        return this.isOrdered;
+      }
+      this.#beginSort(count);
+      return false;
+    }
+    this.#sortOn(memTableLimits.stepVisits);
+    return this.isOrdered;
+  }
+
+  /** Brings the order up to date at once: for flushes and tests; on a serving loop use `orderStep`. */
+  order(): void {
+    while (!this.orderStep());
+  }
+
+  /** Address of the record at a place in the order, for readEntry. `place` < orderedCount. */
+  addressAt(place: number): number {
+    const { u32 } = this.memory;
+    const number = u32[(this.at + this.#word(memTableWords.orderFrom)) / 4 + place]!;
+    return this.at + u32[(this.at + this.#word(memTableWords.numbersFrom)) / 4 + number]!;
+  }
+
+  /** Writes the addresses of `count` records from a place in the order on; returns how many there were. */
+  addresses(place: number, count: number, into: Uint32Array): number {
+    const end = Math.min(place + count, this.orderedCount);
+    for (let i = place; i < end; i++) into[i - place] = this.addressAt(i);
+    return Math.max(0, end - place);
+  }
+
+  /** Reads the entry at a place in the order. */
+  entryAt(place: number, into: EntryView): EntryView {
+    return readEntry(this.memory, this.addressAt(place), into);
+  }
+
+  /** First place in the order whose key is >= `key` (orderedCount when there is none). */
+  seek(key: Uint8Array): number {
+    let low = 0;
+    let high = this.orderedCount;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#compare(this.addressAt(middle), key, 0, key.length) < 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** Order of the key of the record at an address of ours against a key. */
+  #compare(address: number, key: Uint8Array, from: number, to: number): number {
+    const { bytes } = this.memory;
+    const head = bytes[address]!;
+    const keyAt = address + 8 + ((head & 0x10) >>> 4) * 6 + ((head & 0x20) >>> 5) * 6;
+    const keyBytes = bytes[address + 2]! | (bytes[address + 3]! << 8);
+    return compareBytes(bytes, keyAt, keyAt + keyBytes, key, from, to);
+  }
+
+  #itemsAt(): number {
+    return this.at + this.#word(memTableWords.itemsFrom);
+  }
+
+  #stackAt(): number {
+    return this.#itemsAt() + sortItemBytes * this.entriesMax;
+  }
+
+  /** Items of the entries `from` to `to`, by number; the stack laid out. */
+  #fill(from: number, to: number): void {
+    const { memory } = this;
+    const { lane, u32, calls } = memory;
+    lane.reset();
+    const part = Math.min(to - from, Math.floor((lane.free - 64) / 4), 65_536);
+    const listAt = lane.take(4 * part);
+    const numbers = (this.at + this.#word(memTableWords.numbersFrom)) / 4;
+    for (let first = from; first < to; first += part) {
+      const count = Math.min(part, to - first);
+      for (let i = 0; i < count; i++) u32[listAt / 4 + i] = this.at + u32[numbers + first + i]!;
+      calls.entrySortFill(this.#itemsAt() + (first - from) * sortItemBytes, listAt, count);
+    }
+    calls.entrySortBegin(this.#stackAt(), to - from);
+  }
+
+  #beginSort(count: number): void {
+    this.#fill(0, count);
+    this.#sorting = count;
+  }
+
+  #sortOn(budget: number): void {
+    const { calls, u32 } = this.memory;
+    if (calls.entrySort(this.#itemsAt(), this.#stackAt(), budget) === 0) return;
+    const order = (this.at + this.#word(memTableWords.orderFrom)) / 4;
+    this.#take(order, this.#sorting);
+    u32[this.#t + memTableWords.ordered] = this.#sorting;
+    this.#sorting = 0;
+  }
+
+  /** Numbers of the sorted items' entries. */
+  #take(to: number, count: number): void {
+    const { u32 } = this.memory;
+    const items = this.#itemsAt() / 4;
+    for (let i = 0; i < count; i++) u32[to + i] = u32[u32[items + 4 * i + 2]! / 4 - 1]!;
+  }
+
+  /** Sorts `fresh` entries behind the ordered ones and merges them in, from the back, each found by a binary search. */
+  #merge(ordered: number, fresh: number): void {
+    const { u32, calls, bytes } = this.memory;
+    this.#fill(ordered, ordered + fresh);
+    while (calls.entrySort(this.#itemsAt(), this.#stackAt(), 0x7fffffff) === 0);
+    const order = (this.at + this.#word(memTableWords.orderFrom)) / 4;
+    const items = this.#itemsAt() / 4;
+    let end = ordered;
+    for (let i = fresh - 1; i >= 0; i--) {
+      const address = u32[items + 4 * i + 2]!;
+      const head = bytes[address]!;
+      const keyAt = address + 8 + ((head & 0x10) >>> 4) * 6 + ((head & 0x20) >>> 5) * 6;
+      const keyEnd = keyAt + (bytes[address + 2]! | (bytes[address + 3]! << 8));
+      let low = 0;
+      let high = end;
+      while (low < high) {
+        const middle = (low + high) >>> 1;
+        if (this.#compare(this.addressAt(middle), bytes, keyAt, keyEnd) < 0) low = middle + 1;
+        else high = middle;
+      }
+      if (low < end) u32.copyWithin(order + low + i + 1, order + low, order + end);
+      u32[order + low + i] = u32[address / 4 - 1]!;
+      end = low;
+    }
+    u32[this.#t + memTableWords.ordered] = ordered + fresh;
+  }
+}
