@@ -3,11 +3,12 @@
 // Why processes beside threads: a thread shares heap limits, garbage collections of shared memories and fate with the server; a process that takes too much
 // is ended alone, and the system's scheduler knows it as less important.
 // Invariants: those of workers.ts, and 1. a message is copied, never shared: a shared memory in a message is refused (`invalid`)  2. a child whose memory
-// exceeds `rssBytesMax` is ended and reported with `overloaded`  3. a child ends when its parent's process is gone, also by kill -9.
+// exceeds `rssBytesMax` is ended and reported with `overloaded`  3. a child whose parent's process is gone, also by kill -9, ends at the next turn of its loop.
 // Cost: a start takes about 100 ms and 45 MB; a message about 50 us and two copies. Large data belongs into files.
 // Limits: memory is looked at every `watchMs`: what takes more within that time is seen late, so leave the machine some room above the cap.
 // `messagesWaitingMax` of workers.ts holds for each side.
 
+import { MillraceError } from "#base/errors";
 import type { RunningWorker } from "./workers.ts";
 
 /** How often a child's memory is looked at, milliseconds. */
@@ -45,4 +46,25 @@ export interface RunningChild extends RunningWorker {
 export interface ChildProcesses {
   /** `module` is the address of a worker body (`moduleBeside`); `data` is copied as a message is. Throws `invalid` for options out of range. */
   start(module: URL, data: unknown, options: ChildOptions): RunningChild;
+}
+
+/** The JavaScript heap of a child. */
+export function heapBytesOf({ rssBytesMax, heapBytesMax }: ChildOptions): number {
+  return heapBytesMax ?? Math.min(rssBytesMax / 2, 4 * 2 ** 30);
+}
+
+/** Throws `invalid` for options out of range. */
+export function checkChildOptions(options: ChildOptions): void {
+  const { name, niceness, rssBytesMax } = options;
+  const heapBytes = heapBytesOf(options);
+  const good =
+    Number.isInteger(niceness) && niceness >= 0 && niceness <= 19 && rssBytesMax >= childRssBytesMin && heapBytes >= 16 * 2 ** 20 && heapBytes <= rssBytesMax;
+  if (good && /^[A-Za-z0-9._-]{1,64}$/.test(name)) return;
+  throw new MillraceError(
+    "invalid",
+    `a child process ${JSON.stringify(name.slice(0, 64))} with niceness ${niceness} and ${rssBytesMax} bytes (heap ${heapBytes})`,
+    {
+      todo: `choose a name of letters, digits, dot, underscore and -, a niceness of 0 to 19, at least ${childRssBytesMin} bytes and a heap of 16 MiB to all of them`,
+    },
+  );
 }

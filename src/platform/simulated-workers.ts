@@ -1,15 +1,18 @@
 // Workers of one life on a simulated machine: each body is a task of the scheduler, in the same thread. See workers.ts for the contract.
 // Invariants: 1. a worker has a life of its own that ends with its body, with `stop`, or with its parent; what it began then never settles
 // 2. messages are copied when sent and delivered in order, each after a seeded delay  3. the body is loaded while virtual time stands still.
-// Limits: bodies share one thread and one module state: a variable of a module is shared by all workers that load it, unlike in threads.
+// Limits: bodies share one thread and one module state: a variable of a module is shared by all workers that load it, unlike in threads. A simulated child
+// process takes no memory and no processor time: what it uses is what the test says (`use`), and its cap is checked against that.
 
+import { deserialize, serialize } from "node:v8";
 import { MillraceError } from "#base/errors";
 import type { Prng } from "#base/prng";
+import { checkChildOptions, type ChildOptions, type ChildProcesses, type ChildUsage, type RunningChild } from "./child-processes.ts";
 import type { Clock } from "./clock.ts";
 import type { Files } from "./files.ts";
 import { MessageQueue } from "./message-queue.ts";
 import type { Life, SimulatedScheduler } from "./simulated-scheduler.ts";
-import { workerEnded, workerFailure, workerFlooded } from "./worker-failure.ts";
+import { childTooLarge, workerDied, workerEnded, workerFailure, workerFlooded } from "./worker-failure.ts";
 import { type RunningWorker, stopGraceMsDefault, type WorkerBody, type Workers } from "./workers.ts";
 
 /** Makes what a worker gets handed in, for its own life. */
@@ -31,7 +34,33 @@ export class SimulatedWorkers implements Workers {
 
   start(module: URL, data: unknown, name: string): RunningWorker {
     this.#count += 1;
-    return new SimulatedWorker(this.#scheduler, this.#life, this.#platform, `${this.#name}/${name}-${this.#count}`, name, module, structuredClone(data));
+    return new SimulatedWorker(this.#scheduler, this.#life, this.#platform, `${this.#name}/${name}-${this.#count}`, name, module, data, structuredClone);
+  }
+}
+
+/** Child processes of one life: tasks like the workers, but what they are sent is copied as between processes, without shared memories. */
+export class SimulatedChildProcesses implements ChildProcesses {
+  readonly #start: (module: URL, data: unknown, options: ChildOptions) => SimulatedChild;
+
+  constructor(scheduler: SimulatedScheduler, life: Life, name: string, platform: WorkerPlatform) {
+    let count = 0;
+    this.#start = (module, data, options) => {
+      checkChildOptions(options);
+      count += 1;
+      return new SimulatedChild(scheduler, life, platform, `${name}/child-${options.name}-${count}`, options, module, data);
+    };
+  }
+
+  start(module: URL, data: unknown, options: ChildOptions): SimulatedChild {
+    return this.#start(module, data, options);
+  }
+}
+
+function copyBetweenProcesses(message: unknown): unknown {
+  try {
+    return deserialize(serialize(message));
+  } catch (cause) {
+    throw new MillraceError("invalid", "a message for a child process cannot be copied", { cause, todo: "send plain data: no functions and no shared memory" });
   }
 }
 
@@ -71,10 +100,22 @@ class SimulatedWorker implements RunningWorker {
   readonly #workerQueue = new MessageQueue();
   readonly #stopSignal = new AbortController();
   readonly #reason: MillraceError;
+  readonly #copy: (message: unknown) => unknown;
   #settle: (failure: MillraceError | undefined) => void = () => undefined;
   #stopping: Promise<void> | undefined;
 
-  constructor(scheduler: SimulatedScheduler, parent: Life, platform: WorkerPlatform, path: string, name: string, module: URL, data: unknown) {
+  constructor(
+    scheduler: SimulatedScheduler,
+    parent: Life,
+    platform: WorkerPlatform,
+    path: string,
+    name: string,
+    module: URL,
+    given: unknown,
+    copy: (message: unknown) => unknown,
+  ) {
+    const data = copy(given);
+    this.#copy = copy;
     this.#scheduler = scheduler;
     this.#name = name;
     this.#parent = parent;
@@ -89,7 +130,7 @@ class SimulatedWorker implements RunningWorker {
   }
 
   send(message: unknown): void {
-    const copy = structuredClone(message);
+    const copy = this.#copy(message);
     if (!this.#life.alive) return;
     this.#toWorker.carry("message", () => {
       if (!this.#workerQueue.push(copy)) this.#end(workerFlooded(this.#name));
@@ -134,11 +175,16 @@ class SimulatedWorker implements RunningWorker {
   }
 
   #sendUp(message: unknown): void {
-    const copy = structuredClone(message);
+    const copy = this.#copy(message);
     if (!this.#life.alive) return;
     this.#toParent.carry("message", () => {
       if (!this.#parentQueue.push(copy)) this.#end(workerFlooded(this.#name));
     });
+  }
+
+  /** As `kill -9`: the parent hears only that it is gone. */
+  protected end(failure: MillraceError): void {
+    this.#end(failure);
   }
 
   /** Ends the worker's life once; the parent hears of it after every message that was sent before. */
@@ -149,5 +195,31 @@ class SimulatedWorker implements RunningWorker {
       this.#parentQueue.end();
       this.#settle(failure);
     });
+  }
+}
+
+export class SimulatedChild extends SimulatedWorker implements RunningChild {
+  readonly #options: ChildOptions;
+  #usage: ChildUsage = { cpuMs: 0, rssBytes: 0, rssBytesPeak: 0 };
+
+  constructor(scheduler: SimulatedScheduler, parent: Life, platform: WorkerPlatform, path: string, options: ChildOptions, module: URL, data: unknown) {
+    super(scheduler, parent, platform, path, options.name, module, data, copyBetweenProcesses);
+    this.#options = options;
+  }
+
+  usage(): ChildUsage {
+    return this.#usage;
+  }
+
+  // --- what tests do to it -----------------------------------------------------------------------------------------------------------
+
+  /** Says what the child uses from now on; above its cap it is ended. */
+  use(rssBytes: number, cpuMs = this.#usage.cpuMs): void {
+    this.#usage = { cpuMs, rssBytes, rssBytesPeak: Math.max(rssBytes, this.#usage.rssBytesPeak) };
+    if (rssBytes > this.#options.rssBytesMax) this.end(childTooLarge(this.#options, `it took ${rssBytes} bytes of memory`));
+  }
+
+  kill(): void {
+    this.end(workerDied(this.#options.name, "signal SIGKILL"));
   }
 }

@@ -25,7 +25,7 @@ import { SimulatedDisk, type Unsynced } from "./simulated-disk.ts";
 import { SimulatedFiles } from "./simulated-files.ts";
 import { SimulatedInternet, SimulatedNetwork } from "./simulated-network.ts";
 import { Life, SimulatedScheduler } from "./simulated-scheduler.ts";
-import { SimulatedWorkers } from "./simulated-workers.ts";
+import { SimulatedChildProcesses, SimulatedWorkers } from "./simulated-workers.ts";
 import type { Workers } from "./workers.ts";
 
 export interface SimulationOptions {
@@ -52,6 +52,7 @@ export interface SimulatedNode {
   readonly clock: Clock;
   readonly files: Files;
   readonly workers: Workers;
+  readonly childProcesses: SimulatedChildProcesses;
   /** Other machines are reached by their names as hosts. */
   readonly network: Network;
   /** Judges the incarnations of its own machine. */
@@ -171,6 +172,7 @@ export class Simulation {
       },
       ...platform(life, name),
       workers: new SimulatedWorkers(scheduler, life, name, platform),
+      childProcesses: new SimulatedChildProcesses(scheduler, life, name, platform),
       network,
       processes: {
         self: name,

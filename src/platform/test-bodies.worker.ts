@@ -1,10 +1,25 @@
 // The worker body of the contract suite: does what its data says.
 
+import { getPriority } from "node:os";
 import { MillraceError } from "#base/errors";
 import type { WorkerBody } from "./workers.ts";
 
 export interface BodyTask {
-  readonly do: "echo" | "throw" | "throw-ours" | "return" | "ignore-stop" | "sleep" | "add" | "burst" | "files" | "leave-timer";
+  readonly do:
+    | "echo"
+    | "throw"
+    | "throw-ours"
+    | "return"
+    | "ignore-stop"
+    | "sleep"
+    | "add"
+    | "burst"
+    | "files"
+    | "leave-timer"
+    | "spin"
+    | "take-memory"
+    | "fill-heap"
+    | "exit";
   readonly memory?: SharedArrayBuffer;
   readonly path?: string;
 }
@@ -45,6 +60,27 @@ const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
     case "files":
       await files.writeFileAtomic(task.path!, new TextEncoder().encode("by the worker"));
       return;
+    case "spin":
+      port.send([process.pid, getPriority()]);
+      for (;;) {
+        for (let i = 0; i < 1e6; i++) Math.sqrt(i);
+        await clock.yield();
+      }
+    case "take-memory": {
+      // Outside the heap, touched so that it is resident.
+      const taken: Uint8Array[] = [];
+      for (;;) {
+        taken.push(new Uint8Array(8 * 2 ** 20).fill(1));
+        await clock.sleep(5);
+      }
+    }
+    case "fill-heap": {
+      const kept: string[][] = [];
+      for (;;) kept.push(Array.from({ length: 1000 }, (_, i) => `string ${i} ${kept.length}`));
+    }
+    case "exit":
+      process.exit(3);
+    // eslint-disable-next-line no-fallthrough -- exit does not return
     case "leave-timer":
       clock.after(1_000_000, () => undefined);
       return;

@@ -34,6 +34,12 @@ export function workerEnded(name: string, graceMs: number): MillraceError {
   });
 }
 
+export function childTooLarge(options: { readonly name: string; readonly rssBytesMax: number }, what: string): MillraceError {
+  return new MillraceError("overloaded", `child process ${options.name} was ended: ${what}, ${options.rssBytesMax} bytes are allowed`, {
+    todo: "raise its memory cap, or give it less to do at once",
+  });
+}
+
 export function packFailure(failure: MillraceError): FailureMessage {
   const cause = failure.cause instanceof Error ? failure.cause : failure;
   return { code: failure.code, what: failure.what, todo: failure.todo, stack: cause.stack };

@@ -1,14 +1,26 @@
-// What travels between a thread and its parent. Stop and end go the same way as messages, so that nothing overtakes anything.
+// What travels between a thread or child process and its parent. Stop and end go the same way as messages, so that nothing overtakes anything.
 
 import type { FailureMessage } from "./worker-failure.ts";
 
 export type ToWorker = readonly ["message", unknown] | readonly ["stop"];
 
-export type ToParent = readonly ["message", unknown] | readonly ["ended"] | readonly ["failed", FailureMessage];
+/** A child process gets what it is to do as its first message. */
+export type ToChild = ToWorker | readonly ["start", ChildStart];
+
+export type ToParent =
+  | readonly ["message", unknown]
+  | readonly ["ended"]
+  | readonly ["failed", FailureMessage]
+  /** CPU milliseconds and resident bytes, from children on systems where the parent cannot look. */
+  | readonly ["usage", number, number];
 
 /** `workerData` of a thread. */
 export interface WorkerStart {
   readonly module: string;
   readonly name: string;
   readonly data: unknown;
+}
+
+export interface ChildStart extends WorkerStart {
+  readonly niceness: number;
 }

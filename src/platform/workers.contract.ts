@@ -1,4 +1,4 @@
-// What every `Workers` must do; run against threads and their simulated twin.
+// What every `Workers` must do; run against threads, child processes and their simulated twins.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -10,6 +10,7 @@ import type { BodyTask } from "./test-bodies.worker.ts";
 import { messagesWaitingMax, type RunningWorker, type Workers } from "./workers.ts";
 
 export interface WorkersUnderTest {
+  /** Threads, or child processes with options of the test's choice. */
   readonly workers: Workers;
   readonly clock: Clock;
   readonly files: Files;
@@ -19,9 +20,16 @@ export interface WorkersUnderTest {
 
 const bodies = moduleBeside("./test-bodies.worker", import.meta.url);
 
-export function workersContract(engine: string, within: (body: (under: WorkersUnderTest) => Promise<void>) => Promise<void>): void {
+/** `skip`: tests by name that the engine cannot pass, with the reason. */
+export function workersContract(
+  engine: string,
+  within: (body: (under: WorkersUnderTest) => Promise<void>) => Promise<void>,
+  skip: Readonly<Record<string, string>> = {},
+): void {
   const check = (name: string, body: (under: WorkersUnderTest, start: (task: BodyTask) => RunningWorker) => Promise<void>): void => {
-    test(`workers contract, ${engine}: ${name}`, () => within((under) => body(under, (task) => under.workers.start(bodies, task, "test"))));
+    test(`workers contract, ${engine}: ${name}`, { skip: skip[name] ?? false }, () =>
+      within((under) => body(under, (task) => under.workers.start(bodies, task, "test"))),
+    );
   };
 
   check("messages arrive as copies, in order, also those sent before the body runs", async (_, start) => {
