@@ -1,0 +1,108 @@
+// How the commands on keys run: time taken, effects of one command written together, the reply held back until they are durable, errors answered.
+// Why here: a command is then the reading of its arguments and what it does, and none forgets a step.
+// Invariants: 1. what a command wrote goes to the store in one write, or with the whole transaction  2. a command that answers an error has written nothing
+// 3. the reply leaves when the log's policy calls the write durable.
+
+import type { Hashes } from "#features/keyspace/hashes";
+import { type Entry, type Keyspace, keyspaceLimits } from "#features/keyspace/keyspace";
+import { entryKinds } from "#kernel/entry-record";
+import type { Args, Call, CommandFlag, CommandSpec, KeyAccess, KeySpec } from "#wire/resp-command";
+
+/** What the families of commands on keys work on. */
+export interface DataParts {
+  readonly keyspace: Keyspace;
+  readonly hashes: Hashes;
+}
+
+/** Ends a command with an error for the client, before it has written anything. */
+export class CommandError extends Error {
+  override readonly name = "CommandError";
+}
+
+export const texts = {
+  wrongType: "WRONGTYPE Operation against a key holding the wrong kind of value",
+  syntax: "ERR syntax error",
+  notInteger: "ERR value is not an integer or out of range",
+  notFloat: "ERR value is not a valid float",
+  overflow: "ERR increment or decrement would overflow",
+  notFinite: "ERR increment would produce NaN or Infinity",
+  noKey: "ERR no such key",
+  outOfRange: "ERR value is out of range",
+  tooLong: "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
+} as const;
+
+export const oneKey: KeySpec = { first: 1, last: 1, step: 1 };
+
+export interface CommandShape {
+  readonly name: string;
+  readonly arity: number;
+  readonly flags: readonly CommandFlag[];
+  readonly category: string;
+  readonly group: string;
+  readonly keys: CommandSpec["keys"];
+  readonly keyAccess?: KeyAccess | ((args: Args, i: number) => KeyAccess);
+  readonly summary: string;
+  readonly since?: string;
+}
+
+/** A command whose body answers, and puts into the keyspace or throws a CommandError before it does. */
+export function dataCommand({ keyspace }: DataParts, shape: CommandShape, body: (call: Call) => void | Promise<void>): CommandSpec {
+  const { category, ...spec } = shape;
+  return { ...spec, categories: [category], run: (call) => perform(keyspace, call, body) };
+}
+
+export function perform(keyspace: Keyspace, call: Call, body: (call: Call) => void | Promise<void>): void | Promise<void> {
+  // In a transaction begin and commit are EXEC's.
+  const own = !keyspace.inTransaction;
+  if (own) keyspace.begin();
+  try {
+    const wait = body(call);
+    if (wait !== undefined) return wait;
+    if (own) hold(keyspace, call, keyspace.commit());
+  } catch (thrown) {
+    if (own) keyspace.rollback();
+    if (!(thrown instanceof CommandError)) throw thrown;
+    call.reply.error(thrown.message);
+  }
+  return undefined;
+}
+
+/** Holds the reply of a call until what it wrote is durable. -1: it wrote nothing. */
+export function hold(keyspace: Keyspace, call: Call, ticket: number): void {
+  if (ticket >= 0) call.hold(keyspace.store.durable(ticket));
+}
+
+/** The name of a command in an error: as it is called. */
+export function wrongArguments(name: string): CommandError {
+  return new CommandError(`ERR wrong number of arguments for '${name}' command`);
+}
+
+/** A key that is going to be written. */
+export function newKey(args: Args, i: number): Uint8Array {
+  const key = args.bytes(i);
+  if (key.length > keyspaceLimits.keyBytesMax) throw new CommandError(`ERR key exceeds maximum allowed size (${keyspaceLimits.keyBytesMax} bytes)`);
+  return key;
+}
+
+/** The string under a key; `undefined` when there is none. */
+export function stringAt(keyspace: Keyspace, key: Uint8Array): Entry | undefined {
+  const entry = keyspace.find(key);
+  if (entry !== undefined && entry.kind !== entryKinds.string) throw new CommandError(texts.wrongType);
+  return entry;
+}
+
+export function integerAt(args: Args, i: number, text: string = texts.notInteger): number | bigint {
+  const value = args.integer(i);
+  if (value === undefined) throw new CommandError(text);
+  return value;
+}
+
+/** An integer as a number that may have lost its last digits: for comparisons and clamping, where they do not matter. */
+export function roughAt(args: Args, i: number, text: string = texts.notInteger): number {
+  return Number(integerAt(args, i, text));
+}
+
+const encoder = new TextEncoder();
+export function bytesOf(text: string): Uint8Array {
+  return encoder.encode(text);
+}

@@ -1,0 +1,14 @@
+// All commands on the keyspace: what a server's command table is made of, beside the families of connection, server and access.
+
+import type { CommandSpec } from "#wire/resp-command";
+import type { DataParts } from "./data-command.ts";
+import { fieldExpiryCommands } from "./field-expiry.ts";
+import { hashCommands } from "./hashes.ts";
+import { keyCommands } from "./keys.ts";
+import { stringCommands } from "./strings.ts";
+import { transactionCommands } from "./transactions.ts";
+
+/** Strings, hashes with the expiry of their fields, keys, transactions: each family is one list. */
+export function keyspaceCommands(parts: DataParts): CommandSpec[][] {
+  return [stringCommands(parts), hashCommands(parts), fieldExpiryCommands(parts), keyCommands(parts), transactionCommands(parts)];
+}

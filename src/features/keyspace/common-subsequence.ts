@@ -1,0 +1,56 @@
+// Longest common subsequence of two byte strings, with the matched ranges, in the order in which LCS answers them: last range first.
+// Source: the textbook table (Wagner and Fischer, 1974): length[i][j] = length[i-1][j-1] + 1 where the bytes agree, else the larger neighbour;
+// walked back from the end, going left in `a` only where that is strictly better, so that ties are broken as Redis breaks them.
+// Cost: 4 B and some nanoseconds a cell. Limit: cellsMax, which keeps one call to some milliseconds.
+
+/** Longer pairs are refused. */
+export const cellsMax = 1 << 20;
+
+export interface MatchedRange {
+  /** First and last position in each, both included. */
+  readonly a: readonly [number, number];
+  readonly b: readonly [number, number];
+}
+
+export interface CommonSubsequence {
+  readonly length: number;
+  readonly bytes: Uint8Array;
+  readonly ranges: readonly MatchedRange[];
+}
+
+/** `undefined` when the table would exceed cellsMax. */
+export function longestCommonSubsequence(a: Uint8Array, b: Uint8Array): CommonSubsequence | undefined {
+  const width = b.length + 1;
+  if ((a.length + 1) * width > cellsMax) return undefined;
+  const table = new Uint32Array((a.length + 1) * width);
+  for (let i = 1; i <= a.length; i++) {
+    const byte = a[i - 1]!;
+    for (let j = 1; j <= b.length; j++) {
+      const at = i * width + j;
+      if (byte === b[j - 1]) table[at] = table[at - width - 1]! + 1;
+      else table[at] = Math.max(table[at - width]!, table[at - 1]!);
+    }
+  }
+  const length = table[table.length - 1]!;
+  const bytes = new Uint8Array(length);
+  const ranges: MatchedRange[] = [];
+  let left = length;
+  let i = a.length;
+  let j = b.length;
+  while (i > 0 && j > 0) {
+    if (a[i - 1] !== b[j - 1]) {
+      if (table[(i - 1) * width + j]! > table[i * width + j - 1]!) i--;
+      else j--;
+      continue;
+    }
+    const lastA = i - 1;
+    const lastB = j - 1;
+    do {
+      i--;
+      j--;
+      bytes[--left] = a[i]!;
+    } while (i > 0 && j > 0 && a[i - 1] === b[j - 1]);
+    ranges.push({ a: [i, lastA], b: [j, lastB] });
+  }
+  return { length, bytes, ranges };
+}

@@ -1,0 +1,349 @@
+// The Redis database over the store: entries of keys with their kind, value and expiry, what a transaction has written so far, who watches which key.
+// It knows entries, not strings or hashes (string commands and hashes.ts do), and nothing of the protocol.
+//
+// Why an overlay: the effects of one command, or of all commands of a transaction, are one write of the store, there together or not at all. Until it is
+// made, what they wrote stands here, and reads of the same transaction look here first.
+// Invariants: 1. between `begin` and `commit` time stands still  2. nothing reaches the store but by `commit`; `rollback` leaves no trace  3. an expired
+// entry is never returned; writing one that has already expired removes the key  4. every change of a key touches its watchers, and nothing else does.
+// Cost: `find` of one key some 1-2 us, nearly all of it the call; a put 0.3 us. Batches go around it with `look`, one probe for many keys.
+// Concurrency: the serving loop alone. Views are valid until the next await.
+// Limits: keyspaceLimits.
+
+import type { Prng } from "#base/prng";
+import { compareBytes, entryKinds } from "#kernel/entry-record";
+import { absentSource, EntryRefs } from "#kernel/entry-refs";
+import { KeyBatch } from "#kernel/key-batch";
+import { EffectBatch } from "#lsm/effect-batch";
+import { ScanPage } from "#lsm/scan-page";
+import { engineKey, type Store, storeLimits } from "#lsm/store";
+import type { Clock } from "#platform/clock";
+import { ScanCursors } from "./scan-cursors.ts";
+
+/** Redis database 0. */
+export const userNamespace = 0;
+/** Fields of large hashes: docs/format/hash-row.md. Tables take their ids from 1 up and never reach it. */
+export const fieldNamespace = 0xffff;
+
+export const keyspaceLimits = {
+  keyBytesMax: storeLimits.keyBytesMax - 2,
+  valueBytesMax: storeLimits.valueBytesMax,
+  /** Keys under WATCH, of all sessions together. */
+  watchedKeysMax: 100_000,
+  /** One slice of a long walk, milliseconds, then the loop is given away. */
+  sliceMs: 1,
+  pageEntries: 512,
+} as const;
+
+/** What stands under a key. The value is a view, valid until the next await or commit. */
+export interface Entry {
+  readonly kind: number;
+  readonly value: Uint8Array;
+  /** Of the engine entry; 0: none. For a hash row it may be the fields' (hash-row.ts). */
+  readonly expiryMs: number;
+}
+
+interface Pending extends Entry {
+  readonly namespace: number;
+  readonly key: Uint8Array;
+}
+
+/** Who watches keys: told when one changes. */
+export interface Watcher {
+  changed: boolean;
+}
+
+export interface KeyspaceParts {
+  readonly store: Store;
+  readonly clock: Clock;
+  /** For RANDOMKEY, HRANDFIELD and the first cursor. */
+  readonly random: Prng;
+}
+
+const latin1 = new TextDecoder("latin1");
+const nothing = new Uint8Array(0);
+
+export class Keyspace {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly random: Prng;
+  readonly cursors: ScanCursors;
+  /** Time of the command or transaction that runs. */
+  nowMs = 0;
+  /** Decides for kinds whose entry alone does not tell whether something lives under it; set by hashes.ts. */
+  isAlive: (entry: Entry) => boolean = () => true;
+  /** Called with the key of a large hash whose fields have lost their meta entry; set by hash-sweep.ts. */
+  onOrphans: () => void = () => undefined;
+  /** Look-ups of keys that found something, and that did not. */
+  hits = 0;
+  misses = 0;
+
+  readonly #one = new KeyBatch();
+  readonly #refs = new EntryRefs();
+  readonly #effects = new EffectBatch();
+  readonly #pending = new Map<string, Pending>();
+  readonly #watchers = new Map<string, Set<Watcher>>();
+  #page = new ScanPage();
+  readonly #inner = new ScanPage();
+  readonly #room = new Uint8Array(storeLimits.keyBytesMax);
+  #transaction = false;
+
+  constructor({ store, clock, random }: KeyspaceParts) {
+    this.store = store;
+    this.clock = clock;
+    this.random = random;
+    this.cursors = new ScanCursors(random);
+    this.nowMs = clock.nowMs();
+  }
+
+  /** True while the commands of one transaction run: their effects wait for its end. */
+  get inTransaction(): boolean {
+    return this.#transaction;
+  }
+
+  /** Starts a command, or a transaction of several: from here on time stands still. */
+  begin(transaction = false): void {
+    this.nowMs = this.clock.nowMs();
+    this.#transaction = transaction;
+  }
+
+  /** Writes what was put and removed since `begin`. The store's ticket, or -1 when nothing was. Throws what the store throws; then nothing is written. */
+  commit(): number {
+    this.#transaction = false;
+    if (this.#pending.size === 0) return -1;
+    try {
+      this.#effects.clear();
+      for (const { namespace, key, kind, value, expiryMs } of this.#pending.values()) {
+        if (kind === entryKinds.tombstone) this.#effects.delete(namespace, key, 0);
+        else this.#effects.put(namespace, key, kind, value, expiryMs, 0);
+      }
+      return this.store.write(this.#effects);
+    } finally {
+      this.#pending.clear();
+    }
+  }
+
+  /** Forgets what was put and removed since `begin`. */
+  rollback(): void {
+    this.#transaction = false;
+    this.#pending.clear();
+  }
+
+  /** The entry of a key, if it lives. */
+  find(key: Uint8Array): Entry | undefined {
+    const entry = this.findIn(userNamespace, key);
+    if (entry === undefined || !this.isAlive(entry)) {
+      this.misses++;
+      return undefined;
+    }
+    this.hits++;
+    return entry;
+  }
+
+  findIn(namespace: number, key: Uint8Array): Entry | undefined {
+    if (this.#pending.size !== 0) {
+      const pending = this.#pending.get(nameOf(namespace, key));
+      if (pending !== undefined) return pending.kind === entryKinds.tombstone ? undefined : pending;
+    }
+    this.#one.clear();
+    this.addKey(this.#one, namespace, key, 0, key.length);
+    this.store.getMany(this.#one, this.#refs, this.nowMs);
+    const refs = this.#refs;
+    if (refs.source[0] === absentSource) return undefined;
+    return { kind: refs.kind[0]!, value: this.store.bytesOf(refs, 0), expiryMs: refs.expiryMs[0]! };
+  }
+
+  /** Adds a user's key to a batch as the engine's key. */
+  addKey(batch: KeyBatch, namespace: number, buffer: Uint8Array, start: number, end: number): void {
+    const room = this.#room;
+    const bytes = end - start;
+    if (bytes > keyspaceLimits.keyBytesMax) {
+      batch.add(engineKey(namespace, buffer.subarray(start, end)));
+      return;
+    }
+    room[0] = namespace >>> 8;
+    room[1] = namespace;
+    if (bytes > 32) room.set(buffer.subarray(start, end), 2);
+    else for (let i = 0; i < bytes; i++) room[2 + i] = buffer[start + i]!;
+    batch.add(room.subarray(0, bytes + 2));
+  }
+
+  /** Whether a batch of look-ups may go to the store: a transaction has written nothing yet. */
+  get readsDirect(): boolean {
+    return this.#pending.size === 0;
+  }
+
+  /** Effects that go to the store without the overlay, by `commitDirect`: for a batch that reads nothing of what it writes, outside a transaction. */
+  beginDirect(): EffectBatch {
+    this.begin();
+    this.#effects.clear();
+    return this.#effects;
+  }
+
+  /** As `commit`. The caller has touched the keys. */
+  commitDirect(): number {
+    return this.#effects.count === 0 ? -1 : this.store.write(this.#effects);
+  }
+
+  put(key: Uint8Array, kind: number, value: Uint8Array, expiryMs: number): void {
+    this.putIn(userNamespace, key, kind, value, expiryMs);
+    this.touch(key);
+  }
+
+  putIn(namespace: number, key: Uint8Array, kind: number, value: Uint8Array, expiryMs: number): void {
+    if (expiryMs !== 0 && expiryMs <= this.nowMs) {
+      this.removeIn(namespace, key);
+      return;
+    }
+    // Of a transaction the views end with the command that made them.
+    if (this.#transaction) this.#set(namespace, key.slice(), kind, value.slice(), expiryMs);
+    else this.#set(namespace, key, kind, value, expiryMs);
+  }
+
+  /** A key that is not there may be removed. */
+  remove(key: Uint8Array): void {
+    this.removeIn(userNamespace, key);
+    this.touch(key);
+  }
+
+  removeIn(namespace: number, key: Uint8Array): void {
+    this.#set(namespace, this.#transaction ? key.slice() : key, entryKinds.tombstone, nothing, 0);
+  }
+
+  #set(namespace: number, key: Uint8Array, kind: number, value: Uint8Array, expiryMs: number): void {
+    this.#pending.set(nameOf(namespace, key), { namespace, key, kind, value, expiryMs });
+  }
+
+  /** Tells who watches a key that it has changed. */
+  touch(key: Uint8Array): void {
+    if (this.#watchers.size === 0) return;
+    const watchers = this.#watchers.get(nameOf(userNamespace, key));
+    if (watchers !== undefined) for (const watcher of watchers) watcher.changed = true;
+  }
+
+  /** False when too many keys are watched. */
+  watch(key: Uint8Array, watcher: Watcher): boolean {
+    const name = nameOf(userNamespace, key);
+    const watchers = this.#watchers.get(name);
+    if (watchers !== undefined) watchers.add(watcher);
+    else if (this.#watchers.size < keyspaceLimits.watchedKeysMax) this.#watchers.set(name, new Set([watcher]));
+    else return false;
+    return true;
+  }
+
+  unwatch(key: Uint8Array, watcher: Watcher): void {
+    const name = nameOf(userNamespace, key);
+    const watchers = this.#watchers.get(name);
+    if (watchers?.delete(watcher) === true && watchers.size === 0) this.#watchers.delete(name);
+  }
+
+  /**
+   * Visits live entries of a namespace in key order from `from` on, until `visit` returns false or the slice is over. Returns where to go on (a key), or
+   * `undefined` when all was seen or `visit` ended it. Views are valid during the visit only; `visit` may put and remove.
+   */
+  walkSlice(namespace: number, from: Uint8Array, to: Uint8Array | undefined, visit: (key: Uint8Array, entry: Entry) => boolean): Uint8Array | undefined {
+    const endMs = this.clock.monotonicMs() + keyspaceLimits.sliceMs;
+    const overlay = this.#overlay(namespace, from, to);
+    let next = 0;
+    let at: Uint8Array = engineKey(namespace, from);
+    const end = to === undefined ? engineKeyAfter(namespace) : engineKey(namespace, to);
+    const page = this.#page;
+    for (;;) {
+      const range = { from: at, limit: keyspaceLimits.pageEntries, nowMs: this.nowMs };
+      const more = this.store.scan(end === undefined ? range : { ...range, to: end }, page);
+      for (let i = 0; i < page.count; i++) {
+        const key = page.keyOf(i).subarray(2);
+        let hidden = false;
+        for (; next < overlay.length; next++) {
+          const pending = overlay[next]!;
+          const order = compareKeys(pending.key, key);
+          if (order > 0) break;
+          if (order === 0) hidden = true;
+          if (pending.kind !== entryKinds.tombstone && !visit(pending.key, pending)) return undefined;
+        }
+        if (!hidden && !visit(key, { kind: page.kind[i]!, value: page.valueOf(i), expiryMs: page.expiryMs[i]! })) return undefined;
+      }
+      if (!more || page.next === undefined) break;
+      at = page.next;
+      if (!this.#transaction && this.clock.monotonicMs() >= endMs) return at.slice(2);
+    }
+    for (; next < overlay.length; next++) {
+      const pending = overlay[next]!;
+      if (pending.kind !== entryKinds.tombstone && !visit(pending.key, pending)) return undefined;
+    }
+    return undefined;
+  }
+
+  #overlay(namespace: number, from: Uint8Array, to: Uint8Array | undefined): Pending[] {
+    const found: Pending[] = [];
+    if (this.#pending.size === 0) return found;
+    for (const pending of this.#pending.values()) {
+      if (pending.namespace === namespace && compareKeys(pending.key, from) >= 0 && (to === undefined || compareKeys(pending.key, to) < 0)) found.push(pending);
+    }
+    return found.sort((a, b) => compareKeys(a.key, b.key));
+  }
+
+  /**
+   * Walks a range to its end, at once when it takes one slice or a transaction runs (which nothing may interrupt), else slice by slice with the loop given
+   * away between them: what others write meanwhile behind the walk is not seen, what they write before it is.
+   */
+  walk(namespace: number, from: Uint8Array, to: Uint8Array | undefined, visit: (key: Uint8Array, entry: Entry) => boolean): undefined | Promise<void> {
+    const next = this.walkSlice(namespace, from, to, visit);
+    return next === undefined ? undefined : this.#walkOn(namespace, next, to, visit);
+  }
+
+  async #walkOn(namespace: number, from: Uint8Array, to: Uint8Array | undefined, visit: (key: Uint8Array, entry: Entry) => boolean): Promise<void> {
+    for (let next: Uint8Array | undefined = from; next !== undefined;) {
+      await this.clock.yield();
+      this.nowMs = this.clock.nowMs();
+      next = this.walkSlice(namespace, next, to, visit);
+    }
+  }
+
+  /** Visits live keys in order, as `walk`. */
+  walkKeys(from: Uint8Array, to: Uint8Array | undefined, visit: (key: Uint8Array, entry: Entry) => boolean): undefined | Promise<void> {
+    return this.walk(userNamespace, from, to, (key, entry) => !this.isAlive(entry) || visit(key, entry));
+  }
+
+  /** Whether a range has a live entry. May be asked during a visit. */
+  hasAny(namespace: number, from: Uint8Array, to: Uint8Array | undefined): boolean {
+    let found = false;
+    let next: Uint8Array | undefined = from;
+    const outer = this.#page;
+    this.#page = this.#inner;
+    while (next !== undefined && !found) {
+      next = this.walkSlice(namespace, next, to, () => {
+        found = true;
+        return false;
+      });
+    }
+    this.#page = outer;
+    return found;
+  }
+
+  /** The greatest live key of a namespace in the store, a copy. What a transaction has written so far is not seen. */
+  lastKeyIn(namespace: number): Uint8Array | undefined {
+    const from = engineKey(namespace, nothing);
+    let to = engineKeyAfter(namespace);
+    const page = this.#page;
+    for (;;) {
+      const range = { from, limit: 1, reverse: true, values: false, nowMs: this.nowMs };
+      const more = this.store.scan(to === undefined ? range : { ...range, to }, page);
+      if (page.count > 0) return page.keyOf(0).slice(2);
+      if (!more || page.next === undefined) return undefined;
+      to = page.next;
+    }
+  }
+}
+
+function compareKeys(a: Uint8Array, b: Uint8Array): number {
+  return compareBytes(a, 0, a.length, b, 0, b.length);
+}
+
+/** The key of the overlay and of watches: a text that is different for different bytes. */
+function nameOf(namespace: number, key: Uint8Array): string {
+  return `${namespace === userNamespace ? "k" : "f"}${latin1.decode(key)}`;
+}
+
+function engineKeyAfter(namespace: number): Uint8Array | undefined {
+  return namespace === fieldNamespace ? undefined : engineKey(namespace + 1, nothing);
+}
