@@ -18,9 +18,15 @@ export class EffectBatch {
   #view = new DataView(this.#bytes.buffer);
   #used = 0;
   #count = 0;
+  #deletes = 0;
 
   get count(): number {
     return this.#count;
+  }
+
+  /** How many of them delete. */
+  get deletes(): number {
+    return this.#deletes;
   }
 
   /** Encoded bytes of all effects. */
@@ -36,6 +42,7 @@ export class EffectBatch {
   clear(): void {
     this.#used = 0;
     this.#count = 0;
+    this.#deletes = 0;
   }
 
   /** Sets a key. `kind`: of `entryKinds`, no tombstone; `expiryMs`, `timeMs`: milliseconds since 1970, 0 = none. Throws `invalid` beyond a limit. */
@@ -50,6 +57,7 @@ export class EffectBatch {
   /** Deletes a key; `timeMs` as above. A key that is not there may be deleted. */
   delete(namespace: number, key: Uint8Array, timeMs: number): void {
     this.#add(namespace, key, entryKinds.tombstone, nothing, 0, timeMs);
+    this.#deletes++;
   }
 
   #add(namespace: number, key: Uint8Array, kind: number, value: Uint8Array, expiryMs: number, timeMs: number): void {

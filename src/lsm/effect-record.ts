@@ -77,6 +77,11 @@ export class EffectReader {
   #sequence = -1;
   readonly #entry = new EntryView();
 
+  /** Of the last record; -1 before the first. */
+  get producer(): number {
+    return this.#producer;
+  }
+
   /** Whether the last record belongs to a transaction whose rest has not come. */
   get isInside(): boolean {
     return this.#parts.length > 0;

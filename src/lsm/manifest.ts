@@ -6,7 +6,7 @@
 // Limits: a value of the registry is 64 KiB: some 600 files.
 
 import { MillraceError } from "#base/errors";
-import type { Registry } from "#backbone/registry";
+import { type Registry, registryLimits } from "#backbone/registry";
 
 export const manifestFormat = 1;
 
@@ -26,12 +26,14 @@ export interface ManifestRun {
 
 export interface Manifest {
   readonly logOffset: number;
-  /** Number of the next file: names are never used twice. */
+  /** At least the highest producer that wrote effects before `logOffset`: the next one is above it. */
+  readonly producer: number;
+  /** Above the numbers of all files. */
   readonly nextFile: number;
   readonly runs: readonly ManifestRun[];
 }
 
-export const emptyManifest: Manifest = { logOffset: 0, nextFile: 1, runs: [] };
+export const emptyManifest: Manifest = { logOffset: 0, producer: 0, nextFile: 1, runs: [] };
 
 export function runFileName(number: number): string {
   return `${String(number).padStart(10, "0")}.run`;
@@ -45,8 +47,8 @@ export function runFileNumber(name: string): number | undefined {
 export const manifestKey = (partition: string): string => `lsm/${partition}/manifest`;
 
 export function encodeManifest(manifest: Manifest): Uint8Array {
-  const { logOffset, nextFile, runs } = manifest;
-  return new TextEncoder().encode(JSON.stringify({ format: manifestFormat, logOffset, nextFile, runs }));
+  const { logOffset, producer, nextFile, runs } = manifest;
+  return new TextEncoder().encode(JSON.stringify({ format: manifestFormat, logOffset, producer, nextFile, runs }));
 }
 
 const isWhole = (value: unknown, max = Number.MAX_SAFE_INTEGER): value is number =>
@@ -69,8 +71,9 @@ export function decodeManifest(partition: string, bytes: Uint8Array): Manifest {
   if (isWhole(value["format"]) && value["format"] > manifestFormat) {
     throw new MillraceError("unsupported", `the manifest of store ${partition} was written by a later version`, { todo: "start that version, or a later one" });
   }
-  const { format, logOffset, nextFile, runs } = value;
-  if (format !== manifestFormat || !isWhole(logOffset) || !isWhole(nextFile, 9_999_999_999) || !Array.isArray(runs)) throw refuse("a field is missing");
+  const { format, logOffset, producer, nextFile, runs } = value;
+  if (format !== manifestFormat || !isWhole(logOffset) || !isWhole(producer) || !isWhole(nextFile, 9_999_999_999) || !Array.isArray(runs))
+    throw refuse("a field is missing");
   const names = new Set<string>();
   const checked = runs.map((run: unknown): ManifestRun => {
     if (!isRecord(run) || !isWhole(run["level"], 255) || !Array.isArray(run["files"]) || run["files"].length === 0) throw refuse("a run is not one");
@@ -86,7 +89,7 @@ export function decodeManifest(partition: string, bytes: Uint8Array): Manifest {
     });
     return { level: run["level"], files };
   });
-  return { logOffset, nextFile, runs: checked };
+  return { logOffset, producer, nextFile, runs: checked };
 }
 
 /** The manifest of one store in the registry, read once and moved by its owner. */
@@ -95,6 +98,8 @@ export class ManifestHead {
   readonly #partition: string;
   #revision: number;
   #current: Manifest;
+  /** What a call that failed may have written. */
+  #unsure: Uint8Array | undefined;
 
   private constructor(registry: Registry, partition: string, revision: number, current: Manifest) {
     this.#registry = registry;
@@ -114,9 +119,25 @@ export class ManifestHead {
     return this.#current;
   }
 
-  /** Writes the next one. Throws `conflict` when another process has moved it meanwhile. */
+  /** Writes the next one. Throws `conflict` when another process has moved it meanwhile; after another failure it is not known whether it moved, and the next
+   * call finds out. */
   async move(next: Manifest): Promise<void> {
-    const entry = await this.#registry.put(manifestKey(this.#partition), encodeManifest(next), { expect: this.#revision });
+    const key = manifestKey(this.#partition);
+    const bytes = encodeManifest(next);
+    const { valueBytesMax } = registryLimits;
+    if (bytes.length > valueBytesMax) {
+      throw new MillraceError("overloaded", `a manifest of ${bytes.length} bytes for store ${this.#partition}`, {
+        todo: `it may have ${valueBytesMax}: raise the size of run files, so that there are fewer`,
+      });
+    }
+    const unsure = this.#unsure;
+    this.#unsure = bytes;
+    let entry = await this.#registry.put(key, bytes, { expect: this.#revision });
+    if (entry === undefined && unsure !== undefined) {
+      const found = await this.#registry.get(key);
+      if (found !== undefined && isSame(found.value, unsure)) entry = await this.#registry.put(key, bytes, { expect: found.revision });
+    }
+    this.#unsure = undefined;
     if (entry === undefined) {
       throw new MillraceError("conflict", `the manifest of store ${this.#partition} was moved by another process`, {
         todo: "this process is no longer its owner; restart it when it should be",
@@ -125,4 +146,8 @@ export class ManifestHead {
     this.#revision = entry.revision;
     this.#current = next;
   }
+}
+
+function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }

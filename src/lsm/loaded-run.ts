@@ -1,0 +1,134 @@
+// Runs as they are served: files read into pooled memories and verified.
+// Invariant: files of a run stand in key order and do not overlap.
+
+import { MillraceError } from "#base/errors";
+import { compareBytes } from "#kernel/entry-record";
+import { RunImage } from "#kernel/run-image";
+import type { KernelMemory } from "#kernel/kernel-memory";
+import type { MemoryLease, MemoryPool } from "#kernel/memory-pool";
+import type { Clock } from "#platform/clock";
+import type { Files } from "#platform/files";
+import type { ManifestFile } from "./manifest.ts";
+import { tableLaneBytes, tableLanes } from "./write-table.ts";
+
+/** Bytes of one read. Several are under way at once. */
+const pieceBytes = 4 << 20;
+const piecesAtOnce = 3;
+/** Blocks verified between two turns of the loop: about 0.5 ms. */
+const verifyBlocks = 256;
+const headerCrcAt = 4_092;
+
+export interface LoadedFile {
+  readonly listed: ManifestFile;
+  /** Its number among the sources of a look-up. */
+  readonly source: number;
+  readonly lease: MemoryLease;
+  readonly image: RunImage;
+}
+
+export interface LoadedRun {
+  /** Tells runs apart while others come and go. */
+  readonly id: number;
+  readonly level: number;
+  readonly files: readonly LoadedFile[];
+}
+
+/** A memory for the bytes of a run file and the address for them. Throws `overloaded` when the pool has no room. */
+export function leaseForRun(pool: MemoryPool, owner: string, bytes: number): { lease: MemoryLease; at: number } {
+  const lease = pool.lease({ owner, dataBytes: bytes + 64, lanes: tableLanes, laneBytes: tableLaneBytes });
+  return { lease, at: lease.memory.reserve(bytes) };
+}
+
+export interface RunToLoad {
+  readonly path: string;
+  readonly bytes: number;
+  /** CRC32C of the header, as whoever listed the file has it. Undefined: not known. */
+  readonly headerCrc32c: number | undefined;
+}
+
+/**
+ * Reads a run file to `at` of a memory and verifies every block. Throws `corrupt` when it is missing, of another size, damaged or another file.
+ * Yields the loop between slices of half a millisecond; `onRead` is told of bytes as they come.
+ */
+export async function readRun(
+  files: Files,
+  clock: Clock,
+  run: RunToLoad,
+  memory: KernelMemory,
+  at: number,
+  onRead?: (bytes: number) => void,
+): Promise<RunImage> {
+  const bad = (why: string, cause?: unknown): MillraceError =>
+    new MillraceError("corrupt", `run file ${run.path} ${why}`, { cause, todo: "check the disk, and restore this file from a backup; nothing was changed" });
+  const file = await files.open(run.path, "read");
+  if (file === undefined) throw bad("is missing");
+  try {
+    const size = await file.size();
+    if (size !== run.bytes) throw bad(`has ${size} bytes instead of ${run.bytes}`);
+    let next = 0;
+    const reader = async (): Promise<void> => {
+      while (next < size) {
+        const from = next;
+        const end = Math.min(size, from + pieceBytes);
+        next = end;
+        const got = await file.read(memory.bytes.subarray(at + from, at + end), from);
+        if (got !== end - from) throw bad(`ends at byte ${from + got}`);
+        onRead?.(got);
+      }
+    };
+    await Promise.all(Array.from({ length: piecesAtOnce }, reader));
+  } finally {
+    await file.close();
+  }
+  if (run.headerCrc32c !== undefined && memory.u32[(at + headerCrcAt) / 4] !== run.headerCrc32c) throw bad("is not the file that was listed");
+  try {
+    const image = RunImage.attach(memory, at, run.bytes);
+    for (let block = 0; block < image.blocks; block += verifyBlocks) {
+      image.verify(block, Math.min(image.blocks, block + verifyBlocks));
+      await clock.yield();
+    }
+    return image;
+  } catch (thrown) {
+    if (thrown instanceof MillraceError && thrown.code === "corrupt") throw bad("is damaged", thrown);
+    throw thrown;
+  }
+}
+
+/** CRC32C of the header of a loaded run: what a manifest knows the file by. */
+export function headerCrcOf(image: RunImage): number {
+  return image.memory.u32[(image.at + headerCrcAt) / 4]!;
+}
+
+export function releaseFile(file: LoadedFile): void {
+  file.lease.release();
+}
+
+export function bytesOfRun(run: LoadedRun): number {
+  return run.files.reduce((sum, file) => sum + file.listed.bytes, 0);
+}
+
+/** Index of the first file that may hold a key >= `key`; `files.length` when none does. */
+export function fileFrom(files: readonly LoadedFile[], key: Uint8Array): number {
+  let low = 0;
+  let high = files.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const { maxKey } = files[middle]!.image;
+    if (compareBytes(maxKey, 0, maxKey.length, key, 0, key.length) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** Index of the last file that may hold a key < `key`; -1 when none does. */
+export function fileBefore(files: readonly LoadedFile[], key: Uint8Array): number {
+  let low = -1;
+  let high = files.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >>> 1;
+    const { minKey } = files[middle]!.image;
+    if (compareBytes(minKey, 0, minKey.length, key, 0, key.length) < 0) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
