@@ -58,3 +58,37 @@ test("promise: a blob that was put survives a power cut, and one that was being 
     });
   }
 });
+
+test("a finished file is stored by moving it, with put's promises, and read in place", async () => {
+  const seed = Number(process.env["SEED"] ?? 1);
+  for (let round = 0; round < 40; round += 1) {
+    const simulation = new Simulation({ seed: seed * 1_000 + round });
+    await simulation.run(async () => {
+      const node = simulation.node("a");
+      const content = new Uint8Array(3_000).fill(round);
+      let done = false;
+      void node.run(async () => {
+        const blobs = openFolderBlobs({ files: node.files, folder: "/blobs" });
+        await node.files.makeFolder("/work");
+        for (const name of ["one", "same", "other"]) {
+          const file = (await node.files.open(`/work/${name}`, "write"))!;
+          await file.write(name === "other" ? content.subarray(1) : content, 0);
+          await file.close();
+        }
+        assert.deepEqual(await blobs.putFile!("v/a", "/work/one"), { name: "v/a", size: 3_000 });
+        done = true;
+        assert.equal(await node.files.sizeOf("/work/one"), undefined);
+        assert.deepEqual(await node.files.readFile(blobs.pathOf!("v/a")), content);
+        assert.deepEqual(await blobs.putFile!("v/a", "/work/same"), { name: "v/a", size: 3_000 });
+        await assert.rejects(blobs.putFile!("v/a", "/work/other"), { code: "conflict" });
+        await assert.rejects(blobs.putFile!("v/b", "/work/none"), { code: "not-found" });
+      });
+      await simulation.clock.sleep(round < 10 ? 1_000 : simulation.random.below(40));
+      node.crash("power");
+      const reopened = openFolderBlobs({ files: simulation.node("a").files, folder: "/blobs" });
+      const got = await reopened.get("v/a");
+      if (done || round < 10) assert.ok(got !== undefined, `seed ${simulation.seed}: the blob is gone`);
+      if (got !== undefined) assert.deepEqual(got, content, `seed ${simulation.seed}: the blob is torn`);
+    });
+  }
+});

@@ -41,4 +41,9 @@ export interface Blobs {
   list(prefix: string, page?: { after?: string; limit?: number }): Promise<BlobInfo[]>;
   /** True when it was there. */
   delete(name: string): Promise<boolean>;
+  /** Engines whose objects are files of this machine: where the object lies (or would lie), to be read in place and never written. */
+  pathOf?(name: string): string;
+  /** Engines whose objects are files of this machine: stores a finished file by moving it, so that no byte is copied; `put` in everything else. The file is gone
+   * afterwards, also after `conflict`. */
+  putFile?(name: string, path: string): Promise<BlobInfo>;
 }

@@ -44,31 +44,64 @@ class FolderBlobs implements Blobs {
     const files = this.#files;
     const temporary = await this.#newTemporary();
     try {
-      const bytesPath = files.join(temporary.path, "bytes");
       const size = await this.#fill(name, temporary.file, content);
-      const { parent, place } = this.#placeOf(name);
-      if (!(await this.#isThere(place))) {
-        await files.syncFolder(temporary.path);
-        await files.makeFolder(parent);
-        try {
-          await files.rename(temporary.path, place);
-          await files.syncFolder(parent);
-          return { name, size };
-        } catch (thrown) {
-          // Somebody else was first: then it is a question of the bytes.
-          if (!(await this.#isThere(place))) throw thrown;
-        }
-      }
-      if (!(await this.#areEqual(bytesPath, files.join(place, "bytes")))) {
-        throw new MillraceError("conflict", `the blob ${name} exists with other bytes`, { todo: "objects never change: choose a new name" });
-      }
-      // Whoever put it may not have come as far as syncing the name.
-      await files.syncFolder(parent);
-      return { name, size };
+      return await this.#place(name, temporary.path, size);
     } finally {
       await temporary.file.close();
       await files.removeFolder(temporary.path);
     }
+  }
+
+  pathOf(name: string): string {
+    checkBlobName(name);
+    return this.#bytesOf(name);
+  }
+
+  async putFile(name: string, path: string): Promise<BlobInfo> {
+    checkBlobName(name);
+    const files = this.#files;
+    const size = await files.sizeOf(path);
+    if (size === undefined) throw new MillraceError("not-found", `there is no file ${path} to store as blob ${name}`, { todo: "check the path" });
+    this.#checkSize(name, size);
+    const temporary = await this.#newTemporary();
+    try {
+      await temporary.file.close();
+      const bytesPath = files.join(temporary.path, "bytes");
+      await files.rename(path, bytesPath);
+      const file = await files.open(bytesPath, "write");
+      try {
+        await file!.sync();
+      } finally {
+        await file!.close();
+      }
+      return await this.#place(name, temporary.path, size);
+    } finally {
+      await files.removeFolder(temporary.path);
+    }
+  }
+
+  /** Brings a folder with its synced bytes to its place, or finds the same bytes there. */
+  async #place(name: string, temporaryPath: string, size: number): Promise<BlobInfo> {
+    const files = this.#files;
+    const { parent, place } = this.#placeOf(name);
+    if (!(await this.#isThere(place))) {
+      await files.syncFolder(temporaryPath);
+      await files.makeFolder(parent);
+      try {
+        await files.rename(temporaryPath, place);
+        await files.syncFolder(parent);
+        return { name, size };
+      } catch (thrown) {
+        // Somebody else was first: then it is a question of the bytes.
+        if (!(await this.#isThere(place))) throw thrown;
+      }
+    }
+    if (!(await this.#areEqual(files.join(temporaryPath, "bytes"), files.join(place, "bytes")))) {
+      throw new MillraceError("conflict", `the blob ${name} exists with other bytes`, { todo: "objects never change: choose a new name" });
+    }
+    // Whoever put it may not have come as far as syncing the name.
+    await files.syncFolder(parent);
+    return { name, size };
   }
 
   async get(name: string, range?: { start: number; end: number }): Promise<Uint8Array | undefined> {
@@ -139,12 +172,15 @@ class FolderBlobs implements Blobs {
     return (await this.#files.sizeOf(this.#files.join(place, "bytes"))) !== undefined;
   }
 
+  #checkSize(name: string, size: number): void {
+    if (size <= blobLimits.objectBytesMax) return;
+    throw new MillraceError("invalid", `blob ${name} is larger than ${blobLimits.objectBytesMax} bytes`, { todo: "divide it into several objects" });
+  }
+
   async #fill(name: string, file: OpenFile, content: Uint8Array | AsyncIterable<Uint8Array>): Promise<number> {
     let size = 0;
     const add = async (bytes: Uint8Array): Promise<void> => {
-      if (size + bytes.length > blobLimits.objectBytesMax) {
-        throw new MillraceError("invalid", `blob ${name} is larger than ${blobLimits.objectBytesMax} bytes`, { todo: "divide it into several objects" });
-      }
+      this.#checkSize(name, size + bytes.length);
       await file.write(bytes, size);
       size += bytes.length;
     };

@@ -1,7 +1,7 @@
 // No wait without an end: a promise, or `timeout`.
 // Limit: what was waited for goes on; `late` gets its result when it comes after all, to put it away.
 
-import { MillraceError } from "#base/errors";
+import { MillraceError, toMillraceError } from "#base/errors";
 import type { Clock } from "#platform/clock";
 
 export interface Deadline<T> {
@@ -36,7 +36,7 @@ export function withDeadline<T>(work: Promise<T>, deadline: Deadline<T>): Promis
         if (waiting) end(() => resolve(result));
         else late?.(result);
       },
-      (thrown: unknown) => end(() => reject(thrown as Error)),
+      (thrown: unknown) => end(() => reject(toMillraceError(thrown, what))),
     );
     if (signal?.aborted === true) onAbort();
     else signal?.addEventListener("abort", onAbort, { once: true });

@@ -3,7 +3,7 @@
 // Limits: as many may wait as there are followers; each waits with a deadline of its own.
 
 import type { Clock } from "#platform/clock";
-import { MillraceError } from "#base/errors";
+import { MillraceError, toMillraceError } from "#base/errors";
 
 export class LoadSlots {
   readonly #max: number;
@@ -44,7 +44,7 @@ export class LoadSlots {
       const leave = (why: unknown): void => {
         end();
         this.#waiting = this.#waiting.filter((one) => one !== go);
-        reject(why as Error);
+        reject(toMillraceError(why));
       };
       const onAbort = (): void => leave(signal.reason);
       const timer = clock.after(waitMsMax, () =>

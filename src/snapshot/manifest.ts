@@ -70,8 +70,8 @@ function filesFault(files: unknown): string | undefined {
   for (const file of files as unknown[]) {
     if (!isObject(file) || !isFileName(file["name"])) return `a file's name is not 1 to ${fileNameCharactersMax} letters, digits, dots, underscores and -`;
     const { name, bytes, crc32c: crc, rows, ...more } = file;
-    if (names.has(name as string)) return `it names the file ${String(name)} twice`;
-    names.add(name as string);
+    if (names.has(name)) return `it names the file ${String(name)} twice`;
+    names.add(name);
     if (!isCount(bytes)) return `the size of ${String(name)} is no size`;
     if (!isCount(crc) || crc > 0xffff_ffff) return `the checksum of ${String(name)} is no CRC32C`;
     if (rows !== undefined && !isCount(rows)) return `the rows of ${String(name)} are no number of rows`;

@@ -12,7 +12,6 @@
 // Cost: a publish is one small blob, two or three registry changes, one look a file. Concurrency: any number of processes; one publisher wins a head at a time.
 // Limits: `storeLimits`, `headLimits`, `manifestLimits`; disk is bounded by `keepVersions` for each of live, staged and refused versions.
 
-import { crc32c } from "#base/crc32c";
 import { MillraceError, toMillraceError } from "#base/errors";
 import type { Blobs } from "#backbone/blobs";
 import type { Lease, Registry } from "#backbone/registry";
@@ -36,8 +35,9 @@ import {
   withStaged,
 } from "./head.ts";
 import { decodeManifest, encodeManifest, type Manifest, manifestFormat, manifestLimits, manifestTodo, type SnapshotFile, versionText } from "./manifest.ts";
-import { checkDeclarations, defaultChecks, failedChecks, type StatisticCheck } from "./statistic-checks.ts";
-import { checkFileName, checkSnapshotName, checkVersion, isVersion, newVersion, versionTimeMs } from "./version.ts";
+import { type Build, type PublishOptions, type PublishParts, StoredBuild } from "./snapshot-build.ts";
+import { checkDeclarations, defaultChecks, failedChecks } from "./statistic-checks.ts";
+import { checkSnapshotName, checkVersion, isVersion, newVersion, versionTimeMs } from "./version.ts";
 
 export const storeLimits = {
   /** Tries to move a head that others move too. */
@@ -47,8 +47,6 @@ export const storeLimits = {
   /** Names of one kind that are listed. */
   namesMax: 10_000,
   manifestsCached: 64,
-  /** Bytes handed to the blobs at once: a checksum of them takes some 0.3 ms. */
-  pieceBytes: 256 * 1024,
 } as const;
 
 export interface SnapshotStoreOptions {
@@ -64,40 +62,6 @@ export interface SnapshotStoreOptions {
   /** How long an abandoned build waits to be resumed before its files are removed. Default 24 h. */
   readonly abandonedMs?: number;
   readonly onAlarm?: AlarmSink;
-}
-
-export interface PublishParts {
-  readonly statistics: Readonly<Record<string, number>>;
-  readonly meta: unknown;
-}
-
-export interface PublishOptions {
-  /** Default: `defaultChecks`. An empty list checks nothing. */
-  readonly checks?: readonly StatisticCheck[];
-  /** Further checks: reasons why the version is bad. */
-  readonly validate?: (manifest: Manifest, live: Manifest | undefined) => Promise<readonly string[]> | readonly string[];
-  /** False: publish, and wait for `goLive`. Default true. */
-  readonly live?: boolean;
-}
-
-/** A version that is being made. */
-export interface Build {
-  readonly kind: string;
-  readonly name: string;
-  readonly version: string;
-  /** Bytes put so far. */
-  readonly bytesDone: number;
-  readonly files: readonly SnapshotFile[];
-  /** Stores a file; several at once are fine. Content that comes in pieces is checksummed as it passes. */
-  put(file: string, content: Uint8Array | AsyncIterable<Uint8Array>, rows?: number): Promise<SnapshotFile>;
-  /** Takes a file that an earlier attempt at this version has put; false when it is not there in this size. */
-  keep(file: SnapshotFile): Promise<boolean>;
-  /** Validates, puts the manifest, moves the head. Throws `invalid` with the reasons for a version that its checks refuse (it is kept as refused), `conflict` when a
-   * later version is live already (it is staged) or the build was taken for abandoned: the build is over then. After `unavailable`, `timeout` and `overloaded` it may be
-   * called again. */
-  publish(parts: PublishParts, options?: PublishOptions): Promise<Manifest>;
-  /** Gives up; its files are removed. */
-  abandon(): Promise<void>;
 }
 
 export type VersionState = "live" | "backup" | "staged" | "refused" | "building";
@@ -220,6 +184,11 @@ export class SnapshotStore {
     return bytes;
   }
 
+  /** Where a file of a version lies on this machine, if the blobs are files of it. */
+  pathOf(manifest: Manifest, file: SnapshotFile): string | undefined {
+    return this.#blobs.pathOf?.(this.#blobOf(manifest.name, manifest.version, file.name));
+  }
+
   /** Every version that is there or being built, latest first. */
   async versions(name: string): Promise<VersionInfo[]> {
     const [head, followers, building] = [(await this.head(name)) ?? emptyHead, await this.followers(name), await this.#building(name)];
@@ -304,7 +273,14 @@ export class SnapshotStore {
           `registering the build of ${this.kind}/${name}`,
         );
         if (entry !== undefined)
-          return new StoredBuild(this, { name, version, lease, clock: this.#clock, blobs: this.#blobs, place: (file) => this.#blobOf(name, version, file) });
+          return new StoredBuild({
+            publisher: this,
+            name,
+            version,
+            lease,
+            blobs: this.#blobs,
+            place: (file) => this.#blobOf(name, version, file),
+          });
         if (options.resume !== undefined) {
           throw new MillraceError("conflict", `version ${version} of ${this.kind}/${name} is being built`, {
             todo: "wait for its builder, or until its lease has ended",
@@ -548,108 +524,5 @@ function followerRecordOf(value: Uint8Array): FollowerRecord | undefined {
     return good && (record.loading === undefined || isVersion(record.loading.version)) ? record : undefined;
   } catch {
     return undefined;
-  }
-}
-
-interface BuildParts {
-  readonly name: string;
-  readonly version: string;
-  readonly lease: Lease;
-  readonly clock: Clock;
-  readonly blobs: Blobs;
-  readonly place: (file: string) => string;
-}
-
-class StoredBuild implements Build {
-  readonly kind: string;
-  readonly name: string;
-  readonly version: string;
-  readonly #store: SnapshotStore;
-  readonly #parts: BuildParts;
-  readonly #files = new Map<string, SnapshotFile>();
-  #bytesDone = 0;
-  #over = false;
-
-  constructor(store: SnapshotStore, parts: BuildParts) {
-    this.#store = store;
-    this.#parts = parts;
-    this.kind = store.kind;
-    this.name = parts.name;
-    this.version = parts.version;
-  }
-
-  get bytesDone(): number {
-    return this.#bytesDone;
-  }
-
-  get files(): readonly SnapshotFile[] {
-    return [...this.#files.values()];
-  }
-
-  async put(file: string, content: Uint8Array | AsyncIterable<Uint8Array>, rows?: number): Promise<SnapshotFile> {
-    this.#checkOpen(file);
-    let bytes = 0;
-    let crc = 0;
-    const checked = async function* (build: StoredBuild): AsyncGenerator<Uint8Array, void, void> {
-      for await (const piece of content instanceof Uint8Array ? [content] : content) {
-        for (let from = 0; from < piece.length; from += storeLimits.pieceBytes) {
-          const part = piece.subarray(from, from + storeLimits.pieceBytes);
-          crc = crc32c(part, crc);
-          bytes += part.length;
-          yield part;
-          build.#bytesDone += part.length;
-        }
-      }
-    };
-    await this.#parts.blobs.put(this.#parts.place(file), checked(this));
-    return this.#add({ name: file, bytes, crc32c: crc, ...(rows === undefined ? {} : { rows }) });
-  }
-
-  async keep(file: SnapshotFile): Promise<boolean> {
-    this.#checkOpen(file.name);
-    const info = await this.#parts.blobs.info(this.#parts.place(file.name));
-    if (info?.size !== file.bytes) return false;
-    this.#bytesDone += file.bytes;
-    this.#add(file);
-    return true;
-  }
-
-  #add(file: SnapshotFile): SnapshotFile {
-    this.#files.set(file.name, file);
-    return file;
-  }
-
-  async publish(parts: PublishParts, options: PublishOptions = {}): Promise<Manifest> {
-    this.#checkOpen();
-    this.#over = true;
-    try {
-      return await this.#store.publish(this.name, this.version, this.files, this.#parts.lease, parts, options);
-    } catch (thrown) {
-      // What may succeed later may be tried again: the move of a head that has it already changes nothing.
-      this.#over = !toMillraceError(thrown).retryable;
-      throw thrown;
-    } finally {
-      if (this.#over) await this.#parts.lease.end().catch(() => undefined);
-    }
-  }
-
-  async abandon(): Promise<void> {
-    if (this.#over) return;
-    this.#over = true;
-    try {
-      await this.#store.discard(this.name, this.version);
-    } finally {
-      await this.#parts.lease.end().catch(() => undefined);
-    }
-  }
-
-  #checkOpen(file?: string): void {
-    if (file !== undefined) {
-      checkFileName(file);
-      if (this.#files.size >= manifestLimits.filesMax && !this.#files.has(file)) {
-        throw new MillraceError("invalid", `more than ${manifestLimits.filesMax} files in a version`, { todo: "make larger ones" });
-      }
-    }
-    if (this.#over) throw new MillraceError("invalid", `the build of ${this.kind}/${this.name} ${this.version} is over`, { todo: "begin a new one" });
   }
 }

@@ -119,18 +119,28 @@ test("promise: a switch leaves readers on their version until they are done, and
     const items = follower();
     items.start();
     await items.settled;
-    const held = items.lease()!;
+    const [held, other] = [items.lease()!, items.lease()!];
     const two = await publish(11);
     await until(() => {
-      assert.ok(items.lease()!.value.closed === false);
+      const lease = items.lease()!;
+      assert.equal(lease.value.closed, false);
+      lease.release();
       return items.version === two.version;
     });
     assert.equal(held.version, one.version);
-    assert.equal(held.value.closed, false);
     held.release();
     held.release();
-    // Leases taken in the loop above and never given back hold both versions.
-    assert.equal(held.value.closed, false);
+    assert.equal(held.value.closed, false, "the other still reads");
+    assert.deepEqual(
+      items.state.loaded.map(({ version, leases }) => [version, leases]),
+      [
+        [one.version, 1],
+        [two.version, 0],
+      ],
+    );
+    other.release();
+    assert.equal(held.value.closed, true);
+    await until(() => items.state.loaded.length === 1);
     await items.stop();
   }));
 

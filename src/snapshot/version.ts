@@ -30,7 +30,8 @@ export function versionTimeMs(version: string): number {
 }
 
 export function checkVersion(version: string): void {
-  if (isVersion(version as unknown)) return;
+  const good: boolean = isVersion(version);
+  if (good) return;
   throw new MillraceError("invalid", `${JSON.stringify(version.slice(0, 40))} is no version`, {
     todo: "versions look like 20261122T084107123-k3dq; list them first",
   });
@@ -59,7 +60,8 @@ export function checkSnapshotName(kind: string, name: string): void {
 
 /** Throws `invalid` when a version may not hold a file of this name. */
 export function checkFileName(file: string): void {
-  if (isFileName(file as unknown)) return;
+  const good: boolean = isFileName(file);
+  if (good) return;
   throw new MillraceError("invalid", `${JSON.stringify(file.slice(0, 80))} is no name for a file of a snapshot`, {
     todo: `use 1 to ${fileNameCharactersMax} letters, digits, dots, underscores and -, no dot at either end`,
   });
