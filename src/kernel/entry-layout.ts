@@ -105,6 +105,7 @@ export const runWriterWords = {
   minExpiry: 32,
   maxExpiry: 34,
 } as const;
+/** The kernel writes what it read ahead to the word 40. */
 export const runWriterStateBytes = 192;
 export const runWriterStatus = { going: 0, chunkFull: 1, runFull: 2, malformed: 3, disorder: 4 } as const;
 /** Bytes a staged index entry takes: high half of the hash, reference, low half. */
@@ -132,7 +133,8 @@ export const gatherWords = {
   memoryEnd: 15,
   touched: 16,
 } as const;
-export const gatherArgumentBytes = 80;
+/** 32 rows of 8 bytes of scratch included. */
+export const gatherArgumentBytes = 80 + 256;
 
 /** One search group: 12 tags, the overflow bits, 12 references. */
 export const groupBytes = 64;

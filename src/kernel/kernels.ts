@@ -10,7 +10,6 @@ import { MillraceError } from "#base/errors";
 import { readWasmFile } from "#platform/wasm-file";
 import { type KernelCalls, kernelCallNames } from "./kernel-calls.ts";
 import { bindScalar } from "./scalar-calls.ts";
-import { bindScalarEntries } from "./scalar-entries.ts";
 import { warmUp } from "./warm-up.ts";
 import { webAssembly, type WasmMemory } from "./web-assembly.ts";
 
@@ -62,8 +61,7 @@ export function loadVariant(variant: KernelVariant, read: KernelReader = readBui
     variant,
     bind: (memory) =>
       once(memory, () => {
-        const { exports: built } = new api.Instance(module, { env: { memory } });
-        const exports = Object.keys(built).length === 0 ? built : { ...bindScalarEntries(memory), ...built };
+        const { exports } = new api.Instance(module, { env: { memory } });
         if (isKernelCalls(exports)) return exports;
         throw new MillraceError("internal", `${file} does not fit this version of millrace`, { todo: "run node tools/build-kernels.mjs" });
       }),

@@ -189,7 +189,7 @@ export class RunWriter {
       const most = Math.floor((own ? lane.free - 64 : lane.free / 8) / 4);
       let count = Math.min(to - from - taken, most, 16_384);
       const listAt = lane.take(4 * count);
-      let limit = bytes.length;
+      let limit = bytes.length - 64;
       if (own) {
         u32.set(addresses.subarray(from + taken, from + taken + count), listAt / 4);
       } else {

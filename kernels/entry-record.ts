@@ -1,0 +1,93 @@
+// Reading an entry record (docs/format/run-file.md) and working on short byte strings: what the engine's kernels share.
+//   u8 head (low 4 bits kind, 0x10 has expiry, 0x20 has time)   u8 0   u16 keyBytes   u32 valueBytes   [u48 expiry]   [u48 time]   key   value
+// All of it may lie at any address. Reads up to 15 bytes past the end of a record or a key (and ignores them): the host keeps 64 bytes free.
+
+export const keyBytesMax: u32 = 4096;
+export const valueBytesMax: u32 = 1 << 28;
+
+/** Bytes before the key, from the first eight bytes of a record. */
+export function headBytes(head: u64): u32 {
+  const flags = <u32>head;
+  return 8 + ((flags >> 4) & 1) * 6 + ((flags >> 5) & 1) * 6;
+}
+
+export function keyBytesOf(head: u64): u32 {
+  return (<u32>head) >> 16;
+}
+
+export function valueBytesOf(head: u64): u32 {
+  return <u32>(head >> 32);
+}
+
+/** Length of the record at `at`, or 0 when no whole, well-formed record stands before `limit`. */
+export function recordSize(at: usize, limit: usize): u32 {
+  if (at > limit || limit - at < 8) return 0;
+  const head = load<u64>(at);
+  const key = keyBytesOf(head);
+  const value = valueBytesOf(head);
+  if ((head & 0xffc0) != 0 || key > keyBytesMax || value > valueBytesMax) return 0;
+  const size = headBytes(head) + key + value;
+  return <usize>size > limit - at ? 0 : size;
+}
+
+/** The u48 at an address, as a number. */
+export function timeAt(at: usize): f64 {
+  return <f64>(load<u64>(at) & 0xffffffffffff);
+}
+
+export function sameBytes(a: usize, b: usize, bytes: u32): bool {
+  if (bytes >= 16) {
+    const last = <usize>bytes - 16;
+    for (let i: usize = 0; i < last; i += 16) {
+      if (v128.any_true(v128.xor(v128.load(a + i), v128.load(b + i)))) return false;
+    }
+    return !v128.any_true(v128.xor(v128.load(a + last), v128.load(b + last)));
+  }
+  if (bytes >= 8) {
+    const last = <usize>bytes - 8;
+    return load<u64>(a) == load<u64>(b) && load<u64>(a + last) == load<u64>(b + last);
+  }
+  return bytes == 0 || (load<u64>(a) ^ load<u64>(b)) << ((8 - <u64>bytes) << 3) == 0;
+}
+
+/** Copies exactly `bytes` bytes between places that do not overlap. */
+export function copyBytes(to: usize, from: usize, bytes: u32): void {
+  if (bytes >= 16) {
+    const last = <usize>bytes - 16;
+    const tail = v128.load(from + last);
+    for (let i: usize = 0; i < last; i += 16) v128.store(to + i, v128.load(from + i));
+    v128.store(to + last, tail);
+  } else if (bytes >= 8) {
+    const last = <usize>bytes - 8;
+    const a = load<u64>(from);
+    const b = load<u64>(from + last);
+    store<u64>(to, a);
+    store<u64>(to + last, b);
+  } else if (bytes >= 4) {
+    const last = <usize>bytes - 4;
+    const a = load<u32>(from);
+    const b = load<u32>(from + last);
+    store<u32>(to, a);
+    store<u32>(to + last, b);
+  } else {
+    for (let i: usize = 0; i < <usize>bytes; i++) store<u8>(to + i, load<u8>(from + i));
+  }
+}
+
+/** Eight bytes of a key from `depth` on as a big-endian number, filled up with zeros. `rest` = bytes of the key behind `depth`. */
+export function windowAt(at: usize, rest: u32): u64 {
+  const word = bswap<u64>(load<u64>(at));
+  if (rest >= 8) return word;
+  return rest == 0 ? 0 : word & (~(<u64>0) << ((8 - <u64>rest) << 3));
+}
+
+/** Order of two byte strings: negative, 0 or positive. */
+export function compareBytes(a: usize, aBytes: u32, b: usize, bBytes: u32): i32 {
+  const shared = min<u32>(aBytes, bBytes);
+  for (let i: u32 = 0; i < shared; i += 8) {
+    const x = windowAt(a + <usize>i, shared - i);
+    const y = windowAt(b + <usize>i, shared - i);
+    if (x != y) return x < y ? -1 : 1;
+  }
+  return aBytes == bBytes ? 0 : aBytes < bBytes ? -1 : 1;
+}

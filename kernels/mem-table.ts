@@ -1,0 +1,118 @@
+// The memtable: entries that come and change, found by search groups (entry-probe.ts), numbered in order of arrival.
+//
+// Layout, relative to the table's address (64-byte aligned), u32 each:
+//   +0 "MEM1"   +4 groups   +8 groupsFrom   +12 numbersFrom   +16 recordsFrom   +20 recordsEnd   +24 recordsUsed (next free byte)   +28 count
+//   +32 countMax   +36 seedLow   +40 seedHigh   +44 1: records never change   +48 orderFrom   +52 itemsFrom   +56 ordered   +60 tombstones put
+//   groups; numbers: u32 an entry, the reference of its record; order: u32 an entry, numbers in key order (the host's); items: scratch of the sort
+//   records: u32 number of the entry, the record, to a multiple of 8. A reference is the record's distance from the table.
+//
+// Invariants: 1. one thread puts  2. a record is whole before a reference names it; while +44 is 0 a value of the same room is overwritten where
+//             it stands  3. a key keeps its number.
+
+import { findFrom, homeOf, matching, place, tagOf } from "./entry-probe";
+import { copyBytes, headBytes, keyBytesOf, recordSize } from "./entry-record";
+import { hashKey, startOf } from "./key-hash";
+
+const groupMax: u32 = 32;
+
+/**
+ * Puts `count` records that lie one behind the other in `recordsBytes` bytes, in order. Returns how many: fewer when the table is full, or at a
+ * record that is malformed or not whole. Writes the bytes taken, and 1 in the second case, to `scratch` (32 x 32 bytes).
+ */
+export function memTablePut(table: usize, records: usize, recordsBytes: u32, count: u32, scratch: usize): u32 {
+  const groups = load<u32>(table, 4);
+  const groupsAt = table + <usize>load<u32>(table, 8);
+  const numbers = table + <usize>load<u32>(table, 12);
+  const limit = load<u32>(table, 20);
+  const countMax = load<u32>(table, 32);
+  const start = startOf(load<u32>(table, 36), load<u32>(table, 40));
+  const inPlace = load<u32>(table, 44) == 0;
+  const end = records + <usize>recordsBytes;
+  let entries = load<u32>(table, 28);
+  let used = load<u32>(table, 24);
+  let tombstones = load<u32>(table, 60);
+  let at = records;
+  let done: u32 = 0;
+  let malformed: u32 = 0;
+  let full = false;
+  while (done < count && malformed == 0 && !full) {
+    // 1. hash the next 32, their groups on their way: scratch[i] = hash, address, length
+    let size: u32 = 0;
+    let next = at;
+    for (; size < groupMax && done + size < count; size++) {
+      const bytes = recordSize(next, end);
+      if (bytes == 0) {
+        malformed = 1;
+        break;
+      }
+      const head = load<u64>(next);
+      const hash = hashKey(next + <usize>headBytes(head), keyBytesOf(head), start);
+      const item = scratch + ((<usize>size) << 5);
+      store<u64>(item, hash);
+      store<u32>(item, <u32>next, 8);
+      store<u32>(item, bytes, 12);
+      store<u32>(item, load<u32>(groupsAt + ((<usize>homeOf(hash, groups)) << 6)), 16);
+      next += <usize>bytes;
+    }
+    // 2. the records of first candidates on their way; an entry of this group may still change what is found
+    for (let i: u32 = 0; i < size; i++) {
+      const item = scratch + ((<usize>i) << 5);
+      const hash = load<u64>(item);
+      const group = groupsAt + ((<usize>homeOf(hash, groups)) << 6);
+      const mask = matching(group, tagOf(hash));
+      const reference: u32 = mask == 0 ? 0 : load<u32>(group + ((<usize>ctz(mask)) << 2), 16);
+      store<u32>(item, load<u32>(table + <usize>(reference > limit ? 0 : reference)), 16);
+    }
+    // 3. put one after another
+    for (let i: u32 = 0; i < size; i++) {
+      const item = scratch + ((<usize>i) << 5);
+      const hash = load<u64>(item);
+      const record = <usize>load<u32>(item, 8);
+      const bytes = load<u32>(item, 12);
+      const head = load<u64>(record);
+      const home = homeOf(hash, groups);
+      const mask = matching(groupsAt + ((<usize>home) << 6), tagOf(hash));
+      const where = findFrom(groupsAt, groups, home, mask, table, limit, hash, record + <usize>headBytes(head), keyBytesOf(head));
+      const room = (bytes + 11) & ~7;
+      let number = entries;
+      if (where != 0) {
+        const known = table + <usize>load<u32>(where);
+        const knownRoom = (recordSize(known, table + <usize>limit) + 11) & ~7;
+        if (inPlace && room <= knownRoom) {
+          copyBytes(known, record, bytes);
+          if ((head & 15) == 0) tombstones += 1;
+          at += <usize>bytes;
+          done += 1;
+          continue;
+        }
+        number = load<u32>(known - 4);
+      } else if (entries >= countMax) {
+        full = true;
+        break;
+      }
+      if (<u64>used + <u64>room > <u64>limit) {
+        full = true;
+        break;
+      }
+      const reference = used + 4;
+      store<u32>(table + <usize>used, number);
+      copyBytes(table + <usize>reference, record, bytes);
+      used += room;
+      if (where != 0) atomic.store<u32>(where, reference);
+      else place(groupsAt, groups, hash, reference);
+      store<u32>(numbers + ((<usize>number) << 2), reference);
+      if (where == 0) {
+        entries += 1;
+        atomic.store<u32>(table, entries, 28);
+      }
+      if ((head & 15) == 0) tombstones += 1;
+      at += <usize>bytes;
+      done += 1;
+    }
+  }
+  store<u32>(table, used, 24);
+  store<u32>(table, tombstones, 60);
+  store<u32>(scratch, <u32>(at - records));
+  store<u32>(scratch, full ? 0 : malformed, 4);
+  return done;
+}
