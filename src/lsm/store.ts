@@ -35,10 +35,12 @@ export function isHidden(refs: EntryRefs, i: number): boolean {
   return refs.source[i] === absentSource && refs.at[i] === hiddenMark;
 }
 
-/** Makes key `i` absent; `hidden` as above. For what resolves a look-up. */
+/** Makes key `i` absent; `hidden` as above. For what resolves a look-up. A hidden key keeps its time: what an older tree says from later on still counts. */
 export function markAbsent(refs: EntryRefs, i: number, hidden: boolean): void {
+  const timeMs = refs.timeMs[i]!;
   refs.forget(i);
   refs.at[i] = hidden ? hiddenMark : 0;
+  if (hidden) refs.timeMs[i] = timeMs;
 }
 
 /** The engine key: two bytes of namespace, big-endian, then the user's key. */
