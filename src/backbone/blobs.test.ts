@@ -69,19 +69,19 @@ test("a finished file is stored by moving it, with put's promises, and read in p
       let done = false;
       void node.run(async () => {
         const blobs = openFolderBlobs({ files: node.files, folder: "/blobs" });
-        await node.files.makeFolder("/work");
+        await node.files.makeFolder("/made");
         for (const name of ["one", "same", "other"]) {
-          const file = (await node.files.open(`/work/${name}`, "write"))!;
+          const file = (await node.files.open(`/made/${name}`, "write"))!;
           await file.write(name === "other" ? content.subarray(1) : content, 0);
           await file.close();
         }
-        assert.deepEqual(await blobs.putFile!("v/a", "/work/one"), { name: "v/a", size: 3_000 });
+        assert.deepEqual(await blobs.putFile!("v/a", "/made/one"), { name: "v/a", size: 3_000 });
         done = true;
-        assert.equal(await node.files.sizeOf("/work/one"), undefined);
+        assert.equal(await node.files.sizeOf("/made/one"), undefined);
         assert.deepEqual(await node.files.readFile(blobs.pathOf!("v/a")), content);
-        assert.deepEqual(await blobs.putFile!("v/a", "/work/same"), { name: "v/a", size: 3_000 });
-        await assert.rejects(blobs.putFile!("v/a", "/work/other"), { code: "conflict" });
-        await assert.rejects(blobs.putFile!("v/b", "/work/none"), { code: "not-found" });
+        assert.deepEqual(await blobs.putFile!("v/a", "/made/same"), { name: "v/a", size: 3_000 });
+        await assert.rejects(blobs.putFile!("v/a", "/made/other"), { code: "conflict" });
+        await assert.rejects(blobs.putFile!("v/b", "/made/none"), { code: "not-found" });
       });
       await simulation.clock.sleep(round < 10 ? 1_000 : simulation.random.below(40));
       node.crash("power");

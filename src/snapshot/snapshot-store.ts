@@ -39,6 +39,8 @@ import { type Build, type PublishOptions, type PublishParts, StoredBuild } from 
 import { checkDeclarations, defaultChecks, failedChecks } from "./statistic-checks.ts";
 import { checkSnapshotName, checkVersion, isVersion, newVersion, versionTimeMs } from "./version.ts";
 
+export type { Build, PublishOptions, PublishParts } from "./snapshot-build.ts";
+
 export const storeLimits = {
   /** Tries to move a head that others move too. */
   headTriesMax: 64,
