@@ -61,9 +61,32 @@ export class KeyBatch {
     if (size > keyLimits.keyBytesMax) {
       throw new MillraceError("invalid", `a key of ${size} bytes`, { todo: `use keys of at most ${keyLimits.keyBytesMax} bytes` });
     }
+    this.#close(from + size);
+  }
+
+  /** Adds the key of two bytes of `namespace`, big-endian, and then the bytes `start` to `end` of `memory`: the engine's keys, without a view each. Throws as `add`. */
+  addIn(namespace: number, memory: Uint8Array, start: number, end: number): void {
+    const from = this.#offsets[this.#count]!;
+    const to = from + 2 + end - start;
+    if (this.#count === keyLimits.keysMax || to > keyLimits.batchBytesMax) {
+      throw new MillraceError("overloaded", `a batch of ${this.#count} keys and ${from} bytes is full`, { todo: "send smaller batches" });
+    }
+    if (to - from > keyLimits.keyBytesMax) {
+      throw new MillraceError("invalid", `a key of ${to - from - 2} bytes`, { todo: `use keys of at most ${keyLimits.keyBytesMax - 2} bytes` });
+    }
+    if (to > this.#bytes.length) this.#bytes = grown(this.#bytes, new Uint8Array(Math.max(to, this.#bytes.length * 2)));
+    const bytes = this.#bytes;
+    bytes[from] = namespace >>> 8;
+    bytes[from + 1] = namespace;
+    if (end - start > 48) bytes.set(memory.subarray(start, end), from + 2);
+    else for (let at = start, into = from + 2; at < end; at++, into++) bytes[into] = memory[at]!;
+    this.#close(to);
+  }
+
+  #close(to: number): void {
     if (this.#count + 2 > this.#offsets.length) this.#offsets = grown(this.#offsets, new Uint32Array(this.#offsets.length * 2));
     this.#count++;
-    this.#offsets[this.#count] = from + size;
+    this.#offsets[this.#count] = to;
   }
 }
 

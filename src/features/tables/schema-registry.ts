@@ -80,7 +80,7 @@ async function takeNamespace(registry: Registry): Promise<number> {
     if (!Number.isInteger(last) || last < 0) {
       throw new MillraceError("corrupt", "the registry key tables.namespace is no number", { todo: "restore the registry from its backup" });
     }
-    if (last >= 65_535) throw new MillraceError("invalid", "65,535 tables were made in this registry", { todo: "begin a new data folder" });
+    if (last >= 65_534) throw new MillraceError("invalid", "65,534 tables were made in this registry", { todo: "begin a new data folder" });
     const put = await registry.put("tables.namespace", encoder.encode(String(last + 1)), { expect: entry?.revision ?? 0 });
     if (put !== undefined) return last + 1;
   }

@@ -126,7 +126,7 @@ export function schemaOf(value: unknown, what: string): TableSchema {
   const bad = (detail: string): MillraceError => damaged(what, detail);
   if (typeof value !== "object" || value === null) throw bad("no object");
   if (document.format !== 1) throw bad("a format that this version does not know");
-  if (typeof document.name !== "string" || !isCount(document.namespace, 1, 65_535) || !isCount(document.revision, 1, 65_535))
+  if (typeof document.name !== "string" || !isCount(document.namespace, 1, 65_534) || !isCount(document.revision, 1, 65_535))
     throw bad("no name, namespace or revision");
   if ((document.key !== "string" && document.key !== "u64") || typeof document.entity !== "string") throw bad("no kind of key");
   if (!isCount(document.nextColumn, 1, 2 ** 31) || !Array.isArray(document.columns) || typeof document.layouts !== "object") throw bad("no columns");
