@@ -251,7 +251,7 @@ export function hashCommands(parts: DataParts): CommandSpec[] {
     let left = count;
     let last: Uint8Array | undefined;
     let more = false;
-    const next = keyspace.walkSlice(fieldNamespace, from, to, (fieldKey, { value }) => {
+    const next = keyspace.walkSome(fieldNamespace, from, to, (fieldKey, { value }) => {
       if (left === 0) {
         more = true;
         return false;

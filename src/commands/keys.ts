@@ -189,7 +189,7 @@ export function keyCommands(parts: DataParts): CommandSpec[] {
     let last: Uint8Array | undefined;
     let more = false;
     const found: Uint8Array[] = [];
-    const next = keyspace.walkSlice(userNamespace, from, prefix.length === 0 ? undefined : keyAfterPrefix(prefix), (key, entry) => {
+    const next = keyspace.walkSome(userNamespace, from, prefix.length === 0 ? undefined : keyAfterPrefix(prefix), (key, entry) => {
       if (left === 0) {
         more = true;
         return false;

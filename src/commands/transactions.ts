@@ -139,6 +139,12 @@ export function transactionCommands({ keyspace }: DataParts): CommandSpec[] {
   const exec = (call: Call): void | Promise<void> => {
     const { session, reply } = call;
     const transaction = session.gate;
+    if (call.args.count !== 1) {
+      session.gate = undefined;
+      unwatch(session);
+      reply.error("EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command");
+      return undefined;
+    }
     if (!(transaction instanceof Transaction)) {
       reply.error("ERR EXEC without MULTI");
       return undefined;
@@ -215,7 +221,8 @@ export function transactionCommands({ keyspace }: DataParts): CommandSpec[] {
   });
   return [
     spec("multi", 1, true, "Mark the start of a transaction block", "1.2.0", multi),
-    spec("exec", 1, false, "Execute all commands issued after MULTI", "1.2.0", exec),
+    // Its arity is checked above: a wrong one ends the transaction and has a text of its own.
+    spec("exec", -1, false, "Execute all commands issued after MULTI", "1.2.0", exec),
     spec("discard", 1, true, "Discard all commands issued after MULTI", "2.0.0", discard),
     spec("watch", -2, true, "Watch the given keys to determine execution of the MULTI/EXEC block", "2.2.0", watch, { first: 1, last: -1, step: 1 }),
     spec("unwatch", 1, true, "Forget about all watched keys", "2.2.0", ({ session, reply }) => {

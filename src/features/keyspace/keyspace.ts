@@ -31,6 +31,8 @@ export const keyspaceLimits = {
   watchedKeysMax: 100_000,
   /** One slice of a long walk, milliseconds, then the loop is given away. */
   sliceMs: 1,
+  /** Slices of one SCAN or HSCAN. */
+  slicesMax: 8,
   pageEntries: 512,
 } as const;
 
@@ -271,6 +273,13 @@ export class Keyspace {
       if (pending.kind !== entryKinds.tombstone && !visit(pending.key, pending)) return undefined;
     }
     return undefined;
+  }
+
+  /** As `walkSlice`, but several slices at once, for a scan whose client said how much it wants. */
+  walkSome(namespace: number, from: Uint8Array, to: Uint8Array | undefined, visit: (key: Uint8Array, entry: Entry) => boolean): Uint8Array | undefined {
+    let next: Uint8Array | undefined = from;
+    for (let i = 0; i < keyspaceLimits.slicesMax && next !== undefined; i++) next = this.walkSlice(namespace, next, to, visit);
+    return next;
   }
 
   #overlay(namespace: number, from: Uint8Array, to: Uint8Array | undefined): Pending[] {
