@@ -305,6 +305,8 @@ export class Engine implements Store {
       throw error;
     }
     if (this.#refused?.reason === "memory") this.#refused = undefined;
+    // A restart replays whole records: none may hold effects of both.
+    this.#commit.cut();
     this.#frozen.push(this.#active);
     this.#active = fresh;
     this.#reorder();

@@ -92,6 +92,7 @@ export class GroupCommit {
   #waiting: Group[] = [];
   #underWay: Group | undefined;
   #next: number;
+  #isCut = false;
   #logged: number;
   #acknowledged: number;
   #sequence = 0;
@@ -134,6 +135,11 @@ export class GroupCommit {
     }
   }
 
+  /** What is added from here on stands in other records than what came before: a memtable ends between two records. */
+  cut(): void {
+    this.#isCut = true;
+  }
+
   /** Queues one transaction of encoded entries; returns the offset after it. */
   add(entries: Uint8Array, count: number): number {
     const { length } = entries;
@@ -144,7 +150,7 @@ export class GroupCommit {
     this.#pendingBytes += length;
     this.#open.bytes += length;
     let record = this.#open.records.at(-1);
-    if (record === undefined || record.used + length > recordBytesUsual) record = this.#newRecord();
+    if (record === undefined || this.#isCut || record.used + length > recordBytesUsual) record = this.#newRecord();
     record.entries += count;
     for (let at = 0; ;) {
       const end = Math.min(length, at + effectBodyBytesMax);
@@ -176,6 +182,7 @@ export class GroupCommit {
   #newRecord(): OpenRecord {
     const record = this.#spare.pop() ?? new OpenRecord();
     record.reset();
+    this.#isCut = false;
     this.#open.records.push(record);
     this.#next++;
     this.#open.end = this.#next;

@@ -3,7 +3,7 @@
 import { openEmbeddedLog } from "#backbone/embedded-log";
 import type { Durability, Log } from "#backbone/log";
 import { createMemoryRegistry, type MemoryRegistry } from "#backbone/memory-registry";
-import { MemoryPool } from "#kernel/memory-pool";
+import { type LeaseRequest, type MemoryLease, MemoryPool } from "#kernel/memory-pool";
 import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
 import { Simulation, type SimulatedNode } from "#platform/simulation";
@@ -21,8 +21,24 @@ export interface OpenedStore {
   readonly log: Log;
 }
 
-/** One pool for all stores of a test: dropped memories would stay. */
-export const testPool = new MemoryPool({ capBytes: 3 * 2 ** 30 });
+/** A pool that can take back what a crashed store never released. */
+class TestPool extends MemoryPool {
+  readonly #leases = new Set<MemoryLease>();
+
+  override lease(request: LeaseRequest): MemoryLease {
+    const lease = super.lease(request);
+    this.#leases.add(lease);
+    return lease;
+  }
+
+  releaseAll(): void {
+    for (const lease of this.#leases) lease.release();
+    this.#leases.clear();
+  }
+}
+
+/** One pool for all stores of a test file: memories that are dropped would stay. */
+export const testPool = new TestPool({ capBytes: 2 ** 30 });
 
 export const partition = "table-log";
 
@@ -62,4 +78,5 @@ export async function inSimulation(seed: number, body: (world: StoreWorld) => Pr
     await node.run(() => body({ node, clock: node.clock, open: async (options) => (await openOn(node, registry, options)).store }));
     await registry.close();
   });
+  testPool.releaseAll();
 }
