@@ -288,7 +288,7 @@ export class SnapshotFollower<T> {
       // An earlier one that is served stays: what may pass is tried again, and nothing goes back in between.
       if (version === this.#versions.servingVersion) return again;
       const refused = this.#refused.get(version);
-      if (refused !== undefined && !refused.passing && refused.headSwitches === head.switches) continue;
+      if (refused !== undefined && !refused.passing && (version !== head.current || refused.headSwitches === head.switches)) continue;
       const outcome = await this.#load(version, head);
       if (outcome === "served" || outcome === "left") return again;
       if (outcome === "passing") {
@@ -420,7 +420,7 @@ export class SnapshotFollower<T> {
     if (this.#refused.size >= followerLimits.refusedShownMax) this.#refused.delete(this.#refused.keys().next().value!);
     this.#refused.set(version, refusal);
     // Told once for each cause, not with every try.
-    if (known === undefined || known.code !== error.code || known.headSwitches !== head.switches) {
+    if (known === undefined || known.code !== error.code || (version === head.current && known.headSwitches !== head.switches)) {
       this.#alarm(passing ? "not-loaded" : error.code === "corrupt" ? "damaged" : "refused", version, [error.message]);
     }
     return passing ? "passing" : "bad";

@@ -176,14 +176,16 @@ export class SnapshotStore {
     return manifest;
   }
 
-  /** Bytes `[start, end)` of a file of a version. `corrupt` when the file is not there or shorter than its manifest says. */
+  /** Bytes `[start, end)` of a file of a version. `corrupt` when the file is not there, or has another size than its manifest says. */
   async read(manifest: Manifest, file: SnapshotFile, start: number, end: number, signal?: AbortSignal): Promise<Uint8Array> {
     const what = `file ${file.name} of ${versionText(manifest)}`;
-    const bytes = await this.#step(this.#blobs.get(this.#blobOf(manifest.name, manifest.version, file.name), { start, end }), `reading ${what}`, signal);
+    // One byte beyond the last: there must be none.
+    const range = { start, end: end === file.bytes ? end + 1 : end };
+    const bytes = await this.#step(this.#blobs.get(this.#blobOf(manifest.name, manifest.version, file.name), range), `reading ${what}`, signal);
     if (bytes === undefined) throw new MillraceError("corrupt", `${what} is not there`, { todo: manifestTodo });
-    if (bytes.length !== end - start)
-      throw new MillraceError("corrupt", `${what} ends at ${start + bytes.length} of ${file.bytes} bytes`, { todo: manifestTodo });
-    return bytes;
+    if (bytes.length === end - start) return bytes;
+    const how = bytes.length < end - start ? `ends at ${start + bytes.length} of` : "is longer than";
+    throw new MillraceError("corrupt", `${what} ${how} ${file.bytes} bytes`, { todo: manifestTodo });
   }
 
   /** Where a file of a version lies on this machine, if the blobs are files of it. */
