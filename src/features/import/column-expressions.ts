@@ -113,11 +113,11 @@ function typedExpression(from: string, sourceType: string, column: TargetColumn)
   }
 }
 
-/** Vectors in text: [1, 2, 3]. */
+/** Vectors in text: [1, 2, 3]. DuckDB knows no CASE of arrays, so the text is chosen before the cast. */
 function vectorValue(text: string, column: TargetColumn): string {
   const element = column.type === "u64[]" ? "UBIGINT" : "FLOAT";
-  const value = `TRY_CAST(TRY_CAST(${text} AS ${element}[]) AS ${columnSqlType(column)})`;
-  return column.type === "u64[]" ? `CASE WHEN regexp_full_match(${text}, '\\s*\\[[0-9\\s,]*\\]\\s*') THEN ${value} END` : value;
+  const fitting = column.type === "u64[]" ? `CASE WHEN regexp_full_match(${text}, '\\s*\\[[0-9\\s,]*\\]\\s*') THEN ${text} END` : text;
+  return `TRY_CAST(TRY_CAST(${fitting} AS ${element}[]) AS ${columnSqlType(column)})`;
 }
 
 const wholeText = (text: string): string => `CASE WHEN regexp_full_match(${text}, '\\s*[+-]?[0-9]+\\s*') THEN TRY_CAST(${text} AS BIGINT) END`;
@@ -139,7 +139,7 @@ function textValue(text: string, column: TargetColumn): string {
 function jsonValue(from: string, column: TargetColumn): string {
   const text = `(${from} ->> '$')`;
   const when = (types: string, value: string): string => `CASE WHEN json_type(${from}) IN (${types}) THEN ${value} END`;
-  if (isVector(column)) return when("'ARRAY'", vectorValue(text, column));
+  if (isVector(column)) return vectorValue(`(${when("'ARRAY'", text)})`, column);
   switch (column.type) {
     case "string":
       return when("'VARCHAR'", text);

@@ -135,8 +135,8 @@ export async function planRead(duck: DuckDb, files: Files, input: Exclude<Import
   if (key === undefined) wrong.push(`no column ${schema.entity} (the key)`);
   else if (keyRead === undefined) wrong.push(`${key.name} is ${key.type}, the key is ${schema.key}`);
   const selected = [`${keyRead?.value ?? "NULL"}`];
-  const refusals: string[] = keyRead?.refuses === undefined ? [] : [`WHEN ${keyRead.refuses} THEN ${sharedFaults.noKey}`];
-  const samples: string[] = keyRead?.refuses === undefined ? [] : [`WHEN ${keyRead.refuses} THEN ${quoted(schema.entity)}`];
+  const refusals: { when: string; code: number; name: string }[] = [];
+  if (keyRead?.refuses !== undefined) refusals.push({ when: keyRead.refuses, code: sharedFaults.noKey, name: schema.entity });
   const missing: string[] = [];
   const places = schema.columns.map((column, place) => {
     const found = columns.find((one) => one.name === column.name);
@@ -149,10 +149,7 @@ export async function planRead(duck: DuckDb, files: Files, input: Exclude<Import
       wrong.push(`${column.name} is ${found.type}, the table has ${shownType(column)}`);
       return -1;
     }
-    if (read.refuses !== undefined) {
-      refusals.push(`WHEN ${read.refuses} THEN ${sharedFaults.columnsFrom + place}`);
-      samples.push(`WHEN ${read.refuses} THEN ${quoted(found.name)}`);
-    }
+    if (read.refuses !== undefined) refusals.push({ when: read.refuses, code: sharedFaults.columnsFrom + place, name: found.name });
     return selected.push(read.value) - 1;
   });
   if (wrong.length > 0) {
@@ -162,9 +159,9 @@ export async function planRead(duck: DuckDb, files: Files, input: Exclude<Import
   }
   const checked = refusals.length > 0;
   if (checked) {
-    selected.push(`CAST(CASE ${refusals.join(" ")} ELSE 0 END AS USMALLINT)`);
-    const sample = samples.map((one) => one.replace(/THEN (.*)$/s, `THEN left(CAST($1 AS VARCHAR), ${importLimits.sampleCharactersMax})`));
-    selected.push(`CASE ${sample.join(" ")} END`);
+    const codes = refusals.map(({ when, code }) => `WHEN ${when} THEN ${code}`);
+    const samples = refusals.map(({ when, name: column }) => `WHEN ${when} THEN left(CAST(${quoted(column)} AS VARCHAR), ${importLimits.sampleCharactersMax})`);
+    selected.push(`CAST(CASE ${codes.join(" ")} ELSE 0 END AS USMALLINT)`, `CASE ${samples.join(" ")} END`);
   }
   return {
     name,

@@ -13,7 +13,7 @@ import type { ColumnBatch } from "./column-batch.ts";
 import type { ImportInput } from "./inputs.ts";
 import { NpySource } from "./npy-source.ts";
 import { RejectFile } from "./reject-file.ts";
-import type { RowSource } from "./row-source.ts";
+import { type RowSource, sharedFaults } from "./row-source.ts";
 import { RowStager, stagerScratchBytes } from "./row-stager.ts";
 import { StageBlocks } from "./stage-blocks.ts";
 
@@ -135,7 +135,7 @@ export async function openSource(duck: DuckDb, files: Files, input: ImportInput,
 
 function rejectOf(source: RowSource, batch: ColumnBatch, row: number, code: number, rowsBefore: number): Parameters<RejectFile["add"]>[0] {
   const { column, reason } = source.faults[code - 1] ?? { column: undefined, reason: "unknown" };
-  const key = keyText(batch, row);
+  const key = code === sharedFaults.noKey ? undefined : keyText(batch, row);
   const value = batch.sampleOf(row);
   return {
     input: source.name,
