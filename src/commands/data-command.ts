@@ -31,6 +31,10 @@ export const texts = {
   tooLong: "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
 } as const;
 
+/** What a batch of commands may leave unwritten: well below the limit of one write, with room for one more command. */
+export const batchBytesMax = 1 << 20;
+
+/** One key, the first argument; commands with it never wait, so they go in batches. */
 export const oneKey: KeySpec = { first: 1, last: 1, step: 1 };
 
 export interface CommandShape {
@@ -47,8 +51,59 @@ export interface CommandShape {
 
 /** A command whose body answers, and puts into the keyspace or throws a CommandError before it does. */
 export function dataCommand({ keyspace }: DataParts, shape: CommandShape, body: (call: Call) => void | Promise<void>): CommandSpec {
-  const { category, ...spec } = shape;
-  return { ...spec, categories: [category], run: (call) => perform(keyspace, call, body) };
+  const { category, keys, ...spec } = shape;
+  const run = (call: Call): void | Promise<void> => perform(keyspace, call, body);
+  const made: CommandSpec = { ...spec, keys, categories: [category], run };
+  if (keys !== oneKey) return made;
+  return {
+    ...made,
+    runMany: (calls) => {
+      performMany(keyspace, calls, body);
+    },
+  };
+}
+
+/** Places of a batch's keys, reused. */
+const places: { buffer: Uint8Array; start: number; end: number }[] = [];
+
+/**
+ * Consecutive calls of one command on a key each, none of which waits: one look-up of all keys and one write. They are as independent as before, but reach
+ * the log together.
+ */
+function performMany(keyspace: Keyspace, calls: readonly Call[], body: (call: Call) => void | Promise<void>): void {
+  if (keyspace.inTransaction) {
+    for (const call of calls) void perform(keyspace, call, body);
+    return;
+  }
+  places.length = Math.min(places.length, calls.length);
+  for (let i = 0; i < calls.length; i++) {
+    const { args } = calls[i]!;
+    const place = (places[i] ??= { buffer: args.buffer, start: 0, end: 0 });
+    place.buffer = args.buffer;
+    place.start = args.start(1);
+    place.end = args.end(1);
+  }
+  keyspace.beginBatch(places);
+  try {
+    for (let i = 0; i < calls.length; i++) {
+      const call = calls[i]!;
+      keyspace.select(i, places[i]!);
+      try {
+        void body(call);
+      } catch (thrown) {
+        if (!(thrown instanceof CommandError)) throw thrown;
+        call.reply.error(thrown.message);
+      }
+      if (keyspace.pendingBytes > batchBytesMax) {
+        hold(keyspace, calls[0]!, keyspace.commit());
+        keyspace.beginBatch(places);
+      }
+    }
+    hold(keyspace, calls[0]!, keyspace.commit());
+  } catch (thrown) {
+    keyspace.rollback();
+    throw thrown;
+  }
 }
 
 export function perform(keyspace: Keyspace, call: Call, body: (call: Call) => void | Promise<void>): void | Promise<void> {
@@ -105,4 +160,12 @@ export function roughAt(args: Args, i: number, text: string = texts.notInteger):
 const encoder = new TextEncoder();
 export function bytesOf(text: string): Uint8Array {
   return encoder.encode(text);
+}
+
+/** The decimal text of an integer. */
+export function decimalBytes(value: number | bigint): Uint8Array {
+  const text = value.toString();
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
 }

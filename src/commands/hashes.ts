@@ -9,7 +9,7 @@ import { justBefore } from "#features/keyspace/scan-cursors";
 import { addLongDouble, formatLongDouble } from "#features/keyspace/long-double";
 import { entryKinds } from "#kernel/entry-record";
 import type { Args, Call, CommandFlag, CommandSpec, Reply } from "#wire/resp-command";
-import { bytesOf, CommandError, dataCommand, type DataParts, integerAt, newKey, oneKey, perform, texts, wrongArguments } from "./data-command.ts";
+import { bytesOf, CommandError, dataCommand, type DataParts, decimalBytes, integerAt, newKey, oneKey, perform, texts, wrongArguments } from "./data-command.ts";
 import { KeyLookup } from "./key-lookup.ts";
 import { readScanOptions, replyScan, scanCursorAt } from "./scan-argument.ts";
 import { longDoubleOf } from "./strings.ts";
@@ -162,7 +162,7 @@ export function hashCommands(parts: DataParts): CommandSpec[] {
     if (before === undefined) throw new CommandError("ERR hash value is not an integer");
     const after = addIntegers(before, by);
     if (after === undefined) throw new CommandError(texts.overflow);
-    hash.set(name, bytesOf(after.toString()), field?.expiryMs ?? 0);
+    hash.set(name, decimalBytes(after), field?.expiryMs ?? 0);
     hash.save();
     reply.integer(after);
   };

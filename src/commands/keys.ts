@@ -262,7 +262,8 @@ export function keyCommands(parts: DataParts): CommandSpec[] {
     if (args.count > 2 || (args.count === 2 && !args.is(1, "ASYNC") && !args.is(1, "SYNC"))) throw new CommandError(texts.syntax);
     if (keyspace.inTransaction) {
       void keyspace.walk(userNamespace, nothing, undefined, (key) => {
-        keyspace.remove(key);
+        // The visit's view would be another key's bytes on the next page.
+        keyspace.remove(key.slice());
         return true;
       });
       keyspace.onOrphans();

@@ -9,10 +9,12 @@ import { type Entry, type Keyspace, keyspaceLimits } from "#features/keyspace/ke
 import { entryKinds } from "#kernel/entry-record";
 import type { Args, Call, CommandFlag, CommandSpec, Reply } from "#wire/resp-command";
 import {
+  batchBytesMax,
   bytesOf,
   CommandError,
   dataCommand,
   type DataParts,
+  decimalBytes,
   hold,
   integerAt,
   newKey,
@@ -136,7 +138,7 @@ export function stringCommands(parts: DataParts): CommandSpec[] {
       const key = args.bytes(1);
       const value = args.bytes(2);
       if (key.length > keyspaceLimits.keyBytesMax || value.length > valueBytesMax) continue;
-      if (effects.bytes > directBytesMax) {
+      if (effects.bytes > batchBytesMax) {
         write();
         effects.clear();
       }
@@ -268,7 +270,7 @@ export function stringCommands(parts: DataParts): CommandSpec[] {
     if (before === undefined) throw new CommandError(texts.notInteger);
     const after = addIntegers(before, by);
     if (after === undefined) throw new CommandError(texts.overflow);
-    put(key, bytesOf(after.toString()), entry?.expiryMs ?? 0);
+    put(key, decimalBytes(after), entry?.expiryMs ?? 0);
     call.reply.integer(after);
   };
 
@@ -410,8 +412,6 @@ export function stringCommands(parts: DataParts): CommandSpec[] {
 }
 
 const zero = bytesOf("0");
-/** Effects of a batch of SETs before they are written: well below a transaction's limit, with room for one more value. */
-const directBytesMax = 1 << 20;
 
 function lcs(keyspace: Keyspace, { args, reply }: Call): void {
   const a = keyspace.find(args.bytes(1));

@@ -49,6 +49,13 @@ interface Pending extends Entry {
   readonly key: Uint8Array;
 }
 
+/** A key as a part of a buffer. */
+export interface KeyPlace {
+  readonly buffer: Uint8Array;
+  readonly start: number;
+  readonly end: number;
+}
+
 /** Who watches keys: told when one changes. */
 export interface Watcher {
   changed: boolean;
@@ -63,6 +70,12 @@ export interface KeyspaceParts {
 
 const latin1 = new TextDecoder("latin1");
 const nothing = new Uint8Array(0);
+const noKey: KeyPlace = { buffer: nothing, start: 0, end: -1 };
+
+/** Whether a view is of this place: the same memory, so the same bytes. */
+function isPlace({ buffer, start, end }: KeyPlace, key: Uint8Array): boolean {
+  return key.length === end - start && key.byteOffset === buffer.byteOffset + start && key.buffer === buffer.buffer;
+}
 
 export class Keyspace {
   readonly store: Store;
@@ -88,6 +101,17 @@ export class Keyspace {
   readonly #inner = new ScanPage();
   readonly #room = new Uint8Array(storeLimits.keyBytesMax);
   #transaction = false;
+  /** Effects of several commands are collected: values are copied when they are put. */
+  #collects = false;
+  #pendingBytes = 0;
+  /** Keys of a batch that were looked up at once, and which of them the command at hand is about; -1: none. */
+  readonly #primedKeys = new KeyBatch();
+  readonly #primedRefs = new EntryRefs();
+  #primedAt = -1;
+  #primedKey: KeyPlace = noKey;
+  /** The name of the key that was asked for last: most commands look up what they write. */
+  #named: KeyPlace = noKey;
+  #name = "";
 
   constructor({ store, clock, random }: KeyspaceParts) {
     this.store = store;
@@ -106,11 +130,38 @@ export class Keyspace {
   begin(transaction = false): void {
     this.nowMs = this.clock.nowMs();
     this.#transaction = transaction;
+    this.#collects = transaction;
+    this.#primedAt = -1;
+    this.#named = noKey;
+  }
+
+  /**
+   * Starts a batch of independent commands whose effects are one write: all their keys are looked up at once. Before each command `select` says which key
+   * it is about. The keys' buffers must not change before `commit`.
+   */
+  beginBatch(keys: readonly KeyPlace[]): void {
+    this.begin();
+    this.#collects = true;
+    this.#primedKeys.clear();
+    for (const { buffer, start, end } of keys) this.addKey(this.#primedKeys, userNamespace, buffer, start, end);
+    this.store.getMany(this.#primedKeys, this.#primedRefs, this.nowMs);
+  }
+
+  select(i: number, key: KeyPlace): void {
+    this.#primedAt = i;
+    this.#primedKey = key;
+  }
+
+  /** Bytes of what waits for `commit`. */
+  get pendingBytes(): number {
+    return this.#pendingBytes;
   }
 
   /** Writes what was put and removed since `begin`. The store's ticket, or -1 when nothing was. Throws what the store throws; then nothing is written. */
   commit(): number {
     this.#transaction = false;
+    this.#collects = false;
+    this.#primedAt = -1;
     if (this.#pending.size === 0) return -1;
     try {
       this.#effects.clear();
@@ -120,14 +171,21 @@ export class Keyspace {
       }
       return this.store.write(this.#effects);
     } finally {
-      this.#pending.clear();
+      this.#forget();
     }
+  }
+
+  #forget(): void {
+    this.#pending.clear();
+    this.#pendingBytes = 0;
   }
 
   /** Forgets what was put and removed since `begin`. */
   rollback(): void {
     this.#transaction = false;
-    this.#pending.clear();
+    this.#collects = false;
+    this.#primedAt = -1;
+    this.#forget();
   }
 
   /** The entry of a key, if it lives. */
@@ -143,15 +201,29 @@ export class Keyspace {
 
   findIn(namespace: number, key: Uint8Array): Entry | undefined {
     if (this.#pending.size !== 0) {
-      const pending = this.#pending.get(nameOf(namespace, key));
+      const pending = this.#pending.get(this.#nameOf(namespace, key));
       if (pending !== undefined) return pending.kind === entryKinds.tombstone ? undefined : pending;
     }
+    if (this.#primedAt >= 0 && namespace === userNamespace && isPlace(this.#primedKey, key)) return this.#entryOf(this.#primedRefs, this.#primedAt);
     this.#one.clear();
     this.addKey(this.#one, namespace, key, 0, key.length);
     this.store.getMany(this.#one, this.#refs, this.nowMs);
-    const refs = this.#refs;
-    if (refs.source[0] === absentSource) return undefined;
-    return { kind: refs.kind[0]!, value: this.store.bytesOf(refs, 0), expiryMs: refs.expiryMs[0]! };
+    return this.#entryOf(this.#refs, 0);
+  }
+
+  #entryOf(refs: EntryRefs, i: number): Entry | undefined {
+    if (refs.source[i] === absentSource) return undefined;
+    return { kind: refs.kind[i]!, value: this.store.bytesOf(refs, i), expiryMs: refs.expiryMs[i]! };
+  }
+
+  /** As nameOf, without making the same name twice. */
+  #nameOf(namespace: number, key: Uint8Array): string {
+    if (namespace !== userNamespace) return nameOf(namespace, key);
+    if (!isPlace(this.#named, key)) {
+      this.#name = nameOf(namespace, key);
+      this.#named = { buffer: key, start: 0, end: key.length };
+    }
+    return this.#name;
   }
 
   /** Adds a user's key to a batch as the engine's key. */
@@ -196,9 +268,8 @@ export class Keyspace {
       this.removeIn(namespace, key);
       return;
     }
-    // Of a transaction the views end with the command that made them.
-    if (this.#transaction) this.#set(namespace, key.slice(), kind, value.slice(), expiryMs);
-    else this.#set(namespace, key, kind, value, expiryMs);
+    // A view may end with the command that made it: an encoder's room is used again by the next one.
+    this.#set(namespace, key, kind, this.#collects ? value.slice() : value, expiryMs);
   }
 
   /** A key that is not there may be removed. */
@@ -208,11 +279,12 @@ export class Keyspace {
   }
 
   removeIn(namespace: number, key: Uint8Array): void {
-    this.#set(namespace, this.#transaction ? key.slice() : key, entryKinds.tombstone, nothing, 0);
+    this.#set(namespace, key, entryKinds.tombstone, nothing, 0);
   }
 
   #set(namespace: number, key: Uint8Array, kind: number, value: Uint8Array, expiryMs: number): void {
-    this.#pending.set(nameOf(namespace, key), { namespace, key, kind, value, expiryMs });
+    this.#pending.set(this.#nameOf(namespace, key), { namespace, key: this.#collects ? key.slice() : key, kind, value, expiryMs });
+    this.#pendingBytes += key.length + value.length;
   }
 
   /** Tells who watches a key that it has changed. */
