@@ -111,10 +111,9 @@ export class LoadedVersions<T> {
     const before = this.#serving;
     if (before === entry) return;
     this.#serving = entry;
-    this.#spares = entry === undefined ? [] : this.#spares.filter((one) => one !== version);
-    if (before !== undefined && entry !== undefined) this.#spares.unshift(before.manifest.version);
-    this.#spares.splice(this.#spareMax);
-    for (const one of [...this.#entries.values()]) this.#closeIfLeft(one);
+    const left = [...(before === undefined ? [] : [before.manifest.version]), ...this.#spares.filter((one) => one !== version)];
+    this.#spares = entry === undefined ? [] : left.slice(0, this.#spareMax);
+    for (const one of left) this.#closeIfLeft(this.#entries.get(one)!);
   }
 
   /** Lets go a version that was loaded and shall not be served. */
