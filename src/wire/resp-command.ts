@@ -4,7 +4,7 @@
 // the first await (`args.kept()` copies)  3. a command never sees a call that its arity, its user's rights or a limit forbids.
 // Concurrency: everything on the serving loop. Calls of one connection run one after another; a call that returned a promise holds back only its own connection.
 
-import type { CommandTable } from "./resp-command-table.ts";
+import type { ServerFace } from "./resp-session.ts";
 
 export type CommandFlag = "write" | "readonly" | "fast" | "noscript" | "loading" | "stale" | "no_auth" | "admin" | "denyoom" | "blocking" | "no_multi";
 
@@ -149,11 +149,4 @@ export interface Session {
   onEnd(run: () => void): void;
   /** `afterReply` (default true): what was answered until now is sent first. */
   close(afterReply?: boolean): void;
-}
-
-/** What commands may ask of the server they run in. */
-export interface ServerFace {
-  readonly commands: CommandTable;
-  /** Sessions by id, as CLIENT LIST shows them. */
-  readonly sessions: ReadonlyMap<number, Session>;
 }
