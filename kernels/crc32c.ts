@@ -32,7 +32,7 @@ export function crc32c(tables: usize, at: usize, bytes: usize, seed: u32): u32 {
   let crc = ~seed;
   const end = at + bytes;
   for (; end - at >= 16; at += 16) crc = step(tables, crc, at);
-  for (; at < end; at++) crc = (crc >> 8) ^ load<u32>(tables + (((crc ^ <u32>load<u8>(at)) & 255) << 2));
+  for (; at < end; at++) crc = (crc >> 8) ^ load<u32>(tables + (((crc ^ (<u32>load<u8>(at))) & 255) << 2));
   return ~crc;
 }
 

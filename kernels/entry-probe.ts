@@ -8,13 +8,13 @@
 // Invariants: 1. at least one slot is free, or a search ends after all groups  2. a reference is written before its tag, the record before
 //             both, so readers in other threads may search while one places  3. what a reference names is checked against `limit` before it
 //             is read further than its first 64 bytes.
-// Probe in groups of 32 keys, in phases (hash all, match all tags, read all record heads, compare all): misses of a group overlap.
+// Probe in groups of 32 keys, in phases (hash all, read all groups, match all tags, read all record heads, compare all): misses of a group overlap.
 //
 // Arguments of entryProbe (u32 each): groupsAt, groups, base, limit, seedLow, seedHigh, keys, offsets, count, source, outSource, outAt, outBytes,
 // outKind, outExpiry, outTime, and the answer `timed`. Of indexProbe: groupsAt, groups, seedLow, seedHigh, keys, offsets, count, table, blocks,
 // separators, separatorsBytes, outBlocks.
 
-import { compareBytes, headBytes, keyBytesOf, recordSize, sameBytes, timeAt, valueBytesOf } from "./entry-record";
+import { compareBytes, headBytes, sameBytes, timeAt, valueBytesMax, valueBytesOf } from "./entry-record";
 import { hashKey, startOf } from "./key-hash";
 
 const groupMax: u32 = 32;
@@ -27,7 +27,7 @@ export function homeOf(hash: u64, groups: u32): u32 {
 
 export function tagOf(hash: u64): u32 {
   const tag = (<u32>hash) & 255;
-  return tag == 0 ? 1 : tag;
+  return tag + <u32>(tag == 0);
 }
 
 export function overflowBit(hash: u64): u32 {
@@ -36,30 +36,35 @@ export function overflowBit(hash: u64): u32 {
 
 /** Bits of the slots of a group that hold a tag. */
 export function matching(group: usize, tag: u32): u32 {
-  return <u32>i8x16.bitmask(i8x16.eq(v128.load(group), i8x16.splat(<i8>tag))) & 0xfff;
+  return (<u32>i8x16.bitmask(i8x16.eq(v128.load(group), i8x16.splat(<i8>tag)))) & 0xfff;
 }
 
-/** Whether the record at a reference has this key. */
-function holds(base: usize, limit: u32, reference: u32, key: usize, bytes: u32): bool {
+/** Whether the record at a reference has this key. `shape`: the bytes of the key << 16. */
+function holds(base: usize, limit: u32, reference: u32, key: usize, shape: u32): bool {
   if (reference == 0 || reference > limit) return false;
   const record = base + <usize>reference;
   const head = load<u64>(record);
-  if (keyBytesOf(head) != bytes) return false;
-  if (recordSize(record, base + <usize>limit) == 0) return false;
-  return sameBytes(record + <usize>headBytes(head), key, bytes);
+  // One comparison: the length of the key, and zeros where a record has zeros.
+  if (((<u32>head) & 0xffffffc0) != shape) return false;
+  const bytes = shape >> 16;
+  const skip = headBytes(head);
+  const value = valueBytesOf(head);
+  if (value > valueBytesMax || <u64>reference + <u64>(skip + bytes) + <u64>value > <u64>limit) return false;
+  return sameBytes(record + <usize>skip, key, bytes);
 }
 
 /** Address of the slot's reference that names the key, or 0. `mask`: candidates of the home group that are left to try. */
 export function findFrom(groupsAt: usize, groups: u32, home: u32, mask: u32, base: usize, limit: u32, hash: u64, key: usize, bytes: u32): usize {
   const tag = tagOf(hash);
   const bit = overflowBit(hash);
+  const shape = bytes << 16;
   let group = home;
   for (let walked: u32 = 0; walked < groups; walked++) {
     const at = groupsAt + ((<usize>group) << 6);
     while (mask != 0) {
       const where = at + 16 + ((<usize>ctz(mask)) << 2);
       mask &= mask - 1;
-      if (holds(base, limit, atomic.load<u32>(where), key, bytes)) return where;
+      if (holds(base, limit, atomic.load<u32>(where), key, shape)) return where;
     }
     if ((load<u32>(at, 12) & bit) == 0) return 0;
     group = group + 1 == groups ? 0 : group + 1;
@@ -85,7 +90,7 @@ export function place(groupsAt: usize, groups: u32, hash: u64, reference: u32): 
   }
 }
 
-/** Looks up the keys whose `outSource` is 255 and writes the answers of those found. Returns how many. `scratch`: 32 x 32 bytes. */
+/** Looks up the keys whose `outSource` is 255 and writes the answers of those found; times only where there are some: the host zeroes them. Returns how many. `scratch`: 32 x 32 bytes. */
 export function entryProbe(args: usize, scratch: usize): u32 {
   const groupsAt = <usize>load<u32>(args);
   const groups = load<u32>(args, 4);
@@ -106,7 +111,7 @@ export function entryProbe(args: usize, scratch: usize): u32 {
   let timed: u32 = 0;
   let next: u32 = 0;
   while (next < count) {
-    // 1. hash the next 32 that nobody holds yet: scratch[i] = hash, number, and the line of its group on its way
+    // 1. hash the next 32 that nobody holds yet: scratch[i] = hash, number, address of its group
     let size: u32 = 0;
     for (; next < count && size < groupMax; next++) {
       if (<u32>load<u8>(outSource + <usize>next) != absent) continue;
@@ -116,38 +121,40 @@ export function entryProbe(args: usize, scratch: usize): u32 {
       const hash = hashKey(keys + <usize>from, to - from, start);
       store<u64>(at, hash);
       store<u32>(at, next, 8);
-      store<u32>(at, load<u32>(groupsAt + ((<usize>homeOf(hash, groups)) << 6)), 12);
+      store<u32>(at, <u32>groupsAt + (homeOf(hash, groups) << 6), 12);
       size += 1;
     }
-    // 2. match the tags of all: scratch[i] = candidates, reference of the first (0: none)
+    // 2. read a word of every group, and nothing else: only loads that stand close together wait together
     for (let i: u32 = 0; i < size; i++) {
       const at = scratch + ((<usize>i) << 5);
-      const hash = load<u64>(at);
-      const group = groupsAt + ((<usize>homeOf(hash, groups)) << 6);
-      const mask = matching(group, tagOf(hash));
-      store<u32>(at, mask, 12);
-      const reference: u32 = mask == 0 ? 0 : atomic.load<u32>(group + 16 + ((<usize>ctz(mask)) << 2));
-      store<u32>(at, reference > limit ? 0 : reference, 16);
+      store<u32>(at, load<u32>(<usize>load<u32>(at, 12)), 24);
     }
-    // 3. read the heads of all first candidates, and a line further, where a longer key goes on
+    // 3. match the tags of all, without a branch: scratch[i] = candidates, reference of the first (0: none)
+    for (let i: u32 = 0; i < size; i++) {
+      const at = scratch + ((<usize>i) << 5);
+      const group = <usize>load<u32>(at, 12);
+      const mask = matching(group, tagOf(load<u64>(at)));
+      store<u32>(at, mask, 20);
+      const reference = atomic.load<u32>(group + 16 + (((<usize>ctz(mask)) & 15) << 2));
+      store<u32>(at, select<u32>(reference, 0, mask != 0 && reference <= limit), 16);
+    }
+    // 4. read the heads of all first candidates, and a line further, where a longer key goes on
     for (let i: u32 = 0; i < size; i++) {
       const at = scratch + ((<usize>i) << 5);
       const record = base + <usize>load<u32>(at, 16);
-      store<u32>(at, load<u32>(record) ^ load<u32>(record, 60), 20);
+      store<u32>(at, load<u32>(record) ^ load<u32>(record, 60), 24);
     }
-    // 4. compare all
+    // 5. compare all
     for (let i: u32 = 0; i < size; i++) {
       const at = scratch + ((<usize>i) << 5);
       const number = <usize>load<u32>(at, 8);
       const from = load<u32>(offsets + (number << 2));
       const bytes = load<u32>(offsets + (number << 2), 4) - from;
       const key = keys + <usize>from;
-      let mask = load<u32>(at, 12);
       let reference = load<u32>(at, 16);
-      if (reference == 0 || !holds(base, limit, reference, key, bytes)) {
-        const hash = load<u64>(at);
-        mask &= mask - 1;
-        const where = findFrom(groupsAt, groups, homeOf(hash, groups), mask, base, limit, hash, key, bytes);
+      if (!holds(base, limit, reference, key, bytes << 16)) {
+        const mask = load<u32>(at, 20);
+        const where = findFrom(groupsAt, groups, homeOf(load<u64>(at), groups), mask & (mask - 1), base, limit, load<u64>(at), key, bytes);
         if (where == 0) continue;
         reference = atomic.load<u32>(where);
       }
@@ -159,19 +166,14 @@ export function entryProbe(args: usize, scratch: usize): u32 {
       store<u32>(outAt + (number << 2), <u32>(record + <usize>headBytes(head)) + bytes);
       store<u32>(outBytes + (number << 2), valueBytesOf(head));
       store<u8>(outKind + number, <u8>(flags & 15));
-      let expiry: f64 = 0;
-      let time: f64 = 0;
-      if ((flags & 0x30) != 0) {
-        timed = 1;
-        let field = record + 8;
-        if ((flags & 0x10) != 0) {
-          expiry = timeAt(field);
-          field += 6;
-        }
-        if ((flags & 0x20) != 0) time = timeAt(field);
+      if ((flags & 0x30) == 0) continue;
+      timed = 1;
+      let field = record + 8;
+      if ((flags & 0x10) != 0) {
+        store<f64>(outExpiry + (number << 3), timeAt(field));
+        field += 6;
       }
-      store<f64>(outExpiry + (number << 3), expiry);
-      store<f64>(outTime + (number << 3), time);
+      if ((flags & 0x20) != 0) store<f64>(outTime + (number << 3), timeAt(field));
     }
   }
   store<u32>(args, timed, 64);
@@ -209,7 +211,11 @@ export function indexProbe(args: usize, scratch: usize): u32 {
       const hash = hashKey(keys + <usize>from, load<u32>(bounds, 4) - from, start);
       const at = scratch + ((<usize>i) << 5);
       store<u64>(at, hash);
-      store<u32>(at, load<u32>(groupsAt + ((<usize>homeOf(hash, groups)) << 6)), 8);
+      store<u32>(at, <u32>groupsAt + (homeOf(hash, groups) << 6), 8);
+    }
+    for (let i: u32 = 0; i < size; i++) {
+      const at = scratch + ((<usize>i) << 5);
+      store<u32>(at, load<u32>(<usize>load<u32>(at, 8)), 12);
     }
     for (let i: u32 = 0; i < size; i++) {
       const bounds = offsets + ((<usize>(first + i)) << 2);

@@ -20,12 +20,7 @@ function keyAt(record: usize): usize {
 function compareRecords(a: usize, b: usize, depth: u32): i32 {
   const x = load<u64>(a);
   const y = load<u64>(b);
-  const order = compareBytes(
-    a + <usize>headBytes(x) + <usize>depth,
-    keyBytesOf(x) - depth,
-    b + <usize>headBytes(y) + <usize>depth,
-    keyBytesOf(y) - depth,
-  );
+  const order = compareBytes(a + <usize>headBytes(x) + <usize>depth, keyBytesOf(x) - depth, b + <usize>headBytes(y) + <usize>depth, keyBytesOf(y) - depth);
   if (order != 0) return order;
   return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -30,14 +30,14 @@ function copyRow(value: usize, row: u32, fields: usize, fieldCount: u32): void {
     const field = fields + ((<usize>f) << 5);
     const bytes = load<u32>(field, 4);
     const bit = load<u32>(field, 16);
-    const there = bit == always || ((<u32>load<u8>(value + <usize>(bit >> 3)) >> (bit & 7)) & 1) != 0;
+    const there = bit == always || (((<u32>load<u8>(value + <usize>(bit >> 3))) >> (bit & 7)) & 1) != 0;
     const from = there ? value + <usize>load<u32>(field) : <usize>load<u32>(field, 24);
     copyBytes(<usize>load<u32>(field, 8) + <usize>load<u32>(field, 12) * <usize>row, from, bytes);
     const valid = <usize>load<u32>(field, 20);
     if (valid == 0) continue;
     const at = valid + <usize>(row >> 3);
     const mark = (<u32>1) << (row & 7);
-    store<u8>(at, <u8>(there ? <u32>load<u8>(at) | mark : <u32>load<u8>(at) & ~mark));
+    store<u8>(at, <u8>(there ? (<u32>load<u8>(at)) | mark : (<u32>load<u8>(at)) & ~mark));
   }
 }
 

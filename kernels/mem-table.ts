@@ -51,17 +51,20 @@ export function memTablePut(table: usize, records: usize, recordsBytes: u32, cou
       store<u64>(item, hash);
       store<u32>(item, <u32>next, 8);
       store<u32>(item, bytes, 12);
-      store<u32>(item, load<u32>(groupsAt + ((<usize>homeOf(hash, groups)) << 6)), 16);
+      store<u32>(item, <u32>groupsAt + (homeOf(hash, groups) << 6), 16);
       next += <usize>bytes;
+    }
+    for (let i: u32 = 0; i < size; i++) {
+      const item = scratch + ((<usize>i) << 5);
+      store<u32>(item, load<u32>(<usize>load<u32>(item, 16)), 20);
     }
     // 2. the records of first candidates on their way; an entry of this group may still change what is found
     for (let i: u32 = 0; i < size; i++) {
       const item = scratch + ((<usize>i) << 5);
-      const hash = load<u64>(item);
-      const group = groupsAt + ((<usize>homeOf(hash, groups)) << 6);
-      const mask = matching(group, tagOf(hash));
-      const reference: u32 = mask == 0 ? 0 : load<u32>(group + ((<usize>ctz(mask)) << 2), 16);
-      store<u32>(item, load<u32>(table + <usize>(reference > limit ? 0 : reference)), 16);
+      const group = <usize>load<u32>(item, 16);
+      const mask = matching(group, tagOf(load<u64>(item)));
+      const reference = load<u32>(group + (((<usize>ctz(mask)) & 15) << 2), 16);
+      store<u32>(item, load<u32>(table + <usize>select<u32>(reference, 0, mask != 0 && reference <= limit)), 20);
     }
     // 3. put one after another
     for (let i: u32 = 0; i < size; i++) {

@@ -89,7 +89,7 @@ export function runPack(writer: usize, addresses: usize, count: u32, limit: usiz
       const to = min<u32>(count, done + ahead);
       for (let i = done; i < to; i++) {
         const record = <usize>load<u32>(addresses + ((<usize>i) << 2));
-        if (record <= limit) touched ^= <u32>load<u8>(record) ^ <u32>load<u8>(record, 63);
+        if (record <= limit) touched ^= (<u32>load<u8>(record)) ^ (<u32>load<u8>(record, 63));
       }
     }
     const record = <usize>load<u32>(addresses + ((<usize>done) << 2));
@@ -125,7 +125,7 @@ export function runPack(writer: usize, addresses: usize, count: u32, limit: usiz
     const to = chunk + <usize>used;
     copyBytes(to, record, size);
     setWord(writer, 3, used + size);
-    setWord(writer, 15, <u32>to + (<u32>(key - record)));
+    setWord(writer, 15, <u32>to + <u32>(key - record));
     setWord(writer, 16, keyBytes);
     const hash = hashKey(key, keyBytes, start);
     const entry = stage + 12 * <usize>number;

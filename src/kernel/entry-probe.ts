@@ -24,7 +24,7 @@ const roundingBytes = 6 * 16;
 
 /** Looks up the keys of which `refs.source` is still 255 and fills in those found under the number `source`. Returns how many. */
 export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys: KeyBatch, refs: EntryRefs, source: number): number {
-  const { u32, bytes, lane } = memory;
+  const { u32, bytes } = memory;
   let found = 0;
   const fresh = refs.found === 0;
   throughLane(memory, keys, probeScratchBytes + probeArgumentBytes + roundingBytes, answerBytes, ({ keysAt, offsetsAt, first, count, resultAt, scratchAt }) => {
@@ -53,6 +53,7 @@ export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys:
     u32[a + probeWords.outKind] = kindAt;
     u32[a + probeWords.outExpiry] = expiryAt;
     u32[a + probeWords.outTime] = timeAt;
+    bytes.fill(0, expiryAt, atAt);
     bytes.set(refs.source.subarray(first, end), sourceAt);
     if (!fresh) {
       u32.set(refs.at.subarray(first, end), atAt / 4);
@@ -78,7 +79,6 @@ export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys:
     }
     return true;
   });
-  void lane;
   refs.found += found;
   return found;
 }

@@ -11,7 +11,7 @@
 import { MillraceError } from "#base/errors";
 import { groupBytes, groupSlots, memTableHeaderBytes, memTableWords, probeScratchBytes, sortItemBytes, sortStackBytes } from "./entry-layout.ts";
 import { probeEntries } from "./entry-probe.ts";
-import { compareBytes, type EntryView, readEntry, type RecordBatch, recordBytes, writeRecord } from "./entry-record.ts";
+import { compareBytes, type EntryView, readEntry, type RecordBatch, recordBytes, recordEnd, writeRecord } from "./entry-record.ts";
 import type { EntryRefs } from "./entry-refs.ts";
 import { type KernelMemory, roundUp } from "./kernel-memory.ts";
 import type { KeyBatch } from "./key-batch.ts";
@@ -183,14 +183,15 @@ export class MemTable {
       next += used;
       if (taken === count) break;
       if (!malformed) return { taken, next };
-      // A record that the lane cut off is whole in the next part; one that begins the part is too long, or none.
-      if (used === 0 || next - used + part === to) {
-        if (part === room && to - next > room) {
-          throw new MillraceError("invalid", `a record of more than ${room} bytes exceeds the lane`, { todo: "give the memory larger lanes (laneBytes)" });
-        }
+      // Whole only in the next part, or longer than a part, or no record.
+      const end = recordEnd(bytes, next, to);
+      if (end < 0) {
         throw new MillraceError("corrupt", `record ${taken} of ${count} is malformed, at byte ${next} of the batch`, {
           todo: "check where the batch came from",
         });
+      }
+      if (end - next > room) {
+        throw new MillraceError("invalid", `a record of ${end - next} bytes exceeds the lane`, { todo: "give the memory larger lanes (laneBytes)" });
       }
     }
     return { taken, next };

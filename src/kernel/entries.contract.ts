@@ -1,0 +1,600 @@
+// What every kernel variant must do for the engine: memtables, runs, sorting, gathering, checksums. One suite, run for relaxed SIMD, SIMD128 and
+// the scalar twin (entries.test.ts). The models are a Map and a sorted array.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { crc32c } from "#base/crc32c";
+import { MillraceError } from "#base/errors";
+import { Prng } from "#base/prng";
+import { crc32cOf } from "./checksum.ts";
+import { absentBlock, blockBytes, crcTablesAt } from "./entry-layout.ts";
+import { EntryView, RecordBatch, recordBytes } from "./entry-record.ts";
+import { absentSource, EntryRefs } from "./entry-refs.ts";
+import { FieldGather, type GatherField } from "./gather-fields.ts";
+import { KernelMemory } from "./kernel-memory.ts";
+import { kernels, type KernelVariant } from "./kernels.ts";
+import { KeyBatch } from "./key-batch.ts";
+import { hashKey, keySeed } from "./key-hash.ts";
+import { MemTable, memTableBytes, memRecordBytes } from "./mem-table.ts";
+import { RunImage } from "./run-image.ts";
+import { findInUnit, RunIndex, runIndexBytes } from "./run-index.ts";
+import { RunWriter, runWriterBytes, type RunWriterSize } from "./run-writer.ts";
+import { sortEntries, EntrySort, sortScratchBytes } from "./sort-entries.ts";
+
+export interface ModelEntry {
+  readonly key: Uint8Array;
+  readonly kind: number;
+  readonly value: Uint8Array;
+  readonly expiryMs: number;
+  readonly timeMs: number;
+}
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
+const text = (value: string): Uint8Array => new TextEncoder().encode(value);
+const ascending = (entries: Iterable<ModelEntry>): ModelEntry[] => [...entries].sort((a, b) => Buffer.compare(a.key, b.key));
+
+/** Keys and values of every length there is, short ones more often, many sharing long beginnings. */
+function randomKey(prng: Prng): Uint8Array {
+  const style = prng.below(10);
+  if (style === 0) return prng.bytes(new Uint8Array(prng.below(4_097)));
+  if (style < 4) return text(`shared/beginning/of/many/${"x".repeat(prng.below(4))}${prng.below(500)}`);
+  if (style < 6) return new Uint8Array(prng.below(20));
+  return prng.bytes(new Uint8Array(prng.below(24))).map((byte) => byte & 3);
+}
+
+function randomEntry(prng: Prng, key = randomKey(prng), longest = 100): ModelEntry {
+  const kind = prng.pick([0, 1, 1, 2, 8, 15]);
+  const value = prng.bytes(new Uint8Array(prng.chance(0.02) ? prng.below(longest * 100) : prng.below(longest)));
+  return {
+    key,
+    kind,
+    value: kind === 0 ? new Uint8Array(0) : value,
+    expiryMs: prng.chance(0.3) ? prng.pick([1, 2 ** 32 - 1, 2 ** 48 - 1, 1_700_000_000_000]) : 0,
+    timeMs: prng.chance(0.3) ? 1 + prng.below(1_000_000) : 0,
+  };
+}
+
+function distinctEntries(prng: Prng, count: number, longest?: number): ModelEntry[] {
+  const entries = new Map<string, ModelEntry>();
+  for (let i = 0; i < count; i++) {
+    const entry = randomEntry(prng, undefined, longest);
+    entries.set(hex(entry.key), entry);
+  }
+  return ascending(entries.values());
+}
+
+function assertEntry(view: EntryView, expected: ModelEntry): void {
+  assert.equal(hex(view.key()), hex(expected.key));
+  assert.equal(hex(view.value()), hex(expected.value));
+  assert.deepEqual([view.kind, view.expiryMs, view.timeMs], [expected.kind, expected.expiryMs, expected.timeMs]);
+}
+
+/** Looks up all keys in a source and compares with the model, also those that are absent. */
+function assertProbe(
+  source: { memory: KernelMemory; probe(keys: KeyBatch, refs: EntryRefs, source: number): number },
+  model: ReadonlyMap<string, ModelEntry>,
+  keys: readonly Uint8Array[],
+  refs = new EntryRefs(),
+): void {
+  refs.reset(keys.length);
+  const found = source.probe(KeyBatch.of(keys), refs, 7);
+  let expectedFound = 0;
+  for (const [i, key] of keys.entries()) {
+    const expected = model.get(hex(key));
+    assert.equal(refs.source[i], expected === undefined ? absentSource : 7, `key ${hex(key).slice(0, 40)}`);
+    if (expected === undefined) continue;
+    expectedFound++;
+    assert.equal(hex(source.memory.bytes.subarray(refs.at[i]!, refs.at[i]! + refs.bytes[i]!)), hex(expected.value));
+    assert.deepEqual([refs.kind[i], refs.expiryMs[i], refs.timeMs[i]], [expected.kind, expected.expiryMs, expected.timeMs]);
+  }
+  assert.equal(found, expectedFound);
+  assert.equal(refs.found, expectedFound);
+}
+
+const codeIs = (code: string) => (error: unknown) => error instanceof MillraceError && error.code === code;
+
+export function entriesContract(variant: KernelVariant): void {
+  const seed = process.env["SEED"] ?? "entries";
+  const under = (name: string): string => `${variant}: ${name}`;
+  const live = kernels(variant);
+  const newMemory = (dataBytes: number, laneBytes = 1 << 20): KernelMemory => KernelMemory.create({ dataBytes, laneBytes }, live);
+  const newTable = (size: Parameters<typeof memTableBytes>[0], laneBytes?: number, tableSeed = keySeed(3n)): MemTable =>
+    MemTable.create(newMemory(memTableBytes(size), laneBytes), size, tableSeed);
+
+  /** Builds the file of a run. `chunk` small: many drains. */
+  function buildRun(entries: readonly ModelEntry[], options: Partial<RunWriterSize> & { own?: boolean; seed?: bigint } = {}): Uint8Array {
+    const bytes = entries.reduce((sum, { key, value, expiryMs, timeMs }) => sum + recordBytes(key.length, value.length, expiryMs, timeMs), 0);
+    const longest = entries.reduce((most, { key, value }) => Math.max(most, 20 + key.length + value.length), 64);
+    const size: RunWriterSize = {
+      entriesMax: Math.max(1, entries.length),
+      recordBytesMax: bytes,
+      longestRecordBytes: longest,
+      separatorBytes: 5_000,
+      ...options,
+    };
+    const table = { entriesMax: size.entriesMax, recordBytesMax: bytes + 16 * size.entriesMax };
+    const memory = newMemory(memTableBytes(table) + runWriterBytes(size) + 128);
+    const mem = MemTable.create(memory, table, keySeed(9n));
+    for (const { key, kind, value, expiryMs, timeMs } of entries) assert.ok(mem.putOne(key, kind, value, expiryMs, timeMs));
+    mem.order();
+    const addresses = new Uint32Array(entries.length);
+    assert.equal(mem.addresses(0, entries.length, addresses), entries.length);
+    const writer = RunWriter.create(options.own === false ? newMemory(runWriterBytes(size)) : memory, size, keySeed(options.seed ?? 5n));
+    const parts: Uint8Array[] = [];
+    for (let taken = 0; taken < entries.length;) {
+      taken += writer.addSorted(memory, addresses, taken, entries.length);
+      assert.equal(writer.isFull, false);
+      if (taken < entries.length) parts.push(writer.drain().slice());
+    }
+    for (const part of writer.finish()) parts.push(part.slice());
+    return Buffer.concat([writer.headerBytes, ...parts]);
+  }
+
+  function load(file: Uint8Array): RunImage {
+    const memory = newMemory(file.length + 128);
+    const at = memory.reserve(file.length);
+    memory.bytes.set(file, at);
+    return RunImage.attach(memory, at, file.length);
+  }
+
+  function loadIndex(file: Uint8Array, header = load(file).header): RunIndex {
+    const memory = newMemory(runIndexBytes(header) + 64);
+    const at = memory.reserve(runIndexBytes(header));
+    memory.bytes.set(file.subarray(0, blockBytes), at);
+    memory.bytes.set(file.subarray(header.tableFrom), at + blockBytes);
+    return RunIndex.attach(memory, at);
+  }
+
+  test(under(`CRC32C equals its definition, of every length, in pieces, and by blocks (SEED=${seed})`), () => {
+    const prng = new Prng(seed).fork("crc");
+    const memory = newMemory(32_768 + 256);
+    const at = memory.reserve(32_768);
+    const out = memory.reserve(64);
+    prng.bytes(memory.bytes.subarray(at, at + 32_768));
+    assert.equal(crc32cOf(memory, at, 0), 0);
+    memory.bytes.set(text("123456789"), out);
+    assert.equal(crc32cOf(memory, out, 9), 0xe3069283, "RFC 3720");
+    for (let bytes = 0; bytes < 200; bytes++) assert.equal(crc32cOf(memory, at + bytes, bytes, bytes), crc32c(memory.bytes, bytes, at + bytes, at + 2 * bytes));
+    for (let count = 0; count <= 8; count++) {
+      memory.calls.crc32cBlocks(crcTablesAt, at, 4_096, count, out);
+      for (let i = 0; i < count; i++) assert.equal(memory.u32[out / 4 + i], crc32c(memory.bytes, 0, at + i * 4_096, at + (i + 1) * 4_096));
+    }
+  });
+
+  for (const threads of [false, true]) {
+    test(under(`memtable against a Map: puts, overwritings, probes, order (threads ${threads}, SEED=${seed})`), () => {
+      const prng = new Prng(seed).fork(`table ${threads}`);
+      for (const laneBytes of threads ? [64 * 1024] : [64 * 1024, 1 << 20]) {
+        const table = newTable({ entriesMax: 3_000, recordBytesMax: 6_000_000, threads }, laneBytes, keySeed(BigInt(prng.u32())));
+        const model = new Map<string, ModelEntry>();
+        const view = new EntryView();
+        const batch = new RecordBatch();
+        for (let round = 0; round < 8; round++) {
+          batch.clear();
+          const known = [...model.values()];
+          for (let i = prng.pick([1, 5, 40, 300]); i > 0; i--) {
+            const key = known.length > 0 && prng.chance(0.4) ? prng.pick(known).key : randomKey(prng);
+            const entry = randomEntry(prng, key);
+            batch.add(entry.key, entry.kind, entry.value, entry.expiryMs, entry.timeMs);
+            model.set(hex(key), entry);
+          }
+          assert.equal(table.put(batch), batch.count);
+          assert.equal(table.count, model.size);
+          const asked = [...[...model.values()].map(({ key }) => key), ...Array.from({ length: 60 }, () => randomKey(prng))];
+          assertProbe(table, model, prng.shuffle(asked));
+          if (prng.chance(0.3)) continue;
+          if (prng.chance(0.5)) table.order();
+          else while (!table.orderStep());
+          const sorted = ascending(model.values());
+          assert.equal(table.orderedCount, sorted.length);
+          for (const [i, entry] of sorted.entries()) assertEntry(table.entryAt(i, view), entry);
+          for (let i = 0; i < 30; i++) {
+            const key = prng.chance(0.5) ? prng.pick(sorted).key : randomKey(prng);
+            assert.equal(table.seek(key), sorted.filter((entry) => Buffer.compare(entry.key, key) < 0).length);
+          }
+        }
+        table.clear(keySeed(77n));
+        assert.equal(table.count, 0);
+        assertProbe(
+          table,
+          new Map(),
+          [...model.values()].slice(0, 50).map(({ key }) => key),
+        );
+        assert.ok(table.putOne(text("again"), 1, text("value")));
+      }
+    });
+  }
+
+  test(under("a full memtable takes no more new keys, keeps what it has, and still overwrites in place"), () => {
+    const table = newTable({ entriesMax: 100, recordBytesMax: 100_000 });
+    const batch = new RecordBatch();
+    for (let i = 0; i < 120; i++) batch.add(text(`key ${i}`), 1, text(`value ${i}`));
+    assert.equal(table.put(batch), 100);
+    assert.equal(table.putOne(text("key 100"), 1, text("no")), false);
+    assert.equal(table.putOne(text("key 3"), 1, text("new")), true);
+    const refs = new EntryRefs();
+    refs.reset(2);
+    assert.equal(table.probe(KeyBatch.of(["key 3", "key 100"]), refs, 0), 1);
+    assert.equal(Buffer.from(table.memory.bytes.subarray(refs.at[0]!, refs.at[0]! + refs.bytes[0]!)).toString(), "new");
+
+    const bytes = 3 * memRecordBytes(1, 10, 0, 0);
+    const small = newTable({ entriesMax: 100, recordBytesMax: bytes });
+    const room = small.recordBytes.max;
+    let taken = 0;
+    while (small.putOne(Uint8Array.of(taken), 1, new Uint8Array(10))) taken++;
+    assert.equal(taken, Math.floor(room / memRecordBytes(1, 10, 0, 0)));
+    assert.equal(small.putOne(Uint8Array.of(0), 1, new Uint8Array(40)), false, "a longer value has no room");
+    assert.equal(small.putOne(Uint8Array.of(0), 1, new Uint8Array(9)), true);
+  });
+
+  test(under("records that lie behind one another: malformed ones are refused, those before are in; ones longer than the lane say so"), () => {
+    const table = newTable({ entriesMax: 5_000, recordBytesMax: 2_000_000 }, 16 * 1024);
+    const batch = new RecordBatch();
+    for (let i = 0; i < 3_000; i++) batch.add(text(`key ${i}`), 1, text("v".repeat(i % 50)));
+    const { bytes, used } = batch;
+    assert.deepEqual(table.putRecords(bytes, 0, used, 3_000), { taken: 3_000, next: used });
+    assert.throws(() => table.putRecords(bytes, 0, used - 1, 3_000), codeIs("corrupt"));
+    const broken = bytes.slice(0, used);
+    broken[1] = 1;
+    assert.throws(() => table.putRecords(broken, 0, used, 3_000), codeIs("corrupt"));
+    assert.throws(() => table.putRecords(bytes, 0, used, 3_001), codeIs("corrupt"));
+    batch.clear();
+    batch.add(text("first"), 1, text("value"));
+    batch.add(text("long"), 1, new Uint8Array(20_000));
+    assert.throws(() => table.put(batch), codeIs("invalid"));
+    assert.throws(() => table.putOne(text("long"), 1, new Uint8Array(20_000)), codeIs("invalid"));
+    assert.throws(() => new RecordBatch().add(new Uint8Array(4_097), 1, text("")), codeIs("invalid"));
+    assert.throws(() => new RecordBatch().add(text("k"), 16, text("")), codeIs("invalid"));
+    assert.throws(() => new RecordBatch().add(text("k"), 1, text(""), 2 ** 48), codeIs("invalid"));
+  });
+
+  test(under("promise: the full key is compared: keys of one group and one tag, more than a group holds, are told apart"), () => {
+    const tableSeed = keySeed(21n);
+    const size = { entriesMax: 400, recordBytesMax: 100_000 };
+    const groups = Math.ceil(400 / (12 * 0.8)) + 1;
+    // All of home group 3, and of few tags: every search walks over overflowing groups full of equal tags.
+    const keys: Uint8Array[] = [];
+    for (let i = 0; keys.length < 40; i++) {
+      const key = text(`collision ${i}`);
+      const hash = hashKey(key, tableSeed);
+      if (((hash >> 32n) * BigInt(groups)) >> 32n === 3n && (hash & 0xffn) < 64n) keys.push(key);
+    }
+    const entries = keys.slice(0, 30).map((key, i) => ({ key, kind: 1, value: text(`value ${i}`), expiryMs: 0, timeMs: 0 }));
+    const table = newTable(size, undefined, tableSeed);
+    const model = new Map(entries.map((entry) => [hex(entry.key), entry]));
+    for (const { key, kind, value } of entries) table.putOne(key, kind, value);
+    assertProbe(table, model, keys);
+    const run = load(buildRun(ascending(entries), { seed: 21n }));
+    assertProbe(run, model, keys);
+  });
+
+  test(under(`sources one after the other: the first that holds a key keeps it, tombstones too, and answers before stay (SEED=${seed})`), () => {
+    const prng = new Prng(seed).fork("sources");
+    const newer = newTable({ entriesMax: 100, recordBytesMax: 10_000 });
+    const older = newTable({ entriesMax: 200, recordBytesMax: 20_000 });
+    for (let i = 0; i < 200; i++) older.putOne(text(`k${i}`), 1, text(`old ${i}`), i % 2 === 0 ? 5 : 0, 3);
+    for (let i = 0; i < 100; i += 2) newer.putOne(text(`k${i}`), i % 4 === 0 ? 0 : 2, text(i % 4 === 0 ? "" : `new ${i}`));
+    const asked = prng.shuffle(Array.from({ length: 250 }, (_, i) => i));
+    const keys = KeyBatch.of(asked.map((i) => `k${i}`));
+    const refs = new EntryRefs();
+    refs.reset(keys.count);
+    assert.equal(newer.probe(keys, refs, 1), 50);
+    assert.equal(older.probe(keys, refs, 0), 150);
+    for (const [at, i] of asked.entries()) {
+      const inNewer = i < 100 && i % 2 === 0;
+      assert.equal(refs.source[at], inNewer ? 1 : i < 200 ? 0 : absentSource);
+      if (i >= 200) continue;
+      const { bytes } = (inNewer ? newer : older).memory;
+      const value = Buffer.from(bytes.subarray(refs.at[at]!, refs.at[at]! + refs.bytes[at]!)).toString();
+      assert.equal(value, inNewer ? (i % 4 === 0 ? "" : `new ${i}`) : `old ${i}`);
+      assert.equal(refs.kind[at], inNewer ? (i % 4 === 0 ? 0 : 2) : 1);
+      assert.deepEqual([refs.expiryMs[at], refs.timeMs[at]], inNewer ? [0, 0] : [i % 2 === 0 ? 5 : 0, 3]);
+    }
+  });
+
+  test(under(`sorting against the order of byte strings, equal keys by address, in steps (SEED=${seed})`), () => {
+    const prng = new Prng(seed).fork("sort");
+    for (const count of [0, 1, 2, 13, 200, 5_000]) {
+      const keys = Array.from({ length: count }, () =>
+        prng.chance(0.2) ? text(`same${prng.below(5)}`) : randomKey(prng).subarray(0, prng.pick([3, 8, 9, 16, 200])),
+      );
+      const batch = new RecordBatch();
+      const starts: number[] = [];
+      for (const key of keys) {
+        starts.push(batch.used);
+        batch.add(key, 1, text("v"), prng.chance(0.2) ? 9 : 0);
+      }
+      const memory = newMemory(batch.used + 4 * count + sortScratchBytes(count) + 512);
+      const recordsAt = memory.reserve(batch.used);
+      memory.bytes.set(batch.bytes.subarray(0, batch.used), recordsAt);
+      const listAt = memory.reserve(4 * count);
+      const scratchAt = memory.reserve(sortScratchBytes(count));
+      const order = prng.shuffle(starts.map((_, i) => i));
+      memory.u32.set(
+        order.map((i) => recordsAt + starts[i]!),
+        listAt / 4,
+      );
+      const sort = new EntrySort(memory, listAt, count, scratchAt);
+      while (!sort.step(100));
+      const expected = [...order].sort((a, b) => Buffer.compare(keys[a]!, keys[b]!) || a - b).map((i) => recordsAt + starts[i]!);
+      assert.deepEqual([...memory.u32.subarray(listAt / 4, listAt / 4 + count)], expected);
+      sortEntries(memory, listAt, count, scratchAt);
+      assert.deepEqual([...memory.u32.subarray(listAt / 4, listAt / 4 + count)], expected);
+    }
+  });
+
+  test(under(`run against a sorted array: probe, walk both ways, seek, statistics; from its own memory or another (SEED=${seed})`), () => {
+    const prng = new Prng(seed).fork("run");
+    for (const [count, longest, own] of [
+      [0, 10, true],
+      [1, 10, true],
+      [90, 3_000, true],
+      [800, 100, true],
+      [800, 100, false],
+      [200, 1_000, false],
+    ] as const) {
+      const entries = distinctEntries(prng, count, longest);
+      const file = buildRun(entries, { own, chunkBytes: 8_192 });
+      const run = load(file);
+      run.verify();
+      const model = new Map(entries.map((entry) => [hex(entry.key), entry]));
+      const asked = prng.shuffle([...entries.map(({ key }) => key), ...Array.from({ length: 200 }, () => randomKey(prng))]);
+      assertProbe(run, model, asked);
+      const view = new EntryView();
+      const positions: number[] = [];
+      for (let position = run.first; position !== run.end;) {
+        positions.push(position);
+        const next = run.entryAt(position, view);
+        assertEntry(view, entries[positions.length - 1]!);
+        position = next;
+      }
+      assert.equal(positions.length, entries.length);
+      const back: number[] = [];
+      for (let position = run.before(run.end); position >= 0; position = run.before(position)) back.push(position);
+      assert.deepEqual(back.reverse(), positions);
+      for (const key of asked.slice(0, 100)) {
+        const place = entries.findIndex((entry) => Buffer.compare(entry.key, key) >= 0);
+        assert.equal(run.seek(key), place === -1 ? run.end : positions[place]);
+      }
+      const sum = (of: (entry: ModelEntry) => number): number => entries.reduce((total, entry) => total + of(entry), 0);
+      const times = entries.map(({ timeMs }) => timeMs).filter((ms) => ms > 0);
+      const expiries = entries.map(({ expiryMs }) => expiryMs).filter((ms) => ms > 0);
+      assert.deepEqual(run.statistics, {
+        entries: entries.length,
+        tombstones: sum(({ kind }) => (kind === 0 ? 1 : 0)),
+        expiring: expiries.length,
+        keyBytes: sum(({ key }) => key.length),
+        valueBytes: sum(({ value }) => value.length),
+        minTimeMs: times.length === 0 ? 0 : Math.min(...times),
+        maxTimeMs: Math.max(0, ...times),
+        minExpiryMs: expiries.length === 0 ? 0 : Math.min(...expiries),
+        maxExpiryMs: Math.max(0, ...expiries),
+      });
+      assert.equal(hex(run.minKey), hex(entries[0]?.key ?? new Uint8Array(0)));
+      assert.equal(hex(run.maxKey), hex(entries.at(-1)?.key ?? new Uint8Array(0)));
+
+      // The same run with its data on disk: at most one unit a key, and it is the right one.
+      const index = loadIndex(file);
+      index.verify();
+      const blocks = new Uint32Array(asked.length);
+      index.probe(KeyBatch.of(asked), blocks);
+      let needless = 0;
+      for (const [i, key] of asked.entries()) {
+        const expected = model.get(hex(key));
+        if (blocks[i] === absentBlock) assert.equal(expected, undefined);
+        else {
+          const block = blocks[i]!;
+          const unit = file.subarray((block + 1) * blockBytes, (block + 1 + index.unitBlocks(block)) * blockBytes);
+          index.check(block, unit);
+          const isThere = findInUnit(unit, key, view);
+          assert.equal(isThere, expected !== undefined);
+          if (expected === undefined) needless++;
+          else assertEntry(view, expected);
+        }
+      }
+      assert.ok(needless <= 30, `${needless} units read for absent keys`);
+      if (count === 0) continue;
+      for (const key of asked.slice(0, 50)) {
+        const unit = index.seek(key);
+        const first = entries.findIndex((entry) => Buffer.compare(entry.key, key) >= 0);
+        const at = first === -1 ? entries.length - 1 : first;
+        const block = positions[at]! / blockBytes - 1;
+        // The first entry >= key begins in this unit or directly behind it.
+        assert.ok(index.unitStart(Math.floor(block)) === unit || index.unitStart(Math.floor(block)) === unit + index.unitBlocks(unit) || first === -1);
+      }
+    }
+  });
+
+  test(under("a run writer refuses what is not in order, says when it is full, and begins again"), () => {
+    const size = { entriesMax: 3, recordBytesMax: 10_000, longestRecordBytes: 5_000 };
+    const memory = newMemory(runWriterBytes(size));
+    const writer = RunWriter.create(memory, size, keySeed(1n));
+    const view = new EntryView();
+    const add = (key: string, bytes = 5): boolean => {
+      const batch = new RecordBatch();
+      batch.add(text(key), 1, new Uint8Array(bytes));
+      assert.ok(view.read(batch.bytes, 0, batch.used));
+      return writer.add(view);
+    };
+    assert.ok(add("b"));
+    assert.throws(() => add("b"), codeIs("invalid"));
+    assert.throws(() => add("a"), codeIs("invalid"));
+    assert.ok(add("bb"));
+    assert.ok(add("c"));
+    assert.equal(add("d"), false);
+    assert.equal(writer.isFull, true);
+    const parts: Uint8Array[] = [];
+    for (const part of writer.finish()) parts.push(part.slice());
+    const run = load(Buffer.concat([writer.headerBytes, ...parts]));
+    run.verify();
+    assert.equal(run.count, 3);
+    writer.reset(keySeed(2n));
+    assert.ok(add("a"));
+    writer.drain();
+    assert.throws(() => add("a"), codeIs("invalid"), "also after the chunk was given out");
+    assert.throws(() => {
+      for (let i = 0; i < 3; i++) {
+        add("z", 20_000);
+        writer.drain();
+      }
+    }, codeIs("invalid"));
+    const zeros = newMemory(256);
+    zeros.bytes.fill(0xff, zeros.dataFrom, zeros.dataFrom + 64);
+    assert.throws(() => writer.addSorted(zeros, Uint32Array.of(zeros.dataFrom), 0, 1), codeIs("corrupt"));
+  });
+
+  test(under(`promise: a damaged run is refused: flipped bits, cut ends (SEED=${seed})`), () => {
+    const prng = new Prng(seed).fork("damage");
+    const entries = distinctEntries(prng, 300);
+    const file = buildRun(entries);
+    const memory = newMemory(file.length + 128);
+    const at = memory.reserve(file.length);
+    const used = { start: 0, end: load(file).header };
+    const attachAndVerify = (bytes: number): void => RunImage.attach(memory, at, bytes).verify();
+    memory.bytes.set(file, at);
+    attachAndVerify(file.length);
+    const checksEnd = used.end.checksFrom + 4 * used.end.blocks;
+    for (let i = 0; i < 200; i++) {
+      const bit = prng.below(8 * checksEnd);
+      memory.bytes[at + (bit >>> 3)]! ^= 1 << (bit & 7);
+      assert.throws(() => attachAndVerify(file.length), codeIs("corrupt"), `bit ${bit} of ${8 * file.length}`);
+      memory.bytes[at + (bit >>> 3)]! ^= 1 << (bit & 7);
+    }
+    for (let i = 0; i < 30; i++) assert.throws(() => attachAndVerify(prng.below(file.length)), codeIs("corrupt"));
+    attachAndVerify(file.length);
+    assert.throws(() => RunImage.attach(newMemory(100), 20_480 + (1 << 20)), codeIs("corrupt"));
+    const index = loadIndex(file);
+    index.verify();
+    const unit = file.slice(blockBytes, 2 * blockBytes);
+    index.check(0, unit);
+    unit[77]! ^= 4;
+    assert.throws(() => index.check(0, unit), codeIs("corrupt"));
+    assert.throws(() => index.check(0, unit.subarray(0, 100)), codeIs("corrupt"));
+    assert.throws(() => index.check(index.dataBlocks, unit), codeIs("corrupt"));
+    for (let i = 0; i < 100; i++) {
+      const damaged = loadIndex(file);
+      const byte = prng.between(blockBytes, runIndexBytes(damaged.header) - 1);
+      if (byte - blockBytes + damaged.header.tableFrom >= checksEnd) continue;
+      damaged.memory.bytes[damaged.at + byte]! ^= 1 << prng.below(8);
+      assert.throws(() => damaged.verify(), codeIs("corrupt"));
+    }
+  });
+
+  test(under(`a damaged run that nobody verified: answers or \`corrupt\`, never anything outside the run (SEED=${seed})`), () => {
+    const prng = new Prng(seed).fork("unverified");
+    const entries = distinctEntries(prng, 300);
+    const file = buildRun(entries);
+    const keys = KeyBatch.of(entries.map(({ key }) => key));
+    const refs = new EntryRefs();
+    const view = new EntryView();
+    for (let round = 0; round < 25; round++) {
+      const run = load(file);
+      const index = loadIndex(file);
+      const { bytes } = run.memory;
+      for (let i = prng.pick([1, 30, 3_000]); i > 0; i--) {
+        const offset = prng.between(blockBytes, file.length - 1);
+        const value = prng.pick([0, 0xff, prng.below(256)]);
+        bytes[run.at + offset] = value;
+        if (offset >= run.header.tableFrom) index.memory.bytes[index.at + blockBytes + offset - run.header.tableFrom] = value;
+      }
+      const tolerated = (work: () => void): void => {
+        try {
+          work();
+        } catch (error) {
+          if (!codeIs("corrupt")(error)) throw error;
+        }
+      };
+      refs.reset(keys.count);
+      run.probe(keys, refs, 0);
+      for (let i = 0; i < keys.count; i++) {
+        if (refs.source[i] === 0) assert.ok(refs.at[i]! >= run.at && refs.at[i]! + refs.bytes[i]! <= run.at + run.end);
+      }
+      tolerated(() => {
+        for (let position = run.first; position < run.end; position = run.entryAt(position, view));
+      });
+      tolerated(() => {
+        for (let position = run.before(run.end); position >= 0; position = run.before(position));
+      });
+      for (const { key } of entries.slice(0, 20)) tolerated(() => void run.seek(key));
+      const blocks = new Uint32Array(keys.count);
+      index.probe(keys, blocks);
+      for (const block of blocks) assert.ok(block === absentBlock || block < index.dataBlocks);
+      for (const { key } of entries.slice(0, 20)) tolerated(() => void index.seek(key));
+    }
+  });
+
+  test(under(`gather against row by row: columns, rows, defaults, bits, other layouts and sources left alone, small lanes (SEED=${seed})`), () => {
+    const prng = new Prng(seed).fork("gather fields");
+    for (let round = 0; round < 25; round++) {
+      const count = prng.pick([0, 1, 31, 32, 33, 300]);
+      const widths = Array.from({ length: prng.between(1, 12) }, () => prng.pick([1, 4, 4, 4, 8, 12, 24, 200]));
+      const headBytes = 8;
+      const bitsFrom = 4 * 8;
+      let offset = headBytes;
+      const rowMajor = prng.chance(0.5);
+      const picked: GatherField[] = [];
+      let at = 0;
+      for (const [f, bytes] of widths.entries()) {
+        if (prng.chance(0.8)) {
+          picked.push({
+            offset,
+            bytes,
+            output: rowMajor ? 0 : picked.length,
+            at: rowMajor ? at : 0,
+            ...(prng.chance(0.7) ? { validBit: bitsFrom + f } : {}),
+            ...(prng.chance(0.5) ? { defaults: prng.bytes(new Uint8Array(bytes)) } : {}),
+          });
+          at += bytes;
+        }
+        offset += bytes;
+      }
+      if (picked.length === 0) continue;
+      const bytesMin = offset;
+      const rowBytes = rowMajor ? [at] : picked.map(({ bytes }) => bytes);
+      const memory = newMemory(count * (bytesMin + 40) + 64, 64 * 1024);
+      const refs = new EntryRefs();
+      refs.reset(count);
+      let next = memory.dataFrom + 3;
+      for (let i = 0; i < count; i++) {
+        const size = prng.chance(0.05) ? bytesMin - 1 : bytesMin + prng.below(30);
+        prng.bytes(memory.bytes.subarray(next, next + size));
+        memory.bytes[next] = prng.chance(0.1) ? 9 : 1;
+        if (prng.chance(0.5)) memory.bytes.fill(0xff, next + 4, next + 8);
+        refs.source[i] = prng.pick([0, 0, 0, 1, absentSource]);
+        refs.at[i] = next;
+        refs.bytes[i] = size;
+        next += size;
+      }
+      const fields = picked;
+      const expectedOutputs = rowBytes.map((bytes) => new Uint8Array(count * bytes));
+      const expectedValid = fields.map(() => new Uint8Array(Math.ceil(count / 8)));
+      const expectedTaken = new Uint8Array(count);
+      for (let i = 0; i < count; i++) {
+        const value = memory.bytes.subarray(refs.at[i]!, refs.at[i]! + refs.bytes[i]!);
+        const takes = refs.source[i] === 0 && value.length >= bytesMin && value[0] === 1;
+        if (takes) expectedTaken[i] = 1;
+        for (const [f, { offset: from, bytes, output, at: to, validBit, defaults }] of fields.entries()) {
+          const there = takes && (validBit === undefined || ((value[validBit >>> 3]! >>> (validBit & 7)) & 1) === 1);
+          const out = expectedOutputs[output]!.subarray(i * rowBytes[output]! + to, i * rowBytes[output]! + to + bytes);
+          out.set(there ? value.subarray(from, from + bytes) : (defaults ?? new Uint8Array(bytes)));
+          if (there) expectedValid[f]![i >>> 3]! |= 1 << (i & 7);
+        }
+      }
+      const gather = new FieldGather({ bytesMin, mask: 0xff, match: 1 }, fields, rowBytes);
+      const wanted = fields.map(() => prng.chance(0.8));
+      const targets = {
+        outputs: expectedOutputs.map(({ length }) => new Uint8Array(length).fill(0xaa)),
+        valid: expectedValid.map(({ length }, f) => (wanted[f]! ? new Uint8Array(length).fill(0x55) : undefined)),
+        taken: new Uint8Array(count).fill(3),
+      };
+      gather.begin(count, targets);
+      assert.equal(
+        gather.gather(memory, refs, 0, targets),
+        expectedTaken.reduce((sum, bit) => sum + bit, 0),
+      );
+      assert.deepEqual(targets.outputs, expectedOutputs);
+      for (const [f, bits] of targets.valid.entries()) if (bits !== undefined) assert.deepEqual(bits, expectedValid[f]);
+      assert.deepEqual(targets.taken, expectedTaken);
+    }
+  });
+}
