@@ -240,12 +240,16 @@ export class Engine implements Store {
     if (this.#refused !== undefined && this.#refused.reason !== "memory") throw this.#refused.error;
     if (!this.#active.isEmpty) this.#freeze();
     const until = this.#frozen.at(-1);
+    const failures = this.#flushFailures;
     while (until !== undefined && this.#frozen.includes(until)) {
+      // Not after the wait of a flush that failed: somebody asks now.
+      this.#retry?.cancel();
+      this.#retry = undefined;
       this.#startWork();
-      const failures = this.#flushFailures;
       await this.#flushing;
-      if (this.#flushFailures > failures || this.#refused?.reason === "log-failed")
-        throw this.#trouble ?? this.#refused?.error ?? new MillraceError("unavailable", `a flush of store ${this.#settings.partition} failed`);
+      const error = this.#refused?.reason === "memory" ? undefined : this.#refused?.error;
+      if (error !== undefined) throw error;
+      if (this.#flushFailures > failures) throw this.#trouble ?? new MillraceError("unavailable", `a flush of store ${this.#settings.partition} failed`);
     }
   }
 

@@ -153,7 +153,7 @@ export class Scanner {
       return true;
     };
     for (const table of tables) {
-      while (!table.orderStep()) if (this.#clock.monotonicMs() >= endMs || !table.isOwn) return goOn((reverse ? to : from)?.slice() ?? beyondAll);
+      while (!table.orderStep()) if (this.#clock.monotonicMs() >= endMs || !table.isOwn) return goOn(new Uint8Array((reverse ? to : from) ?? beyondAll));
     }
     const cursors: ScanCursor[] = [];
     for (const { table } of tables) cursors.push(new TableCursor(table, range));

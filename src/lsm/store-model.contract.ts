@@ -21,10 +21,8 @@ export interface ModelEffect extends ModelEntry {
   readonly key: string;
 }
 
-const encoder = new TextEncoder();
-const decoder = new TextDecoder("latin1");
-const bytesOf = (text: string): Uint8Array => Uint8Array.from(text, (character) => character.charCodeAt(0));
-const textOf = (bytes: Uint8Array): string => decoder.decode(bytes);
+const bytesOf = (text: string): Uint8Array => Buffer.from(text, "latin1");
+const textOf = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
 
 /** Namespaces of the tests; the tombstones of the second one are kept. */
 export const namespaces = [0, 1, 513] as const;
@@ -133,5 +131,5 @@ export async function scanAll(store: Store, range: ScanRange, clock: Clock): Pro
 }
 
 function show(value: string | undefined): string {
-  return value === undefined ? "absent" : `${value.slice(0, 20)}... (${encoder.encode(value).length} bytes)`;
+  return value === undefined ? "absent" : `${value.slice(0, 20)}... (${value.length} bytes)`;
 }

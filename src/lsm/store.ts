@@ -57,7 +57,7 @@ export function keyAfterPrefix(prefix: Uint8Array): Uint8Array | undefined {
   let length = prefix.length;
   while (length > 0 && prefix[length - 1] === 255) length--;
   if (length === 0) return undefined;
-  const after = prefix.slice(0, length);
+  const after = new Uint8Array(prefix.subarray(0, length));
   after[length - 1] = after[length - 1]! + 1;
   return after;
 }
