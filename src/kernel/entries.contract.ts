@@ -84,7 +84,7 @@ function assertProbe(
     assert.equal(refs.source[i], expected === undefined ? absentSource : 7, `key ${hex(key).slice(0, 40)}`);
     if (expected === undefined) continue;
     expectedFound++;
-    assert.equal(hex(source.memory.bytes.subarray(refs.at[i]!, refs.at[i]! + refs.bytes[i]!)), hex(expected.value));
+    assert.equal(hex(source.memory.bytes.subarray(refs.at[i], refs.at[i]! + refs.bytes[i]!)), hex(expected.value));
     assert.deepEqual([refs.kind[i], refs.expiryMs[i], refs.timeMs[i]], [expected.kind, expected.expiryMs, expected.timeMs]);
   }
   assert.equal(found, expectedFound);
@@ -215,7 +215,7 @@ export function entriesContract(variant: KernelVariant): void {
     const refs = new EntryRefs();
     refs.reset(2);
     assert.equal(table.probe(KeyBatch.of(["key 3", "key 100"]), refs, 0), 1);
-    assert.equal(Buffer.from(table.memory.bytes.subarray(refs.at[0]!, refs.at[0]! + refs.bytes[0]!)).toString(), "new");
+    assert.equal(Buffer.from(table.memory.bytes.subarray(refs.at[0], refs.at[0]! + refs.bytes[0]!)).toString(), "new");
 
     const bytes = 3 * memRecordBytes(1, 10, 0, 0);
     const small = newTable({ entriesMax: 100, recordBytesMax: bytes });
@@ -285,7 +285,7 @@ export function entriesContract(variant: KernelVariant): void {
       assert.equal(refs.source[at], inNewer ? 1 : i < 200 ? 0 : absentSource);
       if (i >= 200) continue;
       const { bytes } = (inNewer ? newer : older).memory;
-      const value = Buffer.from(bytes.subarray(refs.at[at]!, refs.at[at]! + refs.bytes[at]!)).toString();
+      const value = Buffer.from(bytes.subarray(refs.at[at], refs.at[at]! + refs.bytes[at]!)).toString();
       assert.equal(value, inNewer ? (i % 4 === 0 ? "" : `new ${i}`) : `old ${i}`);
       assert.equal(refs.kind[at], inNewer ? (i % 4 === 0 ? 0 : 2) : 1);
       assert.deepEqual([refs.expiryMs[at], refs.timeMs[at]], inNewer ? [0, 0] : [i % 2 === 0 ? 5 : 0, 3]);
@@ -570,7 +570,7 @@ export function entriesContract(variant: KernelVariant): void {
       const expectedValid = fields.map(() => new Uint8Array(Math.ceil(count / 8)));
       const expectedTaken = new Uint8Array(count);
       for (let i = 0; i < count; i++) {
-        const value = memory.bytes.subarray(refs.at[i]!, refs.at[i]! + refs.bytes[i]!);
+        const value = memory.bytes.subarray(refs.at[i], refs.at[i]! + refs.bytes[i]!);
         const takes = refs.source[i] === 0 && value.length >= bytesMin && value[0] === 1;
         if (takes) expectedTaken[i] = 1;
         for (const [f, { offset: from, bytes, output, at: to, validBit, defaults }] of fields.entries()) {
