@@ -7,8 +7,9 @@
 
 import { MillraceError } from "#base/errors";
 import { KeyBatch } from "#kernel/key-batch";
+import { compareBytes } from "#kernel/entry-record";
 import { ScanPage } from "#lsm/scan-page";
-import { compareKeys, keyAfterPrefix } from "#lsm/store";
+import { keyAfterPrefix } from "#lsm/store";
 import type { Clock, Timer } from "#platform/clock";
 import { tableLimits } from "#wire/table-config";
 import { rowStatus } from "./column-block.ts";
@@ -47,6 +48,7 @@ interface Pin {
   lastMs: number;
 }
 
+const compareKeys = (a: Uint8Array, b: Uint8Array): number => compareBytes(a, 0, a.length, b, 0, b.length);
 const hexOf = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 export class TableScans {
@@ -110,7 +112,7 @@ export class TableScans {
       }
       const statuses = await table.statuses(candidates, lease);
       const { bytes, offsets } = candidates;
-      for (let i = 0; i < candidates.count; i += 1) if (statuses[i] === rowStatus.found) keys.add(bytes.subarray(offsets[i]!, offsets[i + 1]));
+      for (let i = 0; i < candidates.count; i += 1) if (statuses[i] === rowStatus.found) keys.add(bytes.subarray(offsets[i], offsets[i + 1]));
       from = next;
       more = compareKeys(from, end) < 0;
     }

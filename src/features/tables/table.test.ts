@@ -101,7 +101,7 @@ test(`promise: random writes, deletes, evolution and time against a Map (SEED=${
           let applied = false;
           for (const { column, value } of row.cells) {
             const standing = Math.max(there.get(column.name)?.timeMs ?? 0, floor);
-            const explicit = "timeMs" in row ? (row.timeMs as number) : undefined;
+            const explicit = "timeMs" in row ? row.timeMs : undefined;
             if (explicit !== undefined && (explicit < standing || (explicit === floor && standing === floor))) continue;
             applied = true;
             const at = explicit ?? Math.max(now, standing + (standing === floor && floor > 0 ? 1 : 0));
