@@ -24,5 +24,10 @@ export type {
 } from "#wire/api";
 export { Client, type ClientOptions, Events, Items, type RecommendRequest, Rows } from "./client.ts";
 export { EventBuffer, type EventBufferCounts, type EventBufferOptions, type EventSender } from "./event-buffer.ts";
+export type { LocalTable, LocalTableState } from "./replica/local-table.ts";
+export { openTable } from "./open-table.ts";
+export type { OpenTableOptions } from "./replica/open-table.ts";
+export type { TableRows, TableTarget, TableTargets, TargetArray } from "./replica/read-targets.ts";
+export type { TableKeys } from "./replica/table-keys.ts";
 export { RequestError } from "./request-error.ts";
 export type { CallOptions } from "./transport.ts";
