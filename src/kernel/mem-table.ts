@@ -276,8 +276,12 @@ export class MemTable {
 
   /** Writes the addresses of `count` records from a place in the order on; returns how many there were. */
   addresses(place: number, count: number, into: Uint32Array): number {
+    const { u32 } = this.memory;
+    const { at } = this;
+    const order = (at + this.#word(memTableWords.orderFrom)) / 4;
+    const numbers = (at + this.#word(memTableWords.numbersFrom)) / 4;
     const end = Math.min(place + count, this.orderedCount);
-    for (let i = place; i < end; i++) into[i - place] = this.addressAt(i);
+    for (let i = place; i < end; i++) into[i - place] = at + u32[numbers + u32[order + i]!]!;
     return Math.max(0, end - place);
   }
 

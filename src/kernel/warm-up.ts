@@ -3,9 +3,22 @@
 // process that serves from its first second must not pay for that in its first requests.
 // How much: V8 recompiles a function after a budget of work (--wasm-tiering-budget, 13 million units, about a byte of code run each); 400 rounds
 // over 256 rows pass it for each kernel. The fast code is compiled on another thread, so the first calls may still meet the slow one.
-// Cost: about 30 ms of CPU, once a process and variant (18-23 ms measured before the calls on parameters came, which add a half); call `kernels()` at
+// Cost: about 50 ms of CPU, once a process and variant (18-23 ms measured before the calls on parameters and entries came); call `kernels()` at
 // start, not on a serving loop.
 
+import { writeCrcTables } from "./crc-tables.ts";
+import {
+  absentBlock,
+  blockBytes,
+  crcTablesAt,
+  gatherWords,
+  groupBytes,
+  indexProbeWords,
+  memTableWords,
+  probeWords,
+  runWriterStateBytes,
+  runWriterWords,
+} from "./entry-layout.ts";
 import type { KernelCalls } from "./kernel-calls.ts";
 import type { Kernels } from "./kernels.ts";
 import { formatParameterTable, type ParameterShape } from "./parameter-layout.ts";
@@ -54,6 +67,7 @@ export function warmUp(kernels: Kernels): void {
     calls.keyTableProbe(table, data, offsets, rows, out, scratch);
   }
   warmUpParameters(calls, u32, f32);
+  warmUpEntries(kernels);
 }
 
 /** The usual shape, 16 factors and a weight under AdaGrad; keys are the row numbers, half of them new in each round. */
@@ -100,4 +114,125 @@ function warmUpParameters(calls: KernelCalls, u32: Uint32Array, f32: Float32Arra
     calls.parametersPush(table, keys, rows, out, merge, 2 * rows - 1, scratch);
   }
   calls.parametersFinite(table);
+}
+
+const entryRounds = 60;
+
+/** The engine's calls over 256 records of 12 bytes of key and 32 of value: a table, an index and a run of them. */
+function warmUpEntries(kernels: Kernels): void {
+  const memory = createWasmMemory(6 * pageBytes);
+  const calls = kernels.bind(memory);
+  const u8 = new Uint8Array(memory.buffer);
+  const u32 = new Uint32Array(memory.buffer);
+  writeCrcTables(u32, crcTablesAt);
+  const recordBytes = 52;
+  const keyFrom = 8;
+  // A page each: CRC tables and arguments, a table, records and lists, a chunk, a writer's lists, answers.
+  const scratch = crcTablesAt + 16_384;
+  const args = scratch + 1_024;
+  const stack = args + 512;
+  const offsets = stack + 2_048;
+  const addresses = offsets + 2_048;
+  const table = pageBytes;
+  const records = 2 * pageBytes;
+  const chunk = 3 * pageBytes;
+  const lists = 4 * pageBytes;
+  const out = 5 * pageBytes;
+  const groups = 30;
+  for (let i = 0; i < rows; i++) {
+    const record = records + i * recordBytes;
+    u8.set([1, 0, 12, 0, 32], record);
+    u8.set([i >>> 4, i & 15], record + keyFrom);
+    u32[addresses / 4 + i] = record;
+    u32[offsets / 4 + i] = i * recordBytes + keyFrom;
+  }
+  u32[offsets / 4 + rows] = rows * recordBytes + keyFrom;
+  const groupsFrom = 128;
+  const numbersFrom = groupsFrom + groups * groupBytes;
+  const recordsFrom = numbersFrom + 4 * rows;
+  const setWords = (at: number, words: Record<string, number>, values: Record<string, number>): void => {
+    for (const [name, value] of Object.entries(values)) u32[at / 4 + words[name]!] = value;
+  };
+  const key = records + keyFrom;
+  for (let round = 0; round < entryRounds; round++) {
+    // Every other round finds the entries of the round before and overwrites them.
+    if (round % 2 === 0) {
+      u8.fill(0, table, table + numbersFrom);
+      setWords(table, memTableWords, { groups, groupsFrom, numbersFrom, recordsFrom, recordsEnd: pageBytes - 64, recordsUsed: recordsFrom, countMax: 288 });
+    }
+    calls.memTablePut(table, records, rows * recordBytes, rows, scratch);
+    // Keys of 12 bytes: the bounds are those of records, so every key is given with the record behind it, but for the first call.
+    setWords(args, probeWords, { groupsAt: table + groupsFrom, groups, base: table, limit: pageBytes - 64, keys: records, offsets, count: rows, source: 1 });
+    setWords(args, probeWords, {
+      outSource: out,
+      outAt: out + 1_024,
+      outBytes: out + 2_048,
+      outKind: out + 4_096,
+      outExpiry: out + 8_192,
+      outTime: out + 12_288,
+    });
+    u8.fill(255, out, out + rows);
+    for (let i = 0; i < rows; i += 2) {
+      u32[offsets / 4 + i] = i * recordBytes + keyFrom;
+      u32[offsets / 4 + i + 1] = i * recordBytes + keyFrom + 12;
+    }
+    calls.entryProbe(args, scratch);
+    calls.entrySortFill(chunk, addresses, rows);
+    calls.entrySortBegin(stack, rows);
+    calls.entrySort(chunk, stack, 1 << 20);
+    calls.entrySortTake(chunk, rows, addresses);
+    calls.entriesInOrder(addresses, rows);
+    u32.fill(0, lists / 4, (lists + runWriterStateBytes) / 4);
+    setWords(lists, runWriterWords, {
+      fileAt: blockBytes,
+      chunkAt: chunk,
+      chunkBytes: pageBytes,
+      stageAt: lists + 32_768,
+      stageMax: rows,
+      crcTables: crcTablesAt,
+    });
+    setWords(lists, runWriterWords, { tableAt: lists + 1_024, checksAt: lists + 2_048, blocksMax: 64, separatorsAt: lists + 4_096, separatorsMax: 4_096 });
+    calls.runPack(lists, addresses, rows, 6 * pageBytes - 64);
+    calls.runClose(lists);
+    calls.runIndexBuild(lists + 32_768, rows, lists + 49_152, groups);
+    setWords(args, indexProbeWords, { groupsAt: lists + 49_152, groups, keys: records, offsets, count: rows, table: lists + 1_024, seedLow: 0, seedHigh: 0 });
+    setWords(args, indexProbeWords, { blocks: 4, separators: lists + 4_096, separatorsBytes: 4_096, outBlocks: out });
+    u32.fill(absentBlock, out / 4, out / 4 + rows);
+    calls.indexProbe(args, scratch);
+    calls.crc32cBlocks(crcTablesAt, chunk, blockBytes, 16, out);
+    calls.crc32c(crcTablesAt, chunk, 4 * blockBytes, round);
+    // Rows of four columns of four bytes.
+    for (let i = 0; i < rows; i++) {
+      u32[out / 4 + 256 + i] = key + i * recordBytes + 12;
+      u32[out / 4 + 512 + i] = 32;
+    }
+    u8.fill(1, out, out + rows);
+    setWords(args, gatherWords, {
+      count: rows,
+      source: 1,
+      sources: out,
+      ats: out + 1_024,
+      lengths: out + 2_048,
+      bytesMin: 32,
+      mask: 0,
+      match: 0,
+      touched: out + 3_072,
+    });
+    setWords(args, gatherWords, {
+      fields: lists,
+      fieldCount: 4,
+      spans: lists + 512,
+      spanCount: 2,
+      requiredFrom: 0,
+      requiredAt: stack,
+      requiredBytes: 0,
+      memoryEnd: 6 * pageBytes - 64,
+    });
+    for (let f = 0; f < 4; f++)
+      u32.set([8 * f, 4, out + 8_192 + 4 * f, 16, round % 3 === 0 ? f : 0xffffffff, out + 16_384 + 64 * f, stack, 0], lists / 4 + 8 * f);
+    u32.set([0, 4, out + 8_192, 16, 8, 12, out + 8_196, 16], (lists + 512) / 4);
+    u8[stack] = 1;
+    setWords(args, gatherWords, { requiredBytes: round % 3 === 0 ? 1 : 0 });
+    calls.gatherFields(args);
+  }
 }
