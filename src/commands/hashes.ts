@@ -31,15 +31,13 @@ export function hashToWrite(parts: DataParts, key: Uint8Array): Hash {
 
 /** A field's name that is going to be written. */
 export function newField(args: Args, i: number): Uint8Array {
-  const name = args.bytes(i);
-  if (name.length > fieldBytesMax) throw new CommandError(`ERR field exceeds maximum allowed size (${fieldBytesMax} bytes)`);
-  return name;
+  if (args.end(i) - args.start(i) > fieldBytesMax) throw new CommandError(`ERR field exceeds maximum allowed size (${fieldBytesMax} bytes)`);
+  return args.bytes(i);
 }
 
 export function newFieldValue(args: Args, i: number): Uint8Array {
-  const value = args.bytes(i);
-  if (value.length > keyspaceLimits.valueBytesMax) throw new CommandError(texts.tooLong);
-  return value;
+  if (args.end(i) - args.start(i) > keyspaceLimits.valueBytesMax) throw new CommandError(texts.tooLong);
+  return args.bytes(i);
 }
 
 export function hashCommands(parts: DataParts): CommandSpec[] {
@@ -53,13 +51,14 @@ export function hashCommands(parts: DataParts): CommandSpec[] {
     return ({ args, reply }: Call): void => {
       if (args.count % 2 === 1) throw wrongArguments(name);
       const key = newKey(args, 1);
-      for (let i = 2; i < args.count; i += 2) {
+      const hash = hashToWrite(parts, key);
+      let added = 0;
+      // A large hash puts each field at once: all must be seen to hold the limits before.
+      for (let i = 2; i < args.count && hash.large; i += 2) {
         newField(args, i);
         newFieldValue(args, i + 1);
       }
-      const hash = hashToWrite(parts, key);
-      let added = 0;
-      for (let i = 2; i < args.count; i += 2) if (hash.set(args.bytes(i), args.bytes(i + 1), 0)) added++;
+      for (let i = 2; i < args.count; i += 2) if (hash.set(newField(args, i), newFieldValue(args, i + 1), 0)) added++;
       hash.save();
       if (name === "hset") reply.integer(added);
       else reply.ok();

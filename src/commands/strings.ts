@@ -33,9 +33,8 @@ const valueBytesMax = keyspaceLimits.valueBytesMax;
 
 /** A value from outside, within the limit. */
 function newValue(args: Args, i: number): Uint8Array {
-  const value = args.bytes(i);
-  if (value.length > valueBytesMax) throw new CommandError(texts.tooLong);
-  return value;
+  if (args.end(i) - args.start(i) > valueBytesMax) throw new CommandError(texts.tooLong);
+  return args.bytes(i);
 }
 
 function bulkOrNil(reply: Reply, entry: Entry | undefined): void {

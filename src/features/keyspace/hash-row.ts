@@ -75,6 +75,14 @@ function putU48(bytes: Uint8Array, at: number, value: number): void {
   putU16(bytes, at + 4, Math.floor(value / 4_294_967_296));
 }
 
+/** `set` costs some 40 ns whatever it copies. */
+function putBytes(bytes: Uint8Array, at: number, part: Uint8Array): number {
+  const { length } = part;
+  if (length > 32) bytes.set(part, at);
+  else for (let i = 0; i < length; i++) bytes[at + i] = part[i]!;
+  return at + length;
+}
+
 /** The key's own expiry of a row whose entry expires at `entryExpiryMs`. */
 export function keyExpiryOf(row: Uint8Array, entryExpiryMs: number): number {
   checkHead(row, 0, row.length);
@@ -188,10 +196,8 @@ export class HashRowEncoder {
         putU48(room, at, expiryMs);
         at += expiryBytes;
       }
-      room.set(name, at);
-      at += name.length;
-      room.set(value, at);
-      at += value.length;
+      at = putBytes(room, at, name);
+      at = putBytes(room, at, value);
     }
     return { row: room.subarray(0, at), expiryMs: fieldsDecide ? last : keyExpiryMs };
   }

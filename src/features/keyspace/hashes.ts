@@ -29,6 +29,8 @@ const ownerMark = 0;
 const fieldMark = 1;
 
 export interface Hash {
+  /** Its fields are entries of their own: `set` and `delete` put at once, not only `save`. */
+  readonly large: boolean;
   /** The key's own expiry; 0: none. */
   keyExpiryMs: number;
   get(name: Uint8Array): HashField | undefined;
@@ -213,6 +215,7 @@ const comparisonsMax = 4_096;
 const latin1 = new TextDecoder("latin1");
 
 class SmallHash implements Hash {
+  readonly large = false;
   keyExpiryMs: number;
   readonly #hashes: Hashes;
   readonly #key: Uint8Array;
@@ -301,6 +304,7 @@ class SmallHash implements Hash {
 }
 
 class LargeHash implements Hash {
+  readonly large = true;
   keyExpiryMs: number;
   readonly #hashes: Hashes;
   readonly #key: Uint8Array;

@@ -1,0 +1,31 @@
+// Longest common subsequences against trying all.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Prng } from "#base/prng";
+import { cellsMax, longestCommonSubsequence } from "./common-subsequence.ts";
+
+const bytes = (text: string): Uint8Array => Uint8Array.from(text, (letter) => letter.charCodeAt(0));
+const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+
+function longest(a: string, b: string): number {
+  if (a === "" || b === "") return 0;
+  return a[0] === b[0] ? 1 + longest(a.slice(1), b.slice(1)) : Math.max(longest(a.slice(1), b), longest(a, b.slice(1)));
+}
+
+test(`length, bytes and ranges of random pairs fit together (SEED=${seed})`, () => {
+  const random = new Prng(seed);
+  for (let i = 0; i < 500; i++) {
+    const draw = (): string => Array.from({ length: random.below(9) }, () => "abc"[random.below(3)]!).join("");
+    const [a, b] = [draw(), draw()];
+    const found = longestCommonSubsequence(bytes(a), bytes(b))!;
+    assert.equal(found.length, longest(a, b));
+    const ranges = [...found.ranges].reverse();
+    assert.equal(ranges.map(({ a: [from, to] }) => a.slice(from, to + 1)).join(""), String.fromCharCode(...found.bytes));
+    assert.equal(ranges.map(({ b: [from, to] }) => b.slice(from, to + 1)).join(""), String.fromCharCode(...found.bytes));
+  }
+});
+
+test("pairs beyond the limit are refused", () => {
+  assert.equal(longestCommonSubsequence(new Uint8Array(2_000), new Uint8Array(Math.ceil(cellsMax / 2_000))), undefined);
+});
