@@ -48,16 +48,18 @@ export interface Call {
   readonly body: unknown;
 }
 
-/** An answer that is not JSON with status 200. */
+/** An answer as text that is made already: not JSON, or JSON with numbers that JSON.stringify would round. */
 export class TextAnswer {
   readonly text: string;
   readonly contentType: string;
   readonly headers: Readonly<Record<string, string>>;
+  readonly status: number;
 
-  constructor(text: string, contentType: string, headers: Readonly<Record<string, string>> = {}) {
+  constructor(text: string, contentType: string, headers: Readonly<Record<string, string>> = {}, status = 200) {
     this.text = text;
     this.contentType = contentType;
     this.headers = headers;
+    this.status = status;
   }
 }
 
@@ -76,10 +78,12 @@ export interface Route {
   /** With `:name` for parameters. */
   readonly url: string;
   readonly summary: string;
-  readonly tag: "events" | "items" | "users" | "recommend" | "learning" | "server";
+  readonly tag: "events" | "items" | "users" | "recommend" | "learning" | "tables" | "feast" | "server";
   /** Names of the query parameters, each with its description. */
   readonly query?: Readonly<Record<string, string>>;
   readonly body?: TSchema;
+  /** The handler gets the body as bytes (a Uint8Array, empty without a body), whatever its content-type says, and reads it itself. */
+  readonly raw?: boolean;
   /** The JSON answer; absent for text. */
   readonly answer?: TSchema;
   /** Answered also when the server is full or drains: an operator must be able to look. */

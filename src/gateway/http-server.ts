@@ -72,6 +72,8 @@ export interface HttpServerOptions {
   readonly build?: Readonly<{ version: string } & Record<string, string>>;
   /** A started meter of the serving loop. */
   readonly loopStall?: LoopStall;
+  /** Beside those of the gateway: tables, imports. */
+  readonly routes?: readonly Route[];
   readonly limits?: Partial<HttpLimits>;
 }
 
@@ -151,7 +153,13 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("application/json", { parseAs: "buffer" }, (request, bytes, done) => {
     // A DELETE has no body; some clients name a type all the same.
-    read(() => (request.method === "DELETE" ? undefined : readJson(bytes as Buffer)), done);
+    read(() => (isRaw(request) ? bytes : request.method === "DELETE" ? undefined : readJson(bytes as Buffer)), done);
+  });
+  app.addContentTypeParser("*", { parseAs: "buffer" }, (request, bytes, done) => {
+    read(() => {
+      if (!isRaw(request)) throw wrongContentType();
+      return bytes;
+    }, done);
   });
   app.addContentTypeParser("application/x-ndjson", { parseAs: "buffer" }, (request, bytes, done) => {
     read(() => {
@@ -204,7 +212,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     if (encoding !== undefined && encoding !== "identity") {
       throw new HttpRefusal("unsupported", "the body is compressed", { status: 415, todo: "send it without content-encoding" });
     }
-    if (route.body !== undefined && headers["content-type"] === undefined) throw wrongContentType();
+    if (route.body !== undefined && route.raw !== true && headers["content-type"] === undefined) throw wrongContentType();
     for (const name in request.query as object) {
       if (route.query === undefined || !Object.hasOwn(route.query, name)) {
         const known = Object.keys(route.query ?? {});
@@ -278,9 +286,11 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       method: route.method,
       url: route.url,
       schema: openApiOf(route),
+      config: { raw: route.raw === true } as object,
       onRequest: onRequestOf(route),
       handler(request, reply) {
-        const call = { params: request.params as Record<string, string>, query: request.query as Record<string, string>, body: request.body };
+        const body = route.raw === true ? (request.body ?? new Uint8Array(0)) : request.body;
+        const call = { params: request.params as Record<string, string>, query: request.query as Record<string, string>, body };
         try {
           const result = handle(call);
           if (result instanceof Promise)
@@ -307,7 +317,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     } else if (value instanceof TextAnswer) {
       const { etag } = value.headers;
       if (etag !== undefined && reply.request.headers["if-none-match"] === etag) void reply.headers(value.headers).code(304).send();
-      else void reply.headers(value.headers).type(value.contentType).send(value.text);
+      else void reply.code(value.status).headers(value.headers).type(value.contentType).send(value.text);
     } else if (value instanceof StatusedAnswer) void reply.code(value.status).type("application/json; charset=utf-8").send(JSON.stringify(value.body));
     else void reply.type("application/json; charset=utf-8").send(JSON.stringify(value));
   }
@@ -336,6 +346,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     await app.register(swagger, openApiOptions(build.version));
     for (const schema of sharedSchemas) app.addSchema(schema);
     for (const route of gatewayRoutes(gateway, status, readiness, live)) add(route);
+    for (const route of options.routes ?? []) add(route);
     const exposition = createExposition({
       metrics,
       status: () => gateway.status(),
@@ -413,6 +424,10 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       return { cutOff };
     },
   };
+}
+
+function isRaw(request: FastifyRequest): boolean {
+  return (request.routeOptions.config as { raw?: boolean }).raw === true;
 }
 
 function read(parse: () => unknown, done: (error: Error | null, body?: unknown) => void): void {
