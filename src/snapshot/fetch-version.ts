@@ -67,8 +67,11 @@ export async function fetchVersion(parts: FetchParts): Promise<FetchedFile[]> {
     }
     await files.syncFolder(filesFolder);
   };
-  const verify = (list: readonly FetchedFile[]): Promise<readonly string[]> =>
-    verifyFiles(list, { ...parts, onProgress: (bytesDone) => parts.onProgress("verifying", bytesDone, bytesAll) }, parts.workers);
+  const verify = (list: readonly FetchedFile[]): Promise<readonly string[]> => {
+    const onProgress = (bytesDone: number): void => parts.onProgress("verifying", bytesDone, bytesAll);
+    onProgress(0);
+    return verifyFiles(list, { ...parts, onProgress }, parts.workers);
+  };
 
   if (finished && parts.trustFinished && (await sizesAgree(files, fetched))) return fetched;
   await fetchAll();
