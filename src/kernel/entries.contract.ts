@@ -2,6 +2,7 @@
 // the scalar twin (entries.test.ts). The models are a Map and a sorted array.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { crc32c } from "#base/crc32c";
 import { MillraceError } from "#base/errors";
@@ -595,6 +596,34 @@ export function entriesContract(variant: KernelVariant): void {
       assert.deepEqual(targets.outputs, expectedOutputs);
       for (const [f, bits] of targets.valid.entries()) if (bits !== undefined) assert.deepEqual(bits, expectedValid[f]);
       assert.deepEqual(targets.taken, expectedTaken);
+    }
+  });
+
+  test(under("promise: the golden run of version 1 is written byte by byte, and read"), () => {
+    const golden = readFileSync(new URL("../../test/golden/run/v1/three-entries.run", import.meta.url));
+    const entries: ModelEntry[] = [
+      { key: text("\0\0item:1"), kind: 1, value: text("first"), expiryMs: 0, timeMs: 0 },
+      { key: text("\0\0item:2"), kind: 0, value: text(""), expiryMs: 0, timeMs: 1_700_000_000_000 },
+      { key: text("\0\x01user:1"), kind: 8, value: text("a row"), expiryMs: 1_800_000_000_000, timeMs: 1_700_000_000_001 },
+    ];
+    assert.equal(hex(buildRun(entries, { seed: 0x0123_4567_89ab_cdefn })), hex(golden));
+    const run = load(golden);
+    run.verify();
+    assertProbe(run, new Map(entries.map((entry) => [hex(entry.key), entry])), [...entries.map(({ key }) => key), text("\0\0item:3")]);
+    const view = new EntryView();
+    let position = run.first;
+    for (const entry of entries) {
+      position = run.entryAt(position, view);
+      assertEntry(view, entry);
+    }
+    assert.equal(position, run.end);
+    // The bytes that docs/format/run-file.md shows.
+    const page = readFileSync(new URL("../../docs/format/run-file.md", import.meta.url), "utf8");
+    const lines = [...page.matchAll(/^([0-9a-f]{4}) {2}((?:[0-9a-f]{2} ?){16})/gmu)];
+    assert.ok(lines.length >= 18);
+    for (const [, offset, bytes] of lines) {
+      const from = Number.parseInt(offset!, 16);
+      assert.equal(hex(golden.subarray(from, from + 16)), bytes!.replaceAll(" ", ""), `the page at ${offset}`);
     }
   });
 }
