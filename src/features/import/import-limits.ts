@@ -20,6 +20,8 @@ export const importLimits = {
   memoryBytesMin: 192 << 20,
   memoryBytesDefault: 1 << 30,
   memoryBytesMax: 3 * 2 ** 30,
+  /** Staged bytes between two checkpoints of the reader: what an interruption costs at most, and how long others wait for their turn. */
+  checkpointBytesDefault: 256 << 20,
   queryCharactersMax: 100_000,
   /** How long an import waits for its turn among others. */
   turnWaitMsMax: 24 * 3_600_000,

@@ -38,6 +38,8 @@ export interface ImportPlan {
   readonly logOffsets: Readonly<Record<string, number>>;
   readonly memoryBytes: number;
   readonly rejectsMax: number;
+  /** Staged bytes between two checkpoints of the reader. */
+  readonly checkpointBytes: number;
   /** SQL may read files of these folders only; undefined: all. */
   readonly folders?: readonly string[];
 }
@@ -73,8 +75,8 @@ export async function readPlan(files: Files, folder: string): Promise<ImportPlan
   const path = files.join(folder, "plan.json");
   const value = (await readJson(files, path)) as Partial<ImportPlan> | undefined;
   if (value === undefined) return undefined;
-  const { format, id, table, inputs, slices, seed, timeMs, memoryBytes } = value;
-  const counts = [slices, timeMs, memoryBytes, seed?.low, seed?.high].every((one) => Number.isSafeInteger(one) && one! >= 0);
+  const { format, id, table, inputs, slices, seed, timeMs, memoryBytes, checkpointBytes } = value;
+  const counts = [slices, timeMs, memoryBytes, checkpointBytes, seed?.low, seed?.high].every((one) => Number.isSafeInteger(one) && one! >= 0);
   if (format !== 1 || typeof id !== "string" || typeof table !== "string" || !Array.isArray(inputs) || !counts) {
     throw new MillraceError("corrupt", `${path} is no plan of an import`, { todo: "remove the work folder and start the import again" });
   }

@@ -54,6 +54,8 @@ export interface ImportOptions {
   readonly builders?: number;
   /** Refused rows at which the import gives up; default importLimits.rejectsMaxDefault. */
   readonly rejectsMax?: number;
+  /** Default importLimits.checkpointBytesDefault. */
+  readonly checkpointBytes?: number;
   /** SQL and files only from these folders; undefined: any. */
   readonly folders?: readonly string[];
   /** Of the new version against the live one; default those of the snapshot store. */
@@ -226,6 +228,7 @@ export class TableImport {
         logOffsets: await this.#options.logOffsets(),
         memoryBytes: this.#memoryBytes,
         rejectsMax,
+        checkpointBytes: this.#options.checkpointBytes ?? importLimits.checkpointBytesDefault,
         ...(folders === undefined ? {} : { folders }),
       };
       this.#set({ id: plan.id, inputs: inputs.length, rowsTotal });
@@ -240,7 +243,7 @@ export class TableImport {
   async #keepPlan(work: string, plan: ImportPlan): Promise<ImportPlan> {
     const { files } = this.#options;
     const before = await readPlan(files, work).catch(() => undefined);
-    const kept = before === undefined ? plan : { ...before, memoryBytes: plan.memoryBytes, rejectsMax: plan.rejectsMax };
+    const kept = before === undefined ? plan : { ...before, memoryBytes: plan.memoryBytes, rejectsMax: plan.rejectsMax, checkpointBytes: plan.checkpointBytes };
     if (before === undefined) await files.removeFolder(work);
     await files.makeFolder(work);
     await writeJson(files, files.join(work, "plan.json"), kept);
@@ -259,6 +262,7 @@ export class TableImport {
       const build = await this.#beginBuild(work, plan);
       const done = await this.#build(work, plan, groups, build, turns);
       this.#enter("publishing");
+      signal?.throwIfAborted();
       const runs = groups.length;
       const rows = done.reduce((sum, one) => sum + one.statistics.entries, 0);
       const overtaken = done.reduce((sum, one) => sum + one.overtaken, 0);
@@ -378,7 +382,7 @@ export class TableImport {
   }
 
   async #build(work: string, plan: ImportPlan, groups: readonly (readonly StagedBlock[])[], build: Build, turns: Turns): Promise<ShardDone[]> {
-    const { files, clock, start, builders = 1 } = this.#options;
+    const { files, clock, start, builders = 1, signal } = this.#options;
     const done = new Map<number, ShardDone>();
     this.#set({ runs: groups.length, runsBuilt: 0 });
     const donePath = (run: number): string => files.join(work, `run-${run}.json`);
@@ -417,7 +421,10 @@ export class TableImport {
       let at = 0;
       const worker = async (): Promise<void> => {
         if (start === undefined) {
-          for (let run = waiting[at++]; run !== undefined; run = waiting[at++]) await finish(await runShardJob(jobOf(run), { files, clock }));
+          for (let run = waiting[at++]; run !== undefined; run = waiting[at++]) {
+            signal?.throwIfAborted();
+            await finish(await runShardJob(jobOf(run), { files, clock }));
+          }
           return;
         }
         const name = `import-builder-${plan.table}`.slice(0, 64);
@@ -425,6 +432,7 @@ export class TableImport {
           start(moduleBeside("./build-runs.worker", import.meta.url), { memoryBytes: plan.memoryBytes - processBytes }, name),
           async (builder) => {
             for (let run = waiting[at++]; run !== undefined; run = waiting[at++]) {
+              signal?.throwIfAborted();
               builder.send(jobOf(run));
               const one = (await builder.receive()) as ShardDone | undefined;
               if (one === undefined) return undefined;

@@ -20,8 +20,6 @@ import { StageBlocks } from "./stage-blocks.ts";
 export const stageFileName = "staged.rows";
 export const rejectFileName = "rejects.jsonl";
 
-/** Staged bytes between two checkpoints: what an interruption costs at most. */
-const checkpointBytes = 256 << 20;
 const reportRows = 100_000;
 
 export interface ReadProgress {
@@ -51,6 +49,7 @@ export function readerMemory(memoryBytes: number, slices: number): { duckDbBytes
 /** Reads what is left of a plan's inputs. Throws what a source throws, `invalid` when too many rows are refused. */
 export async function readInputs(options: ReadOptions): Promise<ImportJournal> {
   const { files, folder, plan } = options;
+  const { checkpointBytes } = plan;
   const before = await readJournal(files, folder);
   if (before.finished) return before;
   const schema = schemaOf(plan.schema, plan.table);

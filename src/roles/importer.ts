@@ -1,0 +1,115 @@
+// The importer: one import of a table of a data folder, as a command or as a child of a server. Wiring only.
+//   DATA/registry.sqlite   schema, head, turns, status (shared with the server)
+//   DATA/blobs             versions
+//   DATA/import            work folders, reject files
+// The heavy halves run in processes of their own, at low priority and under a memory cap (src/features/import/importer.ts).
+
+import { MillraceError } from "#base/errors";
+import { openFolderBlobs } from "#backbone/folder-blobs";
+import { BoardWriter } from "#features/import/import-board";
+import type { ImportAsk } from "#features/import/import-jobs";
+import { importLimits } from "#features/import/import-limits";
+import { type ImportResult, type ImportStatus, TableImport } from "#features/import/importer";
+import { registerSchemas, readSchema } from "#features/tables/schema-registry";
+import { moduleBeside } from "#platform/module-beside";
+import { systemChildProcesses } from "#platform/system-child-processes";
+import { systemClock } from "#platform/system-clock";
+import { systemFiles } from "#platform/system-files";
+import { systemProcesses } from "#platform/system-processes";
+import { randomId, systemRandom } from "#platform/system-random";
+import type { RunningWorker } from "#platform/workers";
+import { SnapshotStore } from "#snapshot/snapshot-store";
+import type { TablesConfig } from "#wire/table-config";
+import { openDataFolder } from "./data-folder.ts";
+
+/** Partition of the log in which tables' live writes stand. */
+export const tableLogPartition = "table-log";
+/** Of readers and builders: below everything that serves. */
+const niceness = 10;
+
+export interface ImportTableOptions extends ImportAsk {
+  readonly dataFolder: string;
+  /** Name on the board; default: made up. */
+  readonly job?: string;
+  /** Tables to register first, when no server has yet. */
+  readonly tables?: TablesConfig;
+  readonly memoryBytes?: number;
+  readonly builders?: number;
+  readonly folders?: readonly string[];
+  readonly onStatus?: (status: ImportStatus) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** Where the versions of a data folder lie. */
+export function blobsFolderOf(dataFolder: string): string {
+  return systemFiles.join(dataFolder, "blobs");
+}
+
+/** A name for an import on the board. */
+export function newImportJob(): string {
+  return `import-${randomId(systemRandom, 10)}`;
+}
+
+/** Imports into a table. Throws `not-found` for a table that nobody registered, and what TableImport throws. */
+export async function importTable(options: ImportTableOptions): Promise<ImportResult> {
+  const { dataFolder, table, tables, memoryBytes = importLimits.memoryBytesDefault, onStatus } = options;
+  const data = await openDataFolder(dataFolder, "none");
+  try {
+    const { registry, log } = data;
+    if (tables !== undefined) await registerSchemas(registry, tables);
+    const schema = await readSchema(registry, table);
+    if (schema === undefined) {
+      throw new MillraceError("not-found", `there is no table ${JSON.stringify(table.slice(0, 64))} in ${dataFolder}`, {
+        todo: "declare it in the configuration (tables) and start the server with it once, or name the configuration here",
+      });
+    }
+    const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
+    const board = new BoardWriter(registry, systemClock, options.job ?? newImportJob());
+    const running = new TableImport({
+      files: systemFiles,
+      clock: systemClock,
+      registry,
+      snapshots: new SnapshotStore({ blobs, registry, clock: systemClock, random: systemRandom, kind: "table" }),
+      schema,
+      request: {
+        files: options.files ?? [],
+        ...(options.query === undefined ? {} : { query: options.query }),
+        ...(options.format === undefined ? {} : { format: options.format }),
+      },
+      folder: systemFiles.join(dataFolder, "import"),
+      start: (module, data_, name) => systemChildProcesses.start(module, data_, { name, niceness, rssBytesMax: memoryBytes }),
+      logOffsets: async () => ({ [tableLogPartition]: (await log.bounds(tableLogPartition)).next }),
+      memoryBytes,
+      ...(options.builders === undefined ? {} : { builders: options.builders }),
+      ...(options.rejectsMax === undefined ? {} : { rejectsMax: options.rejectsMax }),
+      ...(options.folders === undefined ? {} : { folders: options.folders }),
+      ...(options.live === undefined ? {} : { live: options.live }),
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+      onStatus: (status) => {
+        board.show(status);
+        onStatus?.(status);
+      },
+    });
+    try {
+      return await running.run();
+    } finally {
+      await board.end();
+    }
+  } finally {
+    await data.close();
+  }
+}
+
+/** For ImportJobs of a server: the whole import in a child, which has children of its own. */
+export function startImportProcess(options: {
+  dataFolder: string;
+  folders: readonly string[];
+  memoryBytes?: number;
+}): (ask: ImportAsk, job: string) => RunningWorker {
+  return (ask, job) =>
+    systemChildProcesses.start(
+      moduleBeside("./importer.worker", import.meta.url),
+      { ...ask, ...options, job },
+      { name: job, niceness, rssBytesMax: 512 << 20 },
+    );
+}
