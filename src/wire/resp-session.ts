@@ -33,6 +33,8 @@ export interface ClientSession extends Session {
   /** Reply bytes that wait for a slow reader or for durability, and the pieces they stand in. */
   readonly outputBytes: number;
   readonly outputPieces: number;
+  /** RESET: gives back what command families keep of this session. */
+  forget(): void;
 }
 
 export interface RespLimits {
