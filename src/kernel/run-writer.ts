@@ -57,10 +57,13 @@ function shapeOf(size: RunWriterSize): WriterShape {
   }
   const chunkBytes = roundUp(Math.max(size.chunkBytes ?? 256 << 10, longest), blockBytes) + blockBytes;
   // Two neighbours do not fit into one block, so blocks are on average more than half full.
-  const blocksMax = Math.min(Math.floor(runLimits.fileBytesMax / blockBytes), Math.ceil((2 * recordBytesMax) / blockBytes) + 1);
-  const separatorsMax = Math.min(blocksMax, entriesMax) * (size.separatorBytes ?? 96) + keyRoom;
+  const blocksWanted = Math.min(Math.floor(runLimits.fileBytesMax / blockBytes), Math.ceil((2 * recordBytesMax) / blockBytes) + 1);
+  const separatorsMax = Math.min(blocksWanted, entriesMax) * (size.separatorBytes ?? 96) + keyRoom;
   const groupsMax = groupsFor(entriesMax);
-  const tailBlocks = Math.ceil((4 * blocksMax + separatorsMax + 2 * keyRoom) / blockBytes) + Math.ceil((groupsMax * groupBytes) / blockBytes);
+  const tailBlocks = Math.ceil((4 * blocksWanted + separatorsMax + 2 * keyRoom) / blockBytes) + Math.ceil((groupsMax * groupBytes) / blockBytes);
+  // What follows the data must fit into the file as well: header, tail and 4 bytes a block of checksums.
+  const blocksMax = Math.min(blocksWanted, Math.floor((runLimits.fileBytesMax - 64) / (blockBytes + 4)) - tailBlocks - 1);
+  if (blocksMax < 1) throw new MillraceError("invalid", `a run writer for ${entriesMax} entries`, { todo: "use fewer entries a run" });
   const checksMax = blocksMax + tailBlocks;
   const bytes =
     roundUp(runWriterStateBytes, 64) +
