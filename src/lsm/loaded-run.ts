@@ -94,21 +94,12 @@ export async function readRun(
   }
 }
 
-/** CRC32C of the header of a loaded run: what a manifest knows the file by. */
-export function headerCrcOf(image: RunImage): number {
-  return image.memory.u32[(image.at + headerCrcAt) / 4]!;
-}
-
-export function releaseFile(file: LoadedFile): void {
-  file.lease.release();
-}
-
 export function bytesOfRun(run: LoadedRun): number {
   return run.files.reduce((sum, file) => sum + file.listed.bytes, 0);
 }
 
 /** Index of the first file that may hold a key >= `key`; `files.length` when none does. */
-export function fileFrom(files: readonly LoadedFile[], key: Uint8Array): number {
+export function fileFrom(files: readonly { readonly image: RunImage }[], key: Uint8Array): number {
   let low = 0;
   let high = files.length;
   while (low < high) {
@@ -121,7 +112,7 @@ export function fileFrom(files: readonly LoadedFile[], key: Uint8Array): number 
 }
 
 /** Index of the last file that may hold a key < `key`; -1 when none does. */
-export function fileBefore(files: readonly LoadedFile[], key: Uint8Array): number {
+export function fileBefore(files: readonly { readonly image: RunImage }[], key: Uint8Array): number {
   let low = -1;
   let high = files.length - 1;
   while (low < high) {

@@ -9,7 +9,8 @@ import { MillraceError } from "#base/errors";
 import { compareBytes, entryKinds, EntryView } from "#kernel/entry-record";
 import type { MemTable } from "#kernel/mem-table";
 import type { Clock } from "#platform/clock";
-import { fileBefore, fileFrom, type LoadedFile } from "./loaded-run.ts";
+import type { RunImage } from "#kernel/run-image";
+import { fileBefore, fileFrom } from "./loaded-run.ts";
 import type { ScanPage } from "./scan-page.ts";
 import { type ScanRange, storeLimits } from "./store.ts";
 import type { WriteTable } from "./write-table.ts";
@@ -55,11 +56,11 @@ class TableCursor implements ScanCursor {
 class RunAhead implements ScanCursor {
   readonly entry = new EntryView();
   valid = true;
-  readonly #files: readonly LoadedFile[];
+  readonly #files: readonly { readonly image: RunImage }[];
   #file: number;
   #position: number;
 
-  constructor(run: { readonly files: readonly LoadedFile[] }, from: Uint8Array) {
+  constructor(run: { readonly files: readonly { readonly image: RunImage }[] }, from: Uint8Array) {
     this.#files = run.files;
     this.#file = fileFrom(run.files, from);
     this.#position = this.#files[this.#file]?.image.seek(from) ?? 0;
@@ -86,7 +87,7 @@ class RunAhead implements ScanCursor {
 class RunBack implements ScanCursor {
   readonly entry = new EntryView();
   valid = true;
-  readonly #files: readonly LoadedFile[];
+  readonly #files: readonly { readonly image: RunImage }[];
   #file: number;
   /** Entries of one block that are still to come, ascending. */
   readonly #block: number[] = [];
@@ -94,7 +95,7 @@ class RunBack implements ScanCursor {
   /** The block before is found from here. */
   #before: number;
 
-  constructor(run: { readonly files: readonly LoadedFile[] }, to: Uint8Array | undefined) {
+  constructor(run: { readonly files: readonly { readonly image: RunImage }[] }, to: Uint8Array | undefined) {
     this.#files = run.files;
     this.#file = to === undefined ? run.files.length - 1 : fileBefore(run.files, to);
     const image = this.#files[this.#file]?.image;
@@ -143,7 +144,7 @@ export class Scanner {
   }
 
   /** `tables` and `runs` newest first. */
-  scan(range: ScanRange, into: ScanPage, tables: readonly WriteTable[], runs: readonly { readonly files: readonly LoadedFile[] }[]): boolean {
+  scan(range: ScanRange, into: ScanPage, tables: readonly WriteTable[], runs: readonly { readonly files: readonly { readonly image: RunImage }[] }[]): boolean {
     checkRange(range);
     into.clear();
     const { from, to, limit, reverse = false, values = true, nowMs = this.#clock.nowMs() } = range;

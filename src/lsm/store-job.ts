@@ -9,7 +9,6 @@ import { KernelMemory } from "#kernel/kernel-memory";
 import { MemTable } from "#kernel/mem-table";
 import type { LeaseTicket } from "#kernel/memory-pool";
 import { RunImage } from "#kernel/run-image";
-import { runLimits } from "#kernel/run-format";
 import { mergeEntries } from "./merge-entries.ts";
 import { readRun, type RunToLoad } from "./loaded-run.ts";
 import { RunFiles, runFilesBytes, type WrittenFile } from "./run-files.ts";
@@ -70,8 +69,6 @@ export interface MergeSize {
 export function mergeScratchBytes(size: MergeSize): number {
   return runFilesBytes(size);
 }
-
-export { runLimits };
 
 export async function doJob(job: StoreJob, files: Files, clock: Clock, lane = workerLane): Promise<StoreJobResult> {
   if (job.kind === "flush") return flushTable(job, files, lane);
