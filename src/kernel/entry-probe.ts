@@ -71,6 +71,12 @@ export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys:
       refs.timed = true;
       const expiries = new Float64Array(u32.buffer, expiryAt, count);
       const times = new Float64Array(u32.buffer, timeAt, count);
+      if (fresh) {
+        // Nobody else's answers stand there: keys that were not found have zeros here and there.
+        refs.expiryMs.set(expiries, first);
+        refs.timeMs.set(times, first);
+        return true;
+      }
       for (let i = 0; i < count; i++) {
         if (bytes[sourceAt + i] !== source) continue;
         refs.expiryMs[first + i] = expiries[i]!;
