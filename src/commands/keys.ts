@@ -3,7 +3,7 @@
 // connection; inside a transaction it goes in one.
 // DBSIZE counts: there is no counter to keep right over expiry and replay, and no write pays for one.
 
-import { globMatches, literalPrefix, matchesAll } from "#features/keyspace/glob";
+import { globMatches, literalPrefix, matchesAll } from "#base/glob";
 import { int64Max, parseInteger } from "#features/keyspace/decimal-integer";
 import { decodeRow, hashRowLimits } from "#features/keyspace/hash-row";
 import { Hashes } from "#features/keyspace/hashes";

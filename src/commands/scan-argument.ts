@@ -1,6 +1,6 @@
 // What SCAN and HSCAN have in common: the cursor and options in the arguments, the shape of the reply.
 
-import { globMatches, literalPrefix, matchesAll } from "#features/keyspace/glob";
+import { globMatches, literalPrefix, matchesAll } from "#base/glob";
 import type { Args, Reply } from "#wire/resp-command";
 import { CommandError, integerAt, texts } from "./data-command.ts";
 

@@ -13,7 +13,7 @@ import { Hashes } from "./hashes.ts";
 import { fieldNamespace, Keyspace } from "./keyspace.ts";
 
 const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
-const steps = process.env["MILLRACE_LONG"] === undefined ? 1_500 : 30_000;
+const steps = process.env["MILLRACE_LONG"] === undefined ? 700 : 8_000;
 const text = new TextEncoder();
 const bytes = (name: string): Uint8Array => text.encode(name);
 const word = (part: Uint8Array): string => Buffer.from(part).toString();
@@ -117,7 +117,7 @@ test(`promise: hashes hold what was written, in both forms, over expiry and rest
       keyspace.commit();
       for (const each of new Set([key, other])) check(keyspace, hashes, each, model.get(each));
     }
-    assert.ok(large > 20, `large hashes were met (${large})`);
+    assert.ok(large > 10, `large hashes were met (${large})`);
 
     // What is left when all keys are gone is taken by one sweep.
     for (const key of keys) {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Prng } from "#base/prng";
+import { Prng } from "./prng.ts";
 import { globMatches, literalPrefix, matchesAll } from "./glob.ts";
 
 const bytes = (text: string): Uint8Array => Uint8Array.from(text, (letter) => letter.charCodeAt(0));
