@@ -11,7 +11,7 @@
 // Probe in groups of 32 keys, in phases (hash all, read all groups, match all tags, read all record heads, compare all): misses of a group overlap.
 //
 // Arguments of entryProbe (u32 each): groupsAt, groups, base, limit, seedLow, seedHigh, keys, offsets, count, source, outSource, outAt, outBytes,
-// outKind, outExpiry, outTime, and the answer `timed`. Of indexProbe: groupsAt, groups, seedLow, seedHigh, keys, offsets, count, table, blocks,
+// outKind, outExpiry, outTime, the answer `timed`, and 1: nobody holds any of the keys yet. Of indexProbe: groupsAt, groups, seedLow, seedHigh, keys, offsets, count, table, blocks,
 // separators, separatorsBytes, outBlocks.
 
 import { compareBytes, headBytes, sameBytes, timeAt, valueBytesMax, valueBytesOf } from "./entry-record";
@@ -39,6 +39,25 @@ export function matching(group: usize, tag: u32): u32 {
   return (<u32>i8x16.bitmask(i8x16.eq(v128.load(group), i8x16.splat(<i8>tag)))) & 0xfff;
 }
 
+/** Whether a record ends before the limit. */
+function isInside(reference: u32, skip: u32, bytes: u32, head: u64, limit: u32): bool {
+  const value = valueBytesOf(head);
+  return value <= valueBytesMax && <u64>reference + <u64>(skip + bytes) + <u64>value <= <u64>limit;
+}
+
+/** Keys of 16 to 64 bytes without a loop: four pieces of 16 that overlap. */
+function sameUpTo64(a: usize, b: usize, bytes: u32): bool {
+  const last = <usize>bytes - 16;
+  const second = min<usize>(last, 16);
+  const third = min<usize>(last, 32);
+  return !v128.any_true(
+    v128.or(
+      v128.or(v128.xor(v128.load(a), v128.load(b)), v128.xor(v128.load(a + second), v128.load(b + second))),
+      v128.or(v128.xor(v128.load(a + third), v128.load(b + third)), v128.xor(v128.load(a + last), v128.load(b + last))),
+    ),
+  );
+}
+
 /** Whether the record at a reference has this key. `shape`: the bytes of the key << 16. */
 function holds(base: usize, limit: u32, reference: u32, key: usize, shape: u32): bool {
   if (reference == 0 || reference > limit) return false;
@@ -48,8 +67,7 @@ function holds(base: usize, limit: u32, reference: u32, key: usize, shape: u32):
   if (((<u32>head) & 0xffffffc0) != shape) return false;
   const bytes = shape >> 16;
   const skip = headBytes(head);
-  const value = valueBytesOf(head);
-  if (value > valueBytesMax || <u64>reference + <u64>(skip + bytes) + <u64>value > <u64>limit) return false;
+  if (!isInside(reference, skip, bytes, head, limit)) return false;
   return sameBytes(record + <usize>skip, key, bytes);
 }
 
@@ -90,7 +108,8 @@ export function place(groupsAt: usize, groups: u32, hash: u64, reference: u32): 
   }
 }
 
-/** Looks up the keys whose `outSource` is 255 and writes the answers of those found; times only where there are some: the host zeroes them. Returns how many. `scratch`: 32 x 32 bytes. */
+/** Looks up the keys whose `outSource` is 255 and writes the answers of those found. Times are written, zeros included, once an entry
+ * with one was found (`timed`). Returns how many. `scratch`: 32 x 32 bytes. */
 export function entryProbe(args: usize, scratch: usize): u32 {
   const groupsAt = <usize>load<u32>(args);
   const groups = load<u32>(args, 4);
@@ -110,6 +129,7 @@ export function entryProbe(args: usize, scratch: usize): u32 {
   let found: u32 = 0;
   let timed: u32 = 0;
   let next: u32 = 0;
+  if (load<u32>(args, 68) != 0) memory.fill(outSource, <u8>absent, <usize>count);
   while (next < count) {
     // 1. hash the next 32 that nobody holds yet: scratch[i] = hash, number, address of its group
     let size: u32 = 0;
@@ -151,23 +171,37 @@ export function entryProbe(args: usize, scratch: usize): u32 {
       const from = load<u32>(offsets + (number << 2));
       const bytes = load<u32>(offsets + (number << 2), 4) - from;
       const key = keys + <usize>from;
-      let reference = load<u32>(at, 16);
-      if (!holds(base, limit, reference, key, bytes << 16)) {
-        const mask = load<u32>(at, 20);
-        const where = findFrom(groupsAt, groups, homeOf(load<u64>(at), groups), mask & (mask - 1), base, limit, load<u64>(at), key, bytes);
-        if (where == 0) continue;
-        reference = atomic.load<u32>(where);
+      const shape = bytes << 16;
+      let record = base + <usize>load<u32>(at, 16);
+      let head = load<u64>(record);
+      let skip = headBytes(head);
+      // Without a reference the record is the base itself, whose first word is no head with this shape or is refused by the search below.
+      let same = false;
+      if (((<u32>head) & 0xffffffc0) == shape && load<u32>(at, 16) != 0 && isInside(load<u32>(at, 16), skip, bytes, head, limit)) {
+        const held = record + <usize>skip;
+        same = bytes - 16 <= 48 ? sameUpTo64(held, key, bytes) : sameBytes(held, key, bytes);
       }
-      const record = base + <usize>reference;
-      const head = load<u64>(record);
+      if (!same) {
+        const mask = load<u32>(at, 20);
+        if (mask == 0 && (load<u32>(<usize>load<u32>(at, 12), 12) & overflowBit(load<u64>(at))) == 0) continue;
+        const where = findFrom(groupsAt, groups, homeOf(load<u64>(at), groups), mask, base, limit, load<u64>(at), key, bytes);
+        if (where == 0) continue;
+        record = base + <usize>atomic.load<u32>(where);
+        head = load<u64>(record);
+        skip = headBytes(head);
+      }
       const flags = <u32>head;
       found += 1;
       store<u8>(outSource + number, <u8>source);
-      store<u32>(outAt + (number << 2), <u32>(record + <usize>headBytes(head)) + bytes);
+      store<u32>(outAt + (number << 2), <u32>record + skip + bytes);
       store<u32>(outBytes + (number << 2), valueBytesOf(head));
       store<u8>(outKind + number, <u8>(flags & 15));
       if ((flags & 0x30) == 0) continue;
-      timed = 1;
+      if (timed == 0) {
+        timed = 1;
+        memory.fill(outExpiry, 0, (<usize>count) << 3);
+        memory.fill(outTime, 0, (<usize>count) << 3);
+      }
       let field = record + 8;
       if ((flags & 0x10) != 0) {
         store<f64>(outExpiry + (number << 3), timeAt(field));

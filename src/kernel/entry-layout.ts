@@ -45,6 +45,8 @@ export const probeWords = {
   outTime: 15,
   /** Answer: 1 when a found entry has an expiry or a time. */
   timed: 16,
+  /** 1: no key has a source yet; the kernel fills outSource itself. */
+  fresh: 17,
 } as const;
 export const probeArgumentBytes = 80;
 /** 32 keys of 32 bytes. */

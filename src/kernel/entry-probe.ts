@@ -53,9 +53,9 @@ export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys:
     u32[a + probeWords.outKind] = kindAt;
     u32[a + probeWords.outExpiry] = expiryAt;
     u32[a + probeWords.outTime] = timeAt;
-    bytes.fill(0, expiryAt, atAt);
-    bytes.set(refs.source.subarray(first, end), sourceAt);
+    u32[a + probeWords.fresh] = fresh ? 1 : 0;
     if (!fresh) {
+      bytes.set(refs.source.subarray(first, end), sourceAt);
       u32.set(refs.at.subarray(first, end), atAt / 4);
       u32.set(refs.bytes.subarray(first, end), bytesAt / 4);
       bytes.set(refs.kind.subarray(first, end), kindAt);

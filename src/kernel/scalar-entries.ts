@@ -141,6 +141,7 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
       useSeed(u32[a + probeWords.seedLow]!, u32[a + probeWords.seedHigh]!);
       let found = 0;
       let timed = 0;
+      if (u32[a + probeWords.fresh] !== 0) u8.fill(absentSource, sources, sources + count);
       for (let i = 0; i < count; i++) {
         if (u8[sources + i] !== absentSource) continue;
         const key = (keys + u32[offsets + i]!) >>> 0;
