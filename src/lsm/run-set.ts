@@ -120,6 +120,12 @@ export class RunSet {
       : this.#disk.reduce((sum, { index }) => sum + index.header.fileBytes - index.header.tableFrom, landingBytes);
   }
 
+  /** Bytes of the files that are no entries: search groups, block tables, checksums. */
+  get indexBytes(): number {
+    const headers = this.storage === "memory" ? this.#loaded.map(({ image }) => image.header) : this.#disk.map(({ index }) => index.header);
+    return headers.reduce((sum, { fileBytes, tableFrom }) => sum + fileBytes - tableFrom, 0);
+  }
+
   /** Reads of the disk so far; 0 in memory mode. */
   get diskReads(): { readonly reads: number; readonly bytes: number } {
     return this.#disk.reduce((sum, { counts }) => ({ reads: sum.reads + counts.reads, bytes: sum.bytes + counts.readBytes }), { reads: 0, bytes: 0 });

@@ -2,16 +2,18 @@
 // Limit: all files of a version are fetched to the local disk, also those of shards that were not chosen; memory holds the chosen ones alone.
 
 import { MillraceError } from "#base/errors";
-import { runFileName, runOf, tableVersionMeta, type TableVersionMeta } from "#features/import/table-version";
+import { runFileName, tableVersionMeta, type TableVersionMeta } from "#features/import/table-version";
 import type { BaseSource, BaseVersion } from "#features/tables/table-base";
 import type { MemoryPool } from "#kernel/memory-pool";
+import type { RunToLoad } from "#lsm/loaded-run";
+import { RunSet } from "#lsm/run-set";
 import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
 import type { AlarmSink } from "#snapshot/alarm";
 import type { Manifest } from "#snapshot/manifest";
 import { type FollowerState, type Lease, type LoadContext, type Loaded, SnapshotFollower } from "#snapshot/snapshot-follower";
 import type { SnapshotStore } from "#snapshot/snapshot-store";
-import { ReplicaRuns, type RunFile } from "./replica-runs.ts";
+import { ReplicaRuns } from "./replica-runs.ts";
 
 export interface ReplicaVersion extends BaseVersion {
   readonly runs: ReplicaRuns;
@@ -90,24 +92,29 @@ export class BaseFollower implements BaseSource {
     return this.#follower.state;
   }
 
-  async #load(manifest: Manifest, { files: fetched, signal, onProgress }: LoadContext): Promise<Loaded<ReplicaVersion>> {
+  async #load(manifest: Manifest, { files: fetched, onProgress }: LoadContext): Promise<Loaded<ReplicaVersion>> {
     const { table, shards, files, clock, pool } = this.#options;
     const meta = tableVersionMeta(manifest.meta, table);
     const perShard = meta.runs / meta.shards;
-    const wanted: RunFile[] = [];
+    const held: number[] = [];
+    const wanted: RunToLoad[] = [];
     for (const shard of shards ?? Array.from({ length: meta.shards }, (_, one) => one)) {
       if (!Number.isInteger(shard) || shard < 0 || shard >= meta.shards) {
         throw new MillraceError("invalid", `shard ${shard} of table ${table}, which has ${meta.shards}`, { todo: "choose shards that there are" });
       }
       for (let run = shard * perShard; run < (shard + 1) * perShard; run++) {
         const file = fetched.find(({ name }) => name === runFileName(run));
-        if (file === undefined)
+        if (file === undefined) {
           throw new MillraceError("corrupt", `version ${manifest.version} of table ${table} has no run ${run}`, { todo: "import it again, or roll back" });
-        wanted.push({ path: file.path, bytes: file.bytes, run });
+        }
+        held.push(run);
+        wanted.push({ path: file.path, bytes: file.bytes, headerCrc32c: undefined });
       }
     }
     const owner = `replica ${table} ${manifest.version}`;
-    const runs = await ReplicaRuns.load({ files, clock, pool, owner, wanted, runs: meta.runs, seed: meta.seed, runOf, signal, onProgress });
-    return { value: { version: manifest.version, runs, rows: runs.rows, meta }, close: () => runs.release() };
+    let done = 0;
+    const set = await RunSet.open(wanted, { files, clock, pool, owner, storage: "memory", onRead: (bytes) => onProgress((done += bytes)) });
+    const runs = new ReplicaRuns({ set, held, runs: meta.runs, seed: meta.seed });
+    return { value: { version: manifest.version, runs, rows: runs.rows, meta }, close: () => runs.close() };
   }
 }

@@ -1,7 +1,7 @@
 // Opens a local replica of a table, from the data folder of a server on this machine.
 //   DATA/registry.sqlite   schema, which version is live, which run files the server's delta has
 //   DATA/blobs             imported versions
-//   DATA/engine            run files of the server's delta
+//   DATA/store             run files of the server's delta
 //   DATA/log               effects
 // Nothing is written to any of them but one entry of the registry, under a lease, that says which version this process serves.
 // Invariants: 1. it resolves when the version that is live is served and every write logged before the call is in reads  2. what fails later is told (`onAlarm`,
@@ -38,7 +38,7 @@ export const replicaLayout = {
   registry: "registry.sqlite",
   log: "log",
   blobs: "blobs",
-  engine: "engine",
+  engine: "store",
   replicas: "replicas",
   partition: "table-log",
   kind: "table",
