@@ -25,7 +25,7 @@ import { GroupCommit } from "./group-commit.ts";
 import { type ManifestHead, type ManifestRun, runFileNumber } from "./manifest.ts";
 import { type MergePlan, planMerge } from "./merge-plan.ts";
 import type { StoreSettings } from "./open-store.ts";
-import { bytesOfRun, leaseForRun, type LoadedFile, type LoadedRun } from "./loaded-run.ts";
+import { leaseForRun, type LoadedFile, type LoadedRun, sumsOfRun } from "./loaded-run.ts";
 import { Scanner } from "./scanner.ts";
 import type { ScanPage } from "./scan-page.ts";
 import type { WrittenFile } from "./run-files.ts";
@@ -43,8 +43,9 @@ const loggedTimesMax = 3;
 const flushAfterMs = 30_000;
 /** The store counts as idle when nothing was flushed for so long. */
 const idleAfterMs = 5_000;
-/** Memtables above the memory limit that deletes may take. */
+/** Memtables above the memory limit that deletes may take, and a flush. */
 const deletesAllowance = 2;
+const flushAllowance = 1;
 const retryMsMin = 1_000;
 const retryMsMax = 30_000;
 
@@ -220,13 +221,7 @@ export class Engine implements Store {
       replayBytes,
       memtable: { entries: this.#active.table.count, bytes: this.#active.table.recordBytes.used },
       frozen: { count: this.#frozen.length, bytes: frozenBytes },
-      runs: this.#runs.map((run) => ({
-        level: run.level,
-        files: run.files.length,
-        bytes: bytesOfRun(run),
-        entries: run.files.reduce((sum, file) => sum + file.listed.entries, 0),
-        tombstones: run.files.reduce((sum, file) => sum + file.listed.tombstones, 0),
-      })),
+      runs: this.#runs.map((run) => ({ level: run.level, files: run.files.length, ...sumsOfRun(run) })),
       memoryBytes: this.#memoryBytes(),
       memoryBytesMax: this.#settings.memoryBytesMax,
       working: this.#flushing !== undefined ? "flush" : this.#merging !== undefined ? "compaction" : undefined,
@@ -238,7 +233,7 @@ export class Engine implements Store {
 
   async flush(): Promise<void> {
     if (this.#refused !== undefined && this.#refused.reason !== "memory") throw this.#refused.error;
-    if (!this.#active.isEmpty) this.#freeze();
+    if (!this.#active.isEmpty) this.#freeze(flushAllowance);
     const until = this.#frozen.at(-1);
     const failures = this.#flushFailures;
     while (until !== undefined && this.#frozen.includes(until)) {
@@ -306,6 +301,8 @@ export class Engine implements Store {
       if (this.#refused === undefined) this.#settings.onAlarm?.(error);
       this.#refused ??= { reason: "memory", error };
       this.#startWork();
+      // What was overtaken or deleted takes memory until it is merged away.
+      this.#startMerge(true);
       throw error;
     }
     if (this.#refused?.reason === "memory") this.#refused = undefined;
@@ -362,7 +359,7 @@ export class Engine implements Store {
         const { sinceMs, isEmpty } = this.#active;
         if (this.#refused === undefined && !isEmpty && sinceMs !== undefined && this.#settings.clock.monotonicMs() - sinceMs >= flushAfterMs) {
           try {
-            this.#freeze();
+            this.#freeze(flushAllowance);
           } catch {
             // Memory is short: said already, and the next write says it again.
           }
@@ -532,7 +529,7 @@ export class Engine implements Store {
   #startMerge(idle: boolean): void {
     if (this.#merging !== undefined || this.#closed !== undefined || this.#mergeRetry !== undefined || this.#refused?.reason === "log-failed") return;
     const plan = planMerge(
-      this.#runs.map((run) => ({ level: run.level, bytes: bytesOfRun(run) })),
+      this.#runs.map((run) => ({ level: run.level, ...sumsOfRun(run) })),
       idle,
     );
     if (plan === undefined) {

@@ -94,8 +94,15 @@ export async function readRun(
   }
 }
 
-export function bytesOfRun(run: LoadedRun): number {
-  return run.files.reduce((sum, file) => sum + file.listed.bytes, 0);
+/** Bytes, entries and tombstones of all files of a run. */
+export function sumsOfRun(run: LoadedRun): { bytes: number; entries: number; tombstones: number } {
+  const sums = { bytes: 0, entries: 0, tombstones: 0 };
+  for (const { listed } of run.files) {
+    sums.bytes += listed.bytes;
+    sums.entries += listed.entries;
+    sums.tombstones += listed.tombstones;
+  }
+  return sums;
 }
 
 /** Index of the first file that may hold a key >= `key`; `files.length` when none does. */

@@ -1,12 +1,15 @@
 // Which runs are merged next: pure.
 // Runs stand newest first. Four runs of one level become one of the next; when what is newer than the oldest run has grown as large as that one, all become
 // one. So each entry is written about 1 + log4(oldest / memtable) + 2 times, at most half of all bytes are overtaken, and a look-up meets at most three runs
-// a level. When nothing was written for a while, the newer runs become one, so that reads meet two.
+// a level. When nothing was written for a while, the newer runs become one, so that reads meet two. A tombstone counts as what it hides: a store from which much was
+// deleted is merged although its tombstones are small.
 // Rejected: ten-fold levels (five times the writing) and tiers alone (an overwritten set of keys would be held several times).
 
 export interface PlannedRun {
   readonly level: number;
   readonly bytes: number;
+  readonly entries: number;
+  readonly tombstones: number;
 }
 
 export const mergePlanLimits = {
@@ -28,9 +31,10 @@ export interface MergePlan {
 export function planMerge(runs: readonly PlannedRun[], idle: boolean): MergePlan | undefined {
   const last = runs.length - 1;
   if (last < 1) return undefined;
-  let newerBytes = 0;
-  for (let i = 0; i < last; i++) newerBytes += runs[i]!.bytes;
   const oldest = runs[last]!;
+  const entryBytes = oldest.bytes / Math.max(1, oldest.entries);
+  let newerBytes = 0;
+  for (let i = 0; i < last; i++) newerBytes += runs[i]!.bytes + runs[i]!.tombstones * entryBytes;
   const ratio = idle ? mergePlanLimits.newerBytesRatioIdle : mergePlanLimits.newerBytesRatioMax;
   if (newerBytes >= ratio * oldest.bytes && (idle || last + 1 >= mergePlanLimits.runsPerLevelMax || oldest.level > runs[0]!.level)) {
     return { first: 0, last, level: Math.max(1, oldest.level) };

@@ -67,6 +67,8 @@ export interface StoreWorld {
   readonly node: SimulatedNode;
   readonly clock: Clock;
   open(options?: StoreTestOptions): Promise<Store>;
+  /** The log of the store opened last. */
+  log(): Log;
 }
 
 /** Runs a body on one machine that does not crash. */
@@ -75,7 +77,9 @@ export async function inSimulation(seed: number, body: (world: StoreWorld) => Pr
   await simulation.run(async () => {
     const registry = createMemoryRegistry({ clock: simulation.clock });
     const node = simulation.node("a");
-    await node.run(() => body({ node, clock: node.clock, open: async (options) => (await openOn(node, registry, options)).store }));
+    let last: OpenedStore | undefined;
+    const open = async (options?: StoreTestOptions): Promise<Store> => (last = await openOn(node, registry, options)).store;
+    await node.run(() => body({ node, clock: node.clock, open, log: () => last!.log }));
     await registry.close();
   });
   testPool.releaseAll();

@@ -2,11 +2,12 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Prng } from "#base/prng";
 import { EntryRefs } from "#kernel/entry-refs";
 import { KeyBatch } from "#kernel/key-batch";
 import { EffectBatch } from "./effect-batch.ts";
 import { ScanPage } from "./scan-page.ts";
-import { engineKey, isHidden } from "./store.ts";
+import { engineKey, isHidden, type Store } from "./store.ts";
 import { inSimulation } from "./store-world.contract.ts";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -52,5 +53,223 @@ test("what is written is read at once, from runs after a flush, and after openin
       ["key 1", "key 10", "key 100"],
     );
     await store.close();
+  });
+});
+
+/** One key a write, `count` of them. */
+function fill(store: Store, from: number, count: number, valueBytes: number): number {
+  const batch = new EffectBatch();
+  let ticket = 0;
+  for (let i = from; i < from + count; i++) {
+    batch.clear();
+    batch.put(0, bytes(`key ${String(i).padStart(6, "0")}`), 1, new Uint8Array(valueBytes).fill(i), 0, 0);
+    ticket = store.write(batch);
+  }
+  return ticket;
+}
+
+function has(store: Store, key: string): boolean {
+  const refs = new EntryRefs();
+  store.getMany(KeyBatch.of([engineKey(0, bytes(key))]), refs, 1);
+  return refs.found === 1 && refs.source[0] !== 255;
+}
+
+test("what is written in one turn of the loop is one append, and every ticket is acknowledged", async () => {
+  await inSimulation(2, async ({ open }) => {
+    const store = await open();
+    const tickets = Array.from({ length: 200 }, (_, i) => fill(store, i, 1, 20));
+    await Promise.all(tickets.map((ticket) => store.durable(ticket)));
+    assert.equal(store.state.counts.appends, 1);
+    assert.equal(store.state.loggedOffset, store.offset);
+    await store.durable(tickets[0]!);
+    await store.close();
+  });
+});
+
+test("a transaction larger than a record of the log is whole after opening again", async () => {
+  await inSimulation(3, async ({ open }) => {
+    let store = await open({ memtableBytes: 8 << 20 });
+    const batch = new EffectBatch();
+    for (let i = 0; i < 9; i++) batch.put(2, bytes(`part ${i}`), 2, new Uint8Array(400_000).fill(i), 0, 0);
+    await store.durable(store.write(batch));
+    await store.close();
+    store = await open({ memtableBytes: 8 << 20 });
+    const refs = new EntryRefs();
+    store.getMany(KeyBatch.of(Array.from({ length: 9 }, (_, i) => engineKey(2, bytes(`part ${i}`)))), refs, 1);
+    for (let i = 0; i < 9; i++) assert.deepEqual(new Set(store.bytesOf(refs, i)), new Set([i]));
+    await store.close();
+  });
+});
+
+test("promise: at the memory limit writes are overloaded, reads go on and deletes make room", async () => {
+  await inSimulation(4, async ({ open, clock }) => {
+    const alarms: string[] = [];
+    const store = await open({ memoryBytesMax: 4 << 20, onAlarm: (alarm) => alarms.push(alarm.code) });
+    let written = 0;
+    assert.throws(
+      () => {
+        for (;;) written = fill(store, written, 1, 2_000) > 0 ? written + 1 : written;
+      },
+      { code: "overloaded" },
+    );
+    // Memtables become runs and the limit is met by what the store holds.
+    for (let i = 0; i < 30; i++) {
+      await clock.sleep(100);
+      try {
+        for (;;) written = fill(store, written, 1, 2_000) > 0 ? written + 1 : written;
+      } catch (thrown) {
+        assert.equal((thrown as { code: string }).code, "overloaded");
+      }
+    }
+    const { refused, memoryBytes, memoryBytesMax } = store.state;
+    assert.equal(refused?.reason, "memory");
+    assert.ok(memoryBytes <= memoryBytesMax && alarms.includes("overloaded"));
+    assert.ok(has(store, "key 000000") && has(store, `key ${String(written - 1).padStart(6, "0")}`));
+    const batch = new EffectBatch();
+    for (let i = 0; i < written; i++) {
+      batch.clear();
+      batch.delete(0, bytes(`key ${String(i).padStart(6, "0")}`), 0);
+      store.write(batch);
+    }
+    await store.flush();
+    await clock.sleep(60_000);
+    assert.ok(!has(store, "key 000000"));
+    fill(store, 0, 10, 2_000);
+    assert.equal(store.state.refused, undefined);
+    await store.close();
+  });
+});
+
+test("promise: on a full disk writes are refused with unavailable, reads go on, and nothing acknowledged is lost", async () => {
+  await inSimulation(5, async ({ open, node }) => {
+    const alarms: string[] = [];
+    let store = await open({ onAlarm: (alarm) => alarms.push(alarm.message) });
+    await store.durable(fill(store, 0, 100, 100));
+    node.disk.capacityBytes = 0;
+    await assert.rejects(store.durable(fill(store, 100, 10, 100)), { code: "unavailable" });
+    assert.throws(() => fill(store, 110, 1, 100), { code: "unavailable" });
+    assert.equal(store.state.refused?.reason, "log-failed");
+    assert.ok(alarms.length > 0);
+    assert.ok(has(store, "key 000000") && has(store, "key 000105"));
+    await assert.rejects(store.flush(), { code: "unavailable" });
+    await store.close().catch(() => undefined);
+    node.disk.capacityBytes = Infinity;
+    store = await open();
+    assert.ok(has(store, "key 000000") && has(store, "key 000099"));
+    await store.durable(fill(store, 200, 10, 100));
+    await store.close();
+  });
+});
+
+test("promise: a flush that fails is said, tried again by itself, and holds nobody up", async () => {
+  await inSimulation(6, async ({ open, node, clock }) => {
+    const alarms: string[] = [];
+    const store = await open({ onAlarm: (alarm) => alarms.push(alarm.message) });
+    const fault = node.disk.fail({ operation: "write", path: ".run", times: Infinity });
+    await store.durable(fill(store, 0, 400, 1_000));
+    await clock.sleep(500);
+    assert.ok(fault.hits > 0 && store.state.trouble !== undefined && alarms.length > 0);
+    assert.equal(store.state.refused, undefined);
+    await store.durable(fill(store, 400, 10, 100));
+    assert.ok(has(store, "key 000003"));
+    fault.remove();
+    await clock.sleep(60_000);
+    assert.equal(store.state.trouble, undefined);
+    assert.ok(store.state.runs.length > 0 && store.state.frozen.count === 0);
+    await store.close();
+  });
+});
+
+test("the log is trimmed behind what is flushed, and not beyond what a follower still needs", async () => {
+  await inSimulation(7, async ({ open, log }) => {
+    let needed = 0;
+    const store = await open({ keepLogFrom: () => needed, segmentBytesMax: 32 * 1024 });
+    await store.durable(fill(store, 0, 300, 1_000));
+    await store.flush();
+    assert.equal((await log().bounds("table-log")).first, 0);
+    needed = Infinity;
+    await store.durable(fill(store, 300, 300, 1_000));
+    await store.flush();
+    const { first, next } = await log().bounds("table-log");
+    assert.ok(first > 0 && first <= store.state.flushedOffset && next === store.offset);
+    await store.close();
+  });
+});
+
+test("merges bound the runs, drop what nobody can miss, and leave no file behind", async () => {
+  await inSimulation(8, async ({ open, node, clock }) => {
+    const store = await open();
+    for (let round = 0; round < 40; round++) {
+      await store.durable(fill(store, (round % 4) * 100, 100, 2_000));
+      await store.flush();
+    }
+    await clock.sleep(30_000);
+    const { runs, counts } = store.state;
+    assert.ok(runs.length <= 2 && counts.compactions > 3, JSON.stringify(runs));
+    assert.ok(runs.reduce((sum, run) => sum + run.entries, 0) <= 500, "400 keys, overwritten ten times");
+    assert.equal(
+      (await node.files.list("/runs"))!.length,
+      runs.reduce((sum, run) => sum + run.files, 0),
+    );
+    const batch = new EffectBatch();
+    for (let i = 0; i < 400; i++) batch.delete(0, bytes(`key ${String(i).padStart(6, "0")}`), 0);
+    store.write(batch);
+    await store.flush();
+    await clock.sleep(30_000);
+    assert.deepEqual(store.state.runs, [], "no key, no tombstone, no file");
+    assert.deepEqual(await node.files.list("/runs"), []);
+    await store.close();
+  });
+});
+
+test("a second store of the same partition is refused", async () => {
+  await inSimulation(9, async ({ open }) => {
+    const store = await open();
+    await assert.rejects(open(), { code: "conflict" });
+    await store.close();
+    assert.throws(() => fill(store, 0, 1, 1), { code: "invalid" });
+  });
+});
+
+test("promise: a damaged, cut, missing or exchanged run file is refused when a store opens, and nothing is changed", async () => {
+  await inSimulation(10, async ({ open, node }) => {
+    let store = await open();
+    for (const from of [0, 100]) {
+      await store.durable(fill(store, from, 100, 500));
+      await store.flush();
+    }
+    await store.close();
+    const names = (await node.files.list("/runs"))!;
+    const [path, other] = names.map((name) => `/runs/${name}`) as [string, string];
+    const whole = (await node.files.readFile(path))!;
+    const random = new Prng(10);
+    for (let round = 0; round < 25; round++) {
+      const bent = whole.slice();
+      const at = random.below(bent.length);
+      bent[at] = bent[at]! ^ (1 << random.below(8));
+      await node.files.writeFileAtomic(path, bent);
+      await assert.rejects(open(), { code: "corrupt" }, `bit of byte ${at}`);
+    }
+    await node.files.writeFileAtomic(path, whole.subarray(0, whole.length - 100));
+    await assert.rejects(open(), { code: "corrupt" });
+    await node.files.writeFileAtomic(path, (await node.files.readFile(other))!);
+    await assert.rejects(open(), { code: "corrupt" });
+    await node.files.remove(path);
+    await assert.rejects(open(), { code: "corrupt" });
+    await node.files.writeFileAtomic(path, whole);
+    assert.deepEqual(await node.files.list("/runs"), names);
+    store = await open();
+    assert.ok(has(store, "key 000000") && has(store, "key 000199"));
+    await store.close();
+  });
+});
+
+test("files of work that was cut off go when the store opens; others stay", async () => {
+  await inSimulation(11, async ({ open, node }) => {
+    await (await open()).close();
+    await node.files.writeFileAtomic("/runs/0000000009.run", bytes("half a run"));
+    await node.files.writeFileAtomic("/runs/notes.txt", bytes("not ours"));
+    await (await open()).close();
+    assert.deepEqual(await node.files.list("/runs"), ["notes.txt"]);
   });
 });
