@@ -205,28 +205,37 @@ export class Table {
     return this.#look(keys, (look) => this.#answer(keys, plan, look), pinned);
   }
 
-  /** Looks at rows cell by cell, with times and where each comes from: for people, Feast and conditions. */
-  look(keys: KeyBatch, columns: readonly Column[]): LookAnswer | Promise<LookAnswer> {
+  /** The version that is read now, for several reads of the same; give it back soon. Undefined without one. */
+  pin(): BaseLease | undefined {
+    return this.#base?.lease();
+  }
+
+  /** Looks at rows cell by cell, with times and where each comes from: for people and for Feast. `pinned` as in `read`. */
+  look(keys: KeyBatch, columns: readonly Column[], pinned?: BaseLease): LookAnswer | Promise<LookAnswer> {
     this.#checkKeys(keys);
-    return this.#look(keys, (look) => {
-      const nowMs = this.#clock.nowMs();
-      this.#store.getMany(keys, this.#delta, 0);
-      const loaded = this.#isLoaded(look);
-      const rows: LookedRow[] = [];
-      for (let row = 0; row < keys.count; row += 1) {
-        if (!loaded) {
-          rows.push({ status: rowStatus.notLoaded, cells: columns.map(() => noCell) });
-          continue;
+    return this.#look(
+      keys,
+      (look) => {
+        const nowMs = this.#clock.nowMs();
+        this.#store.getMany(keys, this.#delta, 0);
+        const loaded = this.#isLoaded(look);
+        const rows: LookedRow[] = [];
+        for (let row = 0; row < keys.count; row += 1) {
+          if (!loaded) {
+            rows.push({ status: rowStatus.notLoaded, cells: columns.map(() => noCell) });
+            continue;
+          }
+          const merged = this.#load(row, look);
+          const exists = merged !== undefined && this.#exists(merged, nowMs);
+          rows.push({
+            status: exists ? rowStatus.found : rowStatus.absent,
+            cells: columns.map((column) => (merged === undefined ? noCell : cellOf(column, merged, nowMs))),
+          });
         }
-        const merged = this.#load(row, look);
-        const exists = merged !== undefined && this.#exists(merged, nowMs);
-        rows.push({
-          status: exists ? rowStatus.found : rowStatus.absent,
-          cells: columns.map((column) => (merged === undefined ? noCell : cellOf(column, merged, nowMs))),
-        });
-      }
-      return { version: look.lease?.value.version ?? "", logOffset: this.#store.offset, nowMs, rows };
-    });
+        return { version: look.lease?.value.version ?? "", logOffset: this.#store.offset, nowMs, rows };
+      },
+      pinned,
+    );
   }
 
   /** Which of the keys have a row now, by `rowStatus`. */
