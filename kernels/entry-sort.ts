@@ -1,16 +1,19 @@
-// Sorts records by key, equal keys by address. Items of 16 bytes: u64 window (eight bytes of the key, big-endian), u32 address, u32 0.
+// Sorts records by key, equal keys by address. Items of 16 bytes: u64 window (eight bytes of the key, big-endian), u32 address,
+// u32 number (the caller's).
 // How: a segment whose keys agree up to `depth` is split at the middle between its least and greatest window, again and again; where all windows
 // are equal, keys that end there go to the front (by length, then address) and the others go on with their next eight bytes.
 // Why not by a picked pivot: halving the range of numbers needs at most 64 splits a window whatever the keys are, so nobody can prepare
 // keys that make a sort slow. Why windows: a record is read once for eight bytes of key, all other comparisons stay in the items.
 //
-// Stack: u32 how many, up to +16 zeros; then u32 from, u32 to, u32 depth, u32 0 a segment. The smaller part goes first, so 64 segments are enough.
+// Stack: u32 how many, up to +32 zeros; then 32 bytes a segment: u32 from, to, depth, and while its equal windows are being split low, progress + 1.
+// The smaller part goes first, so 62 segments are enough.
 
 import { compareBytes, headBytes, keyBytesOf, windowAt } from "./entry-record";
 
 /** Depth of a segment whose windows are length and address: no two are equal. */
 const byAddress: u32 = 0xffffffff;
 const small: u32 = 12;
+const visitsARecord: i64 = 16;
 
 function keyAt(record: usize): usize {
   return record + <usize>headBytes(load<u64>(record));
@@ -45,18 +48,20 @@ export function entrySortFill(items: usize, addresses: usize, count: u32): void 
   }
 }
 
-function push(stack: usize, from: u32, to: u32, depth: u32): void {
+function push(stack: usize, from: u32, to: u32, depth: u32, low: u32, progress: u32): void {
   const height = load<u32>(stack);
-  const at = stack + 16 + ((<usize>height) << 4);
+  const at = stack + 32 + ((<usize>height) << 5);
   store<u32>(at, from);
   store<u32>(at, to, 4);
   store<u32>(at, depth, 8);
+  store<u32>(at, low, 12);
+  store<u32>(at, progress, 16);
   store<u32>(stack, height + 1);
 }
 
 export function entrySortBegin(stack: usize, count: u32): void {
   store<u32>(stack, 0);
-  if (count > 1) push(stack, 0, count, 0);
+  if (count > 1) push(stack, 0, count, 0, 0, 0);
 }
 
 function insertionSort(items: usize, from: u32, to: u32, depth: u32): void {
@@ -83,23 +88,23 @@ function swap(a: usize, b: usize): void {
   v128.store(b, x);
 }
 
-/** Items of equal windows: those whose key ends within it to the front, with length and address as window; the others get their next window. */
-function splitEnded(items: usize, from: u32, to: u32, depth: u32): u32 {
-  let low = from;
-  let high = to;
+/**
+ * Of items of equal windows, those whose key ends within it go to the front, with length and address as window; the others get their next
+ * window. Goes over the items `at` to `end`; `low` = where those begin that go on. Returns the new `low`.
+ */
+function splitEnded(items: usize, low: u32, at: u32, end: u32, depth: u32): u32 {
   const next = depth + 8;
-  while (low < high) {
-    const item = items + ((<usize>low) << 4);
+  for (let i = at; i < end; i++) {
+    const item = items + ((<usize>i) << 4);
     const record = <usize>load<u32>(item, 8);
     const head = load<u64>(record);
     const bytes = keyBytesOf(head);
     if (bytes <= next) {
       store<u64>(item, ((<u64>bytes) << 32) | (<u64>record));
+      swap(item, items + ((<usize>low) << 4));
       low += 1;
     } else {
       store<u64>(item, windowAt(record + <usize>headBytes(head) + <usize>next, bytes - next));
-      high -= 1;
-      swap(item, items + ((<usize>high) << 4));
     }
   }
   return low;
@@ -120,53 +125,69 @@ function split(items: usize, from: u32, to: u32, middle: u64): u32 {
   return <u32>((low - items) >> 4);
 }
 
-/** Sorts on until about `budget` items were visited. 1 when all is sorted. */
+/** Sorts on until about `budget` item visits were spent. 1 when all is sorted. */
 export function entrySort(items: usize, stack: usize, budget: u32): u32 {
   let left = <i64>budget;
   while (load<u32>(stack) > 0) {
     const height = load<u32>(stack) - 1;
     store<u32>(stack, height);
-    const segment = stack + 16 + ((<usize>height) << 4);
+    const segment = stack + 32 + ((<usize>height) << 5);
     let from = load<u32>(segment);
     let to = load<u32>(segment, 4);
     let depth = load<u32>(segment, 8);
+    let low = load<u32>(segment, 12);
+    let progress = load<u32>(segment, 16);
     while (to - from > 1) {
       if (left <= 0) {
-        push(stack, from, to, depth);
+        push(stack, from, to, depth, low, progress);
         return 0;
       }
       const size = to - from;
-      left -= <i64>size * 2;
-      if (size <= small) {
+      if (size <= small && progress == 0) {
+        left -= <i64>size * 4;
         insertionSort(items, from, to, depth == byAddress ? 0 : depth);
         break;
-      }
-      let least = ~(<u64>0);
-      let most: u64 = 0;
-      const end = items + ((<usize>to) << 4);
-      for (let at = items + ((<usize>from) << 4); at < end; at += 16) {
-        const window = load<u64>(at);
-        least = window < least ? window : least;
-        most = window > most ? window : most;
       }
       let middle: u32;
       let lowDepth = depth;
       let highDepth = depth;
-      if (least == most) {
-        if (depth == byAddress) break;
-        left -= <i64>size * 4;
-        middle = splitEnded(items, from, to, depth);
+      if (progress == 0) {
+        let least = ~(<u64>0);
+        let most: u64 = 0;
+        const end = items + ((<usize>to) << 4);
+        for (let at = items + ((<usize>from) << 4); at < end; at += 16) {
+          const window = load<u64>(at);
+          least = window < least ? window : least;
+          most = window > most ? window : most;
+        }
+        left -= <i64>size;
+        if (least == most) {
+          if (depth == byAddress) break;
+          low = from;
+          progress = from + 1;
+          continue;
+        }
+        middle = split(items, from, to, least + ((most - least) >> 1));
+        left -= <i64>size;
+      } else {
+        // Records are read here: the dearest visits, and a part that can stop anywhere.
+        const at = progress - 1;
+        const end = <u32>min<u64>(<u64>to, <u64>at + <u64>(left / visitsARecord) + 64);
+        low = splitEnded(items, low, at, end, depth);
+        left -= <i64>(end - at) * visitsARecord;
+        progress = end + 1;
+        if (end < to) continue;
+        progress = 0;
+        middle = low;
         lowDepth = byAddress;
         highDepth = depth + 8;
-      } else {
-        middle = split(items, from, to, least + ((most - least) >> 1));
       }
       if (middle - from < to - middle) {
-        if (to - middle > 1) push(stack, middle, to, highDepth);
+        if (to - middle > 1) push(stack, middle, to, highDepth, 0, 0);
         to = middle;
         depth = lowDepth;
       } else {
-        if (middle - from > 1) push(stack, from, middle, lowDepth);
+        if (middle - from > 1) push(stack, from, middle, lowDepth, 0, 0);
         from = middle;
         depth = highDepth;
       }
@@ -175,7 +196,7 @@ export function entrySort(items: usize, stack: usize, budget: u32): u32 {
   return 1;
 }
 
-/** Addresses of the items. */
-export function entrySortTake(items: usize, count: u32, out: usize): void {
-  for (let i: u32 = 0; i < count; i++) store<u32>(out + ((<usize>i) << 2), load<u32>(items + ((<usize>i) << 4), 8));
+/** A word of each item, at `word`: 8 its address, 12 its number. */
+export function entrySortTake(items: usize, count: u32, word: usize, out: usize): void {
+  for (let i: u32 = 0; i < count; i++) store<u32>(out + ((<usize>i) << 2), load<u32>(items + ((<usize>i) << 4) + word));
 }

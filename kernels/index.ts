@@ -15,6 +15,6 @@ export { gatherFields } from "./gather-fields";
 export { gatherRows } from "./gather-rows";
 export { hashKeys } from "./key-hash";
 export { keyTableInsert, keyTableProbe } from "./key-table";
-export { memTablePut } from "./mem-table";
+export { memTableItems, memTableMerge, memTablePut, memTableSeek } from "./mem-table";
 export { parametersAssign, parametersFinite, parametersPull, parametersPush, parametersTruncate } from "./parameters";
 export { runClose, runIndexBuild, runPack } from "./run-file";

@@ -3,14 +3,14 @@
 // Layout, relative to the table's address (64-byte aligned), u32 each:
 //   +0 "MEM1"   +4 groups   +8 groupsFrom   +12 numbersFrom   +16 recordsFrom   +20 recordsEnd   +24 recordsUsed (next free byte)   +28 count
 //   +32 countMax   +36 seedLow   +40 seedHigh   +44 1: records never change   +48 orderFrom   +52 itemsFrom   +56 ordered   +60 tombstones put
-//   groups; numbers: u32 an entry, the reference of its record; order: u32 an entry, numbers in key order (the host's); items: scratch of the sort
+//   groups; numbers: u32 an entry, the reference of its record; order: twice u32 an entry, numbers in key order (the host's); items: scratch of the sort
 //   records: u32 number of the entry, the record, to a multiple of 8. A reference is the record's distance from the table.
 //
 // Invariants: 1. one thread puts  2. a record is whole before a reference names it; while +44 is 0 a value of the same room is overwritten where
 //             it stands  3. a key keeps its number.
 
 import { findFrom, homeOf, matching, place, tagOf } from "./entry-probe";
-import { copyBytes, headBytes, keyBytesOf, recordSize } from "./entry-record";
+import { compareBytes, copyBytes, headBytes, keyBytesOf, recordSize, windowAt } from "./entry-record";
 import { hashKey, startOf } from "./key-hash";
 
 const groupMax: u32 = 32;
@@ -118,4 +118,51 @@ export function memTablePut(table: usize, records: usize, recordsBytes: u32, cou
   store<u32>(scratch, <u32>(at - records));
   store<u32>(scratch, full ? 0 : malformed, 4);
   return done;
+}
+
+/** Sort items of the entries `first`, `first + 1`, ... (their numbers): window, address, number. */
+export function memTableItems(table: usize, first: u32, count: u32, items: usize): void {
+  const numbers = table + <usize>load<u32>(table, 12);
+  for (let i: u32 = 0; i < count; i++) {
+    const record = table + <usize>load<u32>(numbers + ((<usize>(first + i)) << 2));
+    const head = load<u64>(record);
+    const item = items + ((<usize>i) << 4);
+    store<u64>(item, windowAt(record + <usize>headBytes(head), keyBytesOf(head)));
+    store<u32>(item, <u32>record, 8);
+    store<u32>(item, first + i, 12);
+  }
+}
+
+/** First place from `low` on, of `count` in an order, whose key is >= the key. */
+function lowerBound(table: usize, order: usize, low: u32, count: u32, key: usize, keyBytes: u32): u32 {
+  const numbers = table + <usize>load<u32>(table, 12);
+  let high = count;
+  while (low < high) {
+    const middle = low + ((high - low) >> 1);
+    const number = load<u32>(order + ((<usize>middle) << 2));
+    const record = table + <usize>load<u32>(numbers + ((<usize>number) << 2));
+    const head = load<u64>(record);
+    if (compareBytes(record + <usize>headBytes(head), keyBytesOf(head), key, keyBytes) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+export function memTableSeek(table: usize, order: usize, count: u32, key: usize, keyBytes: u32): u32 {
+  return lowerBound(table, order, 0, count, key, keyBytes);
+}
+
+/** Merges the sorted items of `fresh` entries that are not in the order `from` (of `count`) with it, into the order `to`. */
+export function memTableMerge(table: usize, items: usize, fresh: u32, from: usize, count: u32, to: usize): void {
+  let done: u32 = 0;
+  for (let i: u32 = 0; i < fresh; i++) {
+    const item = items + ((<usize>i) << 4);
+    const record = <usize>load<u32>(item, 8);
+    const head = load<u64>(record);
+    const place = lowerBound(table, from, done, count, record + <usize>headBytes(head), keyBytesOf(head));
+    memory.copy(to + ((<usize>(done + i)) << 2), from + ((<usize>done) << 2), (<usize>(place - done)) << 2);
+    store<u32>(to + ((<usize>(place + i)) << 2), load<u32>(item, 12));
+    done = place;
+  }
+  memory.copy(to + ((<usize>(done + fresh)) << 2), from + ((<usize>done) << 2), (<usize>(count - done)) << 2);
 }

@@ -20,6 +20,8 @@ export const memTableWords = {
   itemsFrom: 13,
   ordered: 14,
   tombstonesEver: 15,
+  /** 0 or 1: which of the two orders is valid. */
+  orderSide: 16,
 } as const;
 export const memTableHeaderBytes = 128;
 

@@ -16,6 +16,12 @@ export interface EngineCalls {
   indexProbe(args: number, scratch: number): number;
   /** Puts `count` records that lie behind one another; returns how many, writes the bytes taken and (1 = malformed record) to `scratch`. */
   memTablePut(table: number, records: number, recordsBytes: number, count: number, scratch: number): number;
+  /** Sort items of the entries with the numbers `first` on. */
+  memTableItems(table: number, first: number, count: number, items: number): void;
+  /** First place in an order whose key is >= the key at an address. */
+  memTableSeek(table: number, order: number, count: number, key: number, keyBytes: number): number;
+  /** Merges sorted items into an order of `count`, into another place. */
+  memTableMerge(table: number, items: number, fresh: number, from: number, count: number, to: number): void;
   /** How many of the records stand in order of key, then address, from the first on. */
   entriesInOrder(addresses: number, count: number): number;
   /** One item a record, for entrySort. */
@@ -24,8 +30,8 @@ export interface EngineCalls {
   entrySortBegin(stack: number, count: number): void;
   /** Sorts on, about `budget` item visits; 1 when all is sorted. */
   entrySort(items: number, stack: number, budget: number): number;
-  /** Writes the addresses of the items. */
-  entrySortTake(items: number, count: number, out: number): void;
+  /** Writes a word of each item: at 8 its address, at 12 its number. */
+  entrySortTake(items: number, count: number, word: number, out: number): void;
   /** Appends records, by address, to a run; returns how many, the reason for stopping stands in the state. Records end before `limit`. */
   runPack(writer: number, addresses: number, count: number, limit: number): number;
   /** Pads and checks the last block. */
@@ -125,6 +131,9 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "entryProbe",
   "indexProbe",
   "memTablePut",
+  "memTableItems",
+  "memTableSeek",
+  "memTableMerge",
   "entriesInOrder",
   "entrySortFill",
   "entrySortBegin",

@@ -5,13 +5,13 @@
 //             `threads: true` other threads may probe while one puts  3. a record that was replaced stays where it is: views of it stay
 //             valid until the table is cleared. Without `threads` a value of the same size (rounded up to 8) is overwritten in place
 //             4. the order covers the entries that were there when it was made; `orderStep` brings it up to date, keys only ever join.
-// Cost: 7.2 bytes a key of groups, 24 of order, 8 beside each record; a put some 0.2-0.5 us, a probe as of a run.
+// Cost: 6.7 bytes a key of groups, 28 of numbers and order, 8 beside each record; a put some 0.2-0.5 us, a probe as of a run.
 // Concurrency: one thread puts and orders; others probe through lanes of their own. Limits: 2^28 entries; one memory.
 
 import { MillraceError } from "#base/errors";
 import { groupBytes, groupSlots, memTableHeaderBytes, memTableWords, probeScratchBytes, sortItemBytes, sortStackBytes } from "./entry-layout.ts";
 import { probeEntries } from "./entry-probe.ts";
-import { compareBytes, type EntryView, readEntry, type RecordBatch, recordBytes, recordEnd, writeRecord } from "./entry-record.ts";
+import { type EntryView, readEntry, type RecordBatch, recordBytes, recordEnd, writeRecord } from "./entry-record.ts";
 import type { EntryRefs } from "./entry-refs.ts";
 import { type KernelMemory, roundUp } from "./kernel-memory.ts";
 import type { KeyBatch } from "./key-batch.ts";
@@ -21,14 +21,18 @@ import type { KeySeed } from "./key-hash.ts";
 const magic = 0x314d454d;
 const load = 0.8;
 const overreadBytes = 64;
+/** Where a sort item holds the number of its entry. */
+const numberWord = 12;
 const recordTailBytes = 64;
 
 export const memTableLimits = {
   entriesMax: 2 ** 28,
-  /** Entries that one `orderStep` takes in. */
-  stepEntries: 2_048,
-  /** Item visits of one `orderStep` that sorts everything anew: about a millisecond. */
-  stepVisits: 300_000,
+  /** Entries that one `orderStep` merges in. */
+  mergeEntries: 512,
+  /** Work of one `orderStep` that sorts everything anew, about a millisecond: items made, item visits, places written. */
+  stepItems: 8_192,
+  stepVisits: 150_000,
+  stepPlaces: 262_144,
 } as const;
 
 export interface MemTableSize {
@@ -64,7 +68,7 @@ function shapeOf(size: MemTableSize): {
   const groupsFrom = memTableHeaderBytes;
   const numbersFrom = groupsFrom + groups * groupBytes;
   const orderFrom = roundUp(numbersFrom + 4 * entriesMax, 64);
-  const itemsFrom = roundUp(orderFrom + 4 * entriesMax, 64);
+  const itemsFrom = orderFrom + 2 * roundUp(4 * entriesMax, 64);
   const recordsFrom = roundUp(itemsFrom + sortItemBytes * entriesMax + sortStackBytes, 64);
   return { groups, groupsFrom, numbersFrom, orderFrom, itemsFrom, recordsFrom, end: recordsFrom + roundUp(recordBytesMax, 64) };
 }
@@ -79,8 +83,10 @@ export class MemTable {
   /** Its address: another thread attaches with it. */
   readonly at: number;
   readonly #t: number;
-  /** A sort of everything under way: how many entries it covers; 0 = none. */
+  /** A sort of everything under way: how many entries it covers (0 = none), and how far it came in making items and writing places. */
   #sorting = 0;
+  #made = 0;
+  #placed = 0;
 
   private constructor(memory: KernelMemory, at: number) {
     this.memory = memory;
@@ -246,20 +252,49 @@ export class MemTable {
    * when it is little; otherwise everything is sorted anew, over several steps, while the old order stays usable.
    */
   orderStep(): boolean {
-    const ordered = this.orderedCount;
-    const count = this.count;
+    const { calls, u32 } = this.memory;
+    const { mergeEntries, stepItems, stepVisits, stepPlaces } = memTableLimits;
+    const items = this.#itemsAt();
     if (this.#sorting === 0) {
-      if (ordered === count) return true;
-      const fresh = count - ordered;
-      if (ordered > 0 && fresh <= Math.max(memTableLimits.stepEntries, ordered / 64)) {
-        this.#merge(ordered, Math.min(fresh, memTableLimits.stepEntries));
+      const ordered = this.orderedCount;
+      const fresh = this.count - ordered;
+      if (fresh === 0) return true;
+      if (fresh <= mergeEntries || fresh <= ordered / 64) {
+        const size = Math.min(fresh, mergeEntries);
+        calls.memTableItems(this.at, ordered, size, items);
+        calls.entrySortBegin(this.#stackAt(), size);
+        calls.entrySort(items, this.#stackAt(), 0x7fffffff);
+        calls.memTableMerge(this.at, items, size, this.#orderAt(), ordered, this.#orderAt(true));
+        this.#turn(ordered + size);
         return this.isOrdered;
       }
-      this.#beginSort(count);
+      this.#sorting = this.count;
+      this.#made = 0;
+      this.#placed = 0;
+      calls.entrySortBegin(this.#stackAt(), this.#sorting);
+    }
+    if (this.#made < this.#sorting) {
+      const size = Math.min(stepItems, this.#sorting - this.#made);
+      calls.memTableItems(this.at, this.#made, size, items + this.#made * sortItemBytes);
+      this.#made += size;
       return false;
     }
-    this.#sortOn(memTableLimits.stepVisits);
+    if (this.#placed === 0 && calls.entrySort(items, this.#stackAt(), stepVisits) === 0) return false;
+    const size = Math.min(stepPlaces, this.#sorting - this.#placed);
+    calls.entrySortTake(items + this.#placed * sortItemBytes, size, numberWord, this.#orderAt(true) + 4 * this.#placed);
+    this.#placed += size;
+    if (this.#placed < this.#sorting) return false;
+    u32[this.#t + memTableWords.ordered] = 0;
+    this.#turn(this.#sorting);
+    this.#sorting = 0;
     return this.isOrdered;
+  }
+
+  /** The other order becomes the valid one. */
+  #turn(count: number): void {
+    const { u32 } = this.memory;
+    u32[this.#t + memTableWords.orderSide] = 1 - this.#word(memTableWords.orderSide);
+    u32[this.#t + memTableWords.ordered] = count;
   }
 
   /** Brings the order up to date at once: for flushes and tests; on a serving loop use `orderStep`. */
@@ -267,10 +302,15 @@ export class MemTable {
     while (!this.orderStep());
   }
 
+  #orderAt(other = false): number {
+    const side = this.#word(memTableWords.orderSide);
+    return this.at + this.#word(memTableWords.orderFrom) + (other ? 1 - side : side) * roundUp(4 * this.entriesMax, 64);
+  }
+
   /** Address of the record at a place in the order, for readEntry. `place` < orderedCount. */
   addressAt(place: number): number {
     const { u32 } = this.memory;
-    const number = u32[(this.at + this.#word(memTableWords.orderFrom)) / 4 + place]!;
+    const number = u32[this.#orderAt() / 4 + place]!;
     return this.at + u32[(this.at + this.#word(memTableWords.numbersFrom)) / 4 + number]!;
   }
 
@@ -278,7 +318,7 @@ export class MemTable {
   addresses(place: number, count: number, into: Uint32Array): number {
     const { u32 } = this.memory;
     const { at } = this;
-    const order = (at + this.#word(memTableWords.orderFrom)) / 4;
+    const order = this.#orderAt() / 4;
     const numbers = (at + this.#word(memTableWords.numbersFrom)) / 4;
     const end = Math.min(place + count, this.orderedCount);
     for (let i = place; i < end; i++) into[i - place] = at + u32[numbers + u32[order + i]!]!;
@@ -292,23 +332,11 @@ export class MemTable {
 
   /** First place in the order whose key is >= `key` (orderedCount when there is none). */
   seek(key: Uint8Array): number {
-    let low = 0;
-    let high = this.orderedCount;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#compare(this.addressAt(middle), key, 0, key.length) < 0) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-
-  /** Order of the key of the record at an address of ours against a key. */
-  #compare(address: number, key: Uint8Array, from: number, to: number): number {
-    const { bytes } = this.memory;
-    const head = bytes[address]!;
-    const keyAt = address + 8 + ((head & 0x10) >>> 4) * 6 + ((head & 0x20) >>> 5) * 6;
-    const keyBytes = bytes[address + 2]! | (bytes[address + 3]! << 8);
-    return compareBytes(bytes, keyAt, keyAt + keyBytes, key, from, to);
+    const { lane, bytes, calls } = this.memory;
+    lane.reset();
+    const keyAt = lane.take(key.length + overreadBytes);
+    bytes.set(key, keyAt);
+    return calls.memTableSeek(this.at, this.#orderAt(), this.orderedCount, keyAt, key.length) >>> 0;
   }
 
   #itemsAt(): number {
@@ -317,69 +345,5 @@ export class MemTable {
 
   #stackAt(): number {
     return this.#itemsAt() + sortItemBytes * this.entriesMax;
-  }
-
-  /** Items of the entries `from` to `to`, by number; the stack laid out. */
-  #fill(from: number, to: number): void {
-    const { memory } = this;
-    const { lane, u32, calls } = memory;
-    lane.reset();
-    const part = Math.min(to - from, Math.floor((lane.free - 64) / 4), 65_536);
-    const listAt = lane.take(4 * part);
-    const numbers = (this.at + this.#word(memTableWords.numbersFrom)) / 4;
-    for (let first = from; first < to; first += part) {
-      const count = Math.min(part, to - first);
-      for (let i = 0; i < count; i++) u32[listAt / 4 + i] = this.at + u32[numbers + first + i]!;
-      calls.entrySortFill(this.#itemsAt() + (first - from) * sortItemBytes, listAt, count);
-    }
-    calls.entrySortBegin(this.#stackAt(), to - from);
-  }
-
-  #beginSort(count: number): void {
-    this.#fill(0, count);
-    this.#sorting = count;
-  }
-
-  #sortOn(budget: number): void {
-    const { calls, u32 } = this.memory;
-    if (calls.entrySort(this.#itemsAt(), this.#stackAt(), budget) === 0) return;
-    const order = (this.at + this.#word(memTableWords.orderFrom)) / 4;
-    this.#take(order, this.#sorting);
-    u32[this.#t + memTableWords.ordered] = this.#sorting;
-    this.#sorting = 0;
-  }
-
-  /** Numbers of the sorted items' entries. */
-  #take(to: number, count: number): void {
-    const { u32 } = this.memory;
-    const items = this.#itemsAt() / 4;
-    for (let i = 0; i < count; i++) u32[to + i] = u32[u32[items + 4 * i + 2]! / 4 - 1]!;
-  }
-
-  /** Sorts `fresh` entries behind the ordered ones and merges them in, from the back, each found by a binary search. */
-  #merge(ordered: number, fresh: number): void {
-    const { u32, calls, bytes } = this.memory;
-    this.#fill(ordered, ordered + fresh);
-    while (calls.entrySort(this.#itemsAt(), this.#stackAt(), 0x7fffffff) === 0);
-    const order = (this.at + this.#word(memTableWords.orderFrom)) / 4;
-    const items = this.#itemsAt() / 4;
-    let end = ordered;
-    for (let i = fresh - 1; i >= 0; i--) {
-      const address = u32[items + 4 * i + 2]!;
-      const head = bytes[address]!;
-      const keyAt = address + 8 + ((head & 0x10) >>> 4) * 6 + ((head & 0x20) >>> 5) * 6;
-      const keyEnd = keyAt + (bytes[address + 2]! | (bytes[address + 3]! << 8));
-      let low = 0;
-      let high = end;
-      while (low < high) {
-        const middle = (low + high) >>> 1;
-        if (this.#compare(this.addressAt(middle), bytes, keyAt, keyEnd) < 0) low = middle + 1;
-        else high = middle;
-      }
-      if (low < end) u32.copyWithin(order + low + i + 1, order + low, order + end);
-      u32[order + low + i] = u32[address / 4 - 1]!;
-      end = low;
-    }
-    u32[this.#t + memTableWords.ordered] = ordered + fresh;
   }
 }

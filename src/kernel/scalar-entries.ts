@@ -105,6 +105,19 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
     return difference === 0 ? a - b : difference;
   }
 
+  /** First place from `low` on, of `count` in an order, whose key is >= the key. */
+  function lowerBound(table: number, order: number, low: number, count: number, key: number, keyBytes: number): number {
+    const numbers = (table + u32[table / 4 + memTableWords.numbersFrom]!) / 4;
+    let high = count;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      entry.read(u8, table + u32[numbers + u32[order / 4 + middle]!]!, u8.length);
+      if (compareBytes(u8, entry.keyAt, entry.keyAt + entry.keyBytes, u8, key, key + keyBytes) < 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
   /** Closes the block that ends the used part of the chunk: padding and checksum. */
   function closeBlocks(w: number): void {
     const chunk = u32[w + runWriterWords.chunkAt]!;
@@ -264,6 +277,30 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
       return done;
     },
 
+    memTableItems(table, first, count, items) {
+      const numbers = (table + u32[table / 4 + memTableWords.numbersFrom]!) / 4;
+      for (let i = 0; i < count; i++) {
+        const item = (items + i * sortItemBytes) / 4;
+        u32[item + 2] = table + u32[numbers + first + i]!;
+        u32[item + 3] = first + i;
+      }
+    },
+
+    memTableSeek: (table, order, count, key, keyBytes) => lowerBound(table, order, 0, count, key, keyBytes),
+
+    memTableMerge(table, items, fresh, from, count, to) {
+      let done = 0;
+      for (let i = 0; i < fresh; i++) {
+        const item = (items + i * sortItemBytes) / 4;
+        other.read(u8, u32[item + 2]!, u8.length);
+        const place = lowerBound(table, from, done, count, other.keyAt, other.keyBytes);
+        u32.copyWithin(to / 4 + done + i, from / 4 + done, from / 4 + place);
+        u32[to / 4 + place + i] = u32[item + 3]!;
+        done = place;
+      }
+      u32.copyWithin(to / 4 + done + fresh, from / 4 + done, from / 4 + count);
+    },
+
     entriesInOrder(addresses, count) {
       const a = addresses / 4;
       for (let i = 1; i < count; i++) if (compareRecords(u32[a + i - 1]!, u32[a + i]!) >= 0) return i;
@@ -282,15 +319,25 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
     /** All at once: the twin has no steps. */
     entrySort(items, stack) {
       const count = u32[stack / 4 + 1]!;
+      const numbers = new Map<number, number>();
       const addresses = new Uint32Array(count);
-      for (let i = 0; i < count; i++) addresses[i] = u32[(items + i * sortItemBytes) / 4 + 2]!;
+      for (let i = 0; i < count; i++) {
+        const item = (items + i * sortItemBytes) / 4;
+        addresses[i] = u32[item + 2]!;
+        numbers.set(addresses[i]!, u32[item + 3]!);
+      }
       addresses.sort(compareRecords);
-      for (let i = 0; i < count; i++) u32[(items + i * sortItemBytes) / 4 + 2] = addresses[i]!;
+      for (let i = 0; i < count; i++) {
+        const item = (items + i * sortItemBytes) / 4;
+        u32[item + 2] = addresses[i]!;
+        u32[item + 3] = numbers.get(addresses[i]!)!;
+      }
+      u32[stack / 4 + 1] = 0;
       return 1;
     },
 
-    entrySortTake(items, count, out) {
-      for (let i = 0; i < count; i++) u32[out / 4 + i] = u32[(items + i * sortItemBytes) / 4 + 2]!;
+    entrySortTake(items, count, word, out) {
+      for (let i = 0; i < count; i++) u32[out / 4 + i] = u32[(items + i * sortItemBytes + word) / 4]!;
     },
 
     runPack(writer, addresses, count, limit) {

@@ -11,6 +11,8 @@ export function sortScratchBytes(count: number): number {
   return count * sortItemBytes + sortStackBytes;
 }
 
+/** Where an item holds its address. */
+const addressWord = 8;
 /** Item visits that take about a millisecond. */
 const stepVisits = 300_000;
 
@@ -44,7 +46,7 @@ export class EntrySort {
     if (this.#done) return true;
     const { calls } = this.#memory;
     if (calls.entrySort(this.#scratchAt, this.#stackAt, visits) === 0) return false;
-    calls.entrySortTake(this.#scratchAt, this.#count, this.#addressesAt);
+    calls.entrySortTake(this.#scratchAt, this.#count, addressWord, this.#addressesAt);
     return (this.#done = true);
   }
 }

@@ -180,7 +180,9 @@ function warmUpEntries(kernels: Kernels): void {
     calls.entrySortFill(chunk, addresses, rows);
     calls.entrySortBegin(stack, rows);
     calls.entrySort(chunk, stack, 1 << 20);
-    calls.entrySortTake(chunk, rows, addresses);
+    calls.entrySortTake(chunk, rows, 8, addresses);
+    calls.memTableItems(table, 0, rows, chunk);
+    calls.memTableMerge(table, chunk, 0, out, rows, out + 4_096);
     calls.entriesInOrder(addresses, rows);
     u32.fill(0, lists / 4, (lists + runWriterStateBytes) / 4);
     setWords(lists, runWriterWords, {
