@@ -109,7 +109,7 @@ export class LocalTable {
     const refs = this.#baseRefs;
     refs.reset(count);
     version?.runs.getMany(batch, refs, 0);
-    const plain = delta.isEmpty && !refs.timed;
+    const plain = delta.isEmpty && version?.runs.canExpire !== true;
     let { found } = refs;
     if (plain) {
       const { source } = refs;
@@ -128,13 +128,15 @@ export class LocalTable {
     const isLive = !delta.isEmpty;
     if (isLive) delta.getMany(batch, live, 0);
     this.#beginSlow(count);
+    const slowRows = this.#slow;
+    const { source, expiryMs } = base;
     let slow = 0;
     let found = 0;
     for (let i = 0; i < count; i++) {
-      const inBase = base.source[i] !== absentSource;
-      if (isLive && (live.source[i] !== absentSource || (inBase && isHidden(live, i)))) this.#slow[slow++] = i;
+      const inBase = source[i] !== absentSource;
+      if (isLive && (live.source[i] !== absentSource || (inBase && isHidden(live, i)))) slowRows[slow++] = i;
       else if (!inBase) status[i] = rowStatus.absent;
-      else if (base.expiryMs[i] !== 0 && base.expiryMs[i]! <= nowMs) status[i] = rowStatus.absent;
+      else if (expiryMs[i] !== 0 && expiryMs[i]! <= nowMs) status[i] = rowStatus.absent;
       else {
         status[i] = rowStatus.found;
         found += 1;
@@ -177,8 +179,9 @@ export class LocalTable {
     if (base.found > 0) this.#gather(version!, made);
     const isLive = !delta.isEmpty;
     if (isLive) delta.getMany(batch, live, 0);
-    const nowMs = base.timed ? clock.nowMs() : 0;
+    const nowMs = version?.runs.canExpire === true ? clock.nowMs() : 0;
     this.#beginSlow(count);
+    const slowRows = this.#slow;
     const { source, expiryMs } = base;
     let slow = 0;
     let found = 0;
@@ -186,7 +189,7 @@ export class LocalTable {
       const inBase = source[i] !== absentSource;
       const isOther = isLive && (live.source[i] !== absentSource || (inBase && isHidden(live, i)));
       if (!isOther && !inBase) status[i] = rowStatus.absent;
-      else if (isOther || taken[i] === 0 || (expiryMs[i] !== 0 && expiryMs[i]! <= nowMs)) this.#slow[slow++] = i;
+      else if (isOther || taken[i] === 0 || (nowMs > 0 && expiryMs[i] !== 0 && expiryMs[i]! <= nowMs)) slowRows[slow++] = i;
       else {
         status[i] = rowStatus.found;
         found += 1;

@@ -27,11 +27,14 @@ export class ReplicaRuns implements BaseRuns {
   readonly #parts: ReplicaRunsParts;
   readonly #isHeld: Uint8Array;
   #hashes = new Uint32Array(0);
+  /** False: nothing in here ever expires, so nobody needs to look at the clock. */
+  readonly canExpire: boolean;
 
   constructor(parts: ReplicaRunsParts) {
     this.#parts = parts;
     this.#isHeld = new Uint8Array(parts.runs);
     for (const run of parts.held) this.#isHeld[run] = 1;
+    this.canExpire = parts.set.statistics.some(({ expiring }) => expiring > 0);
   }
 
   /** Rows here. */
