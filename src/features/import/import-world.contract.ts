@@ -9,6 +9,8 @@ import { openFolderBlobs } from "#backbone/folder-blobs";
 import { createMemoryRegistry } from "#backbone/memory-registry";
 import type { Registry } from "#backbone/registry";
 import { EntryView } from "#kernel/entry-record";
+import { EntryRefs } from "#kernel/entry-refs";
+import { KeyBatch } from "#kernel/key-batch";
 import { KernelMemory } from "#kernel/kernel-memory";
 import { hashKey } from "#kernel/key-hash";
 import { RunImage } from "#kernel/run-image";
@@ -111,6 +113,14 @@ async function publishedRows(schema: TableSchema, snapshots: SnapshotStore, path
       rows.set(text, rowOf(schema, cells));
     }
     assert.equal(image.count, file.rows);
+    const keys = new KeyBatch();
+    for (let position = image.first; position < image.end && keys.count < 1_000;) {
+      position = image.entryAt(position, entry);
+      keys.add(entry.key());
+    }
+    const refs = new EntryRefs();
+    refs.reset(keys.count);
+    assert.equal(image.probe(keys, refs, 0), keys.count, "every key is found by its hash");
   }
   assert.equal(manifest.statistics["rows"], rows.size);
   return rows;

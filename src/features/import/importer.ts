@@ -9,6 +9,7 @@
 import { MillraceError, toMillraceError } from "#base/errors";
 import type { Lease, Registry } from "#backbone/registry";
 import { shardMemoryBytes } from "#lsm/build-shard";
+import { storeLimits } from "#lsm/store";
 import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
 import { moduleBeside } from "#platform/module-beside";
@@ -348,7 +349,7 @@ export class TableImport {
       const sum = (group: readonly StagedBlock[], of: "rows" | "bytes"): number => group.reduce((all, block) => all + block[of], 0);
       const needed = Math.max(...groups.map((group) => shardMemoryBytes(sum(group, "rows"), sum(group, "bytes"))));
       if (needed <= budget) return groups;
-      if (runs * 2 > plan.slices) {
+      if (runs * 2 > Math.min(plan.slices, storeLimits.sourcesMax)) {
         throw new MillraceError(
           "overloaded",
           `a run file of table ${plan.table} needs ${Math.ceil(needed / 2 ** 20)} MiB to be built, ${Math.floor(budget / 2 ** 20)} are allowed`,
