@@ -52,7 +52,8 @@ export class TableRows {
   offset = 0;
   readonly rowsMax: number;
   readonly #asked: readonly { readonly names: readonly string[]; readonly into: TargetArray }[];
-  readonly #valid: Uint8Array[];
+  /** The rows' own validity bits, as many bytes a row as the columns reach over. */
+  #valid = new Uint8Array(0);
   /** @private */
   readonly taken: Uint8Array;
   #made: MadeFor | undefined;
@@ -69,22 +70,16 @@ export class TableRows {
     this.rowsMax = rowsMax;
     this.status = new Uint8Array(rowsMax);
     this.taken = new Uint8Array(rowsMax);
-    this.#valid = this.#asked.flatMap(({ names }) => names.map(() => new Uint8Array(Math.ceil(rowsMax / 8))));
     this.#made = this.#makeFor(schema);
   }
 
   /** Whether row `row` of the last read has a value in the column; where it has none the column's default stands. */
   isValid(column: string, row: number): boolean {
-    const field = this.#made?.fields.findIndex((one) => one.column.name === column) ?? -1;
+    const made = this.#made!;
+    const field = made.fields.findIndex((one) => one.column.name === column);
     if (field < 0) throw new MillraceError("invalid", `column ${column} is not read into these rows`, { todo: "name one of the targets' columns" });
-    return (this.#valid[field]![row >> 3]! & (1 << (row & 7))) !== 0;
-  }
-
-  /** The validity bits of a column, row 0 = bit 0 of byte 0: the array that the next read writes again. */
-  validBits(column: string): Uint8Array {
-    const field = this.#made?.fields.findIndex((one) => one.column.name === column) ?? -1;
-    if (field < 0) throw new MillraceError("invalid", `column ${column} is not read into these rows`, { todo: "name one of the targets' columns" });
-    return this.#valid[field]!;
+    const bit = made.validBits[field]!;
+    return (this.#valid[row * made.plan.validBytes + (bit >> 3)]! & (1 << (bit & 7))) !== 0;
   }
 
   /** @private How rows of this schema come into the arrays. */
@@ -97,9 +92,10 @@ export class TableRows {
   put(made: MadeFor, field: number, row: number, bytes: Uint8Array, isValid: boolean): void {
     const { output, at } = made.fields[field]!;
     made.targets.outputs[output]!.set(bytes, row * made.rowBytes[output]! + at);
-    const bits = this.#valid[field]!;
-    if (isValid) bits[row >> 3]! |= 1 << (row & 7);
-    else bits[row >> 3]! &= ~(1 << (row & 7));
+    const bit = made.validBits[field]!;
+    const byte = row * made.plan.validBytes + (bit >> 3);
+    if (isValid) this.#valid[byte]! |= 1 << (bit & 7);
+    else this.#valid[byte]! &= ~(1 << (bit & 7));
   }
 
   #makeFor(schema: TableSchema): MadeFor {
@@ -140,13 +136,20 @@ export class TableRows {
       defaults: defaultBytes,
     }));
     const match = (rowFormat | (layout.revision << 16)) >>> 0;
+    const plan = new ReadPlan(schema, names);
+    // One copy a row, where bits by column would be a write for each column.
+    gathered.push({ offset: plan.validFrom, bytes: plan.validBytes, output: outputs.length, at: 0 });
+    rowBytes.push(plan.validBytes);
+    if (this.#valid.length < plan.validBytes * this.rowsMax) this.#valid = new Uint8Array(plan.validBytes * this.rowsMax);
+    outputs.push(this.#valid);
     return {
       schema,
-      plan: new ReadPlan(schema, names),
+      plan,
       fields,
+      validBits: plan.columns.map(({ validBit }) => validBit),
       rowBytes,
       gather: new FieldGather({ bytesMin: layout.fixedTo, mask: headMask, match }, gathered, rowBytes),
-      targets: { outputs, valid: this.#valid, taken: this.taken },
+      targets: { outputs, valid: gathered.map(() => undefined), taken: this.taken },
     };
   }
 }
@@ -157,6 +160,8 @@ export interface MadeFor {
   /** The same columns, for rows that are put together one by one. */
   readonly plan: ReadPlan;
   readonly fields: readonly Field[];
+  /** By field: its bit in a row's validity bytes. */
+  readonly validBits: readonly number[];
   readonly rowBytes: readonly number[];
   readonly gather: FieldGather;
   readonly targets: GatherTargets;
