@@ -17,10 +17,10 @@ import { setValue, valueOf } from "./cell-values.ts";
 import { ColumnBlock, rowStatus } from "./column-block.ts";
 import { RowCells } from "./row-cells.ts";
 import { evolve } from "./schema-evolution.ts";
-import { Table } from "./table.ts";
 import type { BaseSource, BaseVersion } from "./table-base.ts";
 import { TableScans } from "./table-scan.ts";
 import { TableSchema } from "./table-schema.ts";
+import { Table } from "./table.ts";
 
 const seed = process.env["SEED"] ?? "table-base";
 const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -41,11 +41,17 @@ interface ModelCell {
   readonly timeMs: number;
   readonly expiryMs: number;
 }
-
 type ModelRow = Map<string, ModelCell>;
+type Version = BaseVersion & { close(): Promise<void> };
 
 /** A version's rows as run files of two shards on the simulated disk, opened as the server opens them. */
-async function buildVersion(node: SimulatedNode, schema: TableSchema, name: string, rows: ReadonlyMap<string, ModelRow>, storage: "memory" | "disk"): Promise<BaseVersion & { close(): Promise<void> }> {
+async function buildVersion(
+  node: SimulatedNode,
+  schema: TableSchema,
+  name: string,
+  rows: ReadonlyMap<string, ModelRow>,
+  storage: "memory" | "disk",
+): Promise<Version> {
   const folder = `/versions/${name}`;
   await node.files.makeFolder("/versions");
   await node.files.makeFolder(folder);
@@ -77,12 +83,12 @@ for (const storage of ["memory", "disk"] as const) {
     await inSimulation(11, async ({ open, node }) => {
       const schema = new TableSchema(evolve("items", config, undefined, 9).document);
       const store = await open({ keepTombstones: () => [9] });
-      let current: (BaseVersion & { close(): Promise<void> }) | undefined;
+      let current: Version | undefined;
       let leases = 0;
       const base: BaseSource = {
         awaited: false,
         versions: [],
-        lease: () => {
+        lease() {
           if (current === undefined) return undefined;
           leases += 1;
           return { value: current, release: () => void (leases -= 1) };
@@ -93,7 +99,7 @@ for (const storage of ["memory", "disk"] as const) {
       const names = Array.from({ length: 40 }, (_, i) => `key ${i}`);
       const live = new Map<string, { cells: ModelRow; floorMs: number }>();
       let old = new Map<string, ModelRow>();
-      const closing: { close(): Promise<void> }[] = [];
+      const closing: Version[] = [];
 
       /** What a reader must find: the rule of row-merge.ts in the model's words. */
       const expected = (key: string, column: string, nowMs: number): ModelCell | undefined => {
@@ -102,15 +108,15 @@ for (const storage of ["memory", "disk"] as const) {
         let its = old.get(key)?.get(column);
         if (its !== undefined && delta !== undefined && its.timeMs <= delta.floorMs) its = undefined;
         const { owner } = schema.required(column);
-        const cell =
-          mine === undefined || its === undefined ? (mine ?? its) : owner === "batch" ? its : owner === "stream" ? mine : its.timeMs > mine.timeMs ? its : mine;
+        const ofBoth = owner === "batch" ? its : owner === "stream" ? mine : (its?.timeMs ?? 0) > (mine?.timeMs ?? 0) ? its : mine;
+        const cell = mine === undefined || its === undefined ? (mine ?? its) : ofBoth;
         return cell === undefined || (cell.expiryMs !== 0 && cell.expiryMs <= nowMs) ? undefined : cell;
       };
       const exists = (key: string, nowMs: number): boolean => schema.columns.some(({ name }) => expected(key, name, nowMs) !== undefined);
       const value = (name: string): unknown =>
         name === "newest" ? prng.below(1_000) : name === "text" ? "t".repeat(prng.below(40)) : Math.fround(prng.below(1_000) / 3);
 
-      for (let step = 0; step < 220; step += 1) {
+      for (let step = 0; step < 200; step += 1) {
         if (prng.chance(0.1)) await node.clock.sleep(prng.pick([10, 1_000, 1_800_000, 3_700_000]));
         const nowMs = node.clock.nowMs();
         const action = prng.below(12);
@@ -119,13 +125,12 @@ for (const storage of ["memory", "disk"] as const) {
           const rows = new Map<string, ModelRow>();
           const timeMs = nowMs - prng.below(2_000);
           for (const name of names) {
-            if (prng.chance(0.3)) continue;
             const row: ModelRow = new Map();
             for (const column of schema.columns) {
-              if (prng.chance(0.3)) continue;
+              if (prng.chance(0.4)) continue;
               row.set(column.name, { value: value(column.name), timeMs, expiryMs: column.ttlMs === 0 ? 0 : timeMs + column.ttlMs });
             }
-            if (row.size > 0) rows.set(name, row);
+            if (row.size > 0 && prng.chance(0.7)) rows.set(name, row);
           }
           const next = await buildVersion(node, schema, `v${step}`, rows, storage);
           if (current !== undefined) closing.push(current);
@@ -149,20 +154,19 @@ for (const storage of ["memory", "disk"] as const) {
           const key = prng.pick(names);
           const keys = new KeyBatch();
           table.addKey(keys, utf8(key));
+          const { deleted } = await table.delete(keys);
           const at = node.clock.nowMs();
           const there = exists(key, at);
-          const { deleted } = await table.delete(keys);
           assert.equal(deleted, there ? 1 : 0, key);
           if (there) {
-            const last = Math.max(at, ...[...(live.get(key)?.cells.values() ?? []), ...(old.get(key)?.values() ?? [])].map(({ timeMs }) => timeMs), live.get(key)?.floorMs ?? 0);
-            live.set(key, { cells: new Map(), floorMs: last });
+            const times = [...(live.get(key)?.cells.values() ?? []), ...(old.get(key)?.values() ?? [])].map(({ timeMs }) => timeMs);
+            live.set(key, { cells: new Map(), floorMs: Math.max(at, live.get(key)?.floorMs ?? 0, ...times) });
           }
         } else if (action < 7) {
           await store.flush();
         } else if (action < 8) {
           const seen: string[] = [];
           let cursor = "0";
-          const at = node.clock.nowMs();
           do {
             const page = await scans.page(table, { cursor, limit: 7 });
             const { bytes, offsets } = page.keys;
@@ -170,6 +174,7 @@ for (const storage of ["memory", "disk"] as const) {
             assert.equal(page.version, current?.version ?? "");
             ({ cursor } = page);
           } while (cursor !== "0");
+          const at = node.clock.nowMs();
           assert.deepEqual(seen, names.filter((name) => exists(name, at)).sort());
         } else {
           const asked = schema.columns.filter(() => prng.chance(0.6)).map(({ name }) => name);
@@ -177,8 +182,7 @@ for (const storage of ["memory", "disk"] as const) {
           const chosen = names.filter(() => prng.chance(0.6));
           const keys = new KeyBatch();
           for (const name of chosen) table.addKey(keys, utf8(name));
-          const reading = table.read(keys, plan);
-          const block = new ColumnBlock(await reading);
+          const block = new ColumnBlock(await table.read(keys, plan));
           const at = node.clock.nowMs();
           assert.equal(block.version, current?.version ?? "");
           for (const [row, key] of chosen.entries()) {
