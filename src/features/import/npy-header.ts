@@ -25,12 +25,15 @@ export interface NpyHeader {
   readonly fields: readonly NpyField[];
 }
 
+/** 0x93, then NUMPY. */
+const magic = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59];
+
 /** Reads a header out of the first bytes of a file. Throws `invalid` (no .npy, or one that cannot be read here). */
 export function parseNpyHeader(bytes: Uint8Array, path: string): NpyHeader {
   const bad = (why: string, todo = "write it with numpy.save: numbers, booleans, S or U, little-endian, in C order"): MillraceError =>
     new MillraceError("invalid", `${path} ${why}`, { todo });
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length < 12 || new TextDecoder("latin1").decode(bytes.subarray(0, 6)) !== "\x93NUMPY") throw bad("is no .npy file");
+  if (bytes.length < 12 || !magic.every((byte, at) => bytes[at] === byte)) throw bad("is no .npy file");
   const version = bytes[6]!;
   if (version < 1 || version > 3) throw bad(`has format version ${version}`);
   const wide = version > 1;

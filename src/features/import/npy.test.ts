@@ -59,7 +59,7 @@ test("a structured file, texts of both kinds", async () => {
       world.import(schemaFor({ key: "u64", columns: { v: { type: "f32" } } }), [path]).run(),
       refused(/id is S4, the key is u64; v is f4\[2\], the table has f32/),
     );
-    await assert.rejects(world.import(schema, [await world.write("short.npy", npy("[('id', '|S4')]", "(9,)", data))]).run(), refused(/its header says/));
+    await assert.rejects(world.import(schema, [await world.write("short.npy", npy("[('id', '|S4')]", "(99,)", data))]).run(), refused(/its header says/));
   });
 });
 
