@@ -12,7 +12,7 @@ const noFile =
   "ERR This Redis instance is not configured to use an ACL file. You may want to specify users via the ACL SETUSER command and then issue a CONFIG REWRITE (assuming you have a Redis configuration file set) in order to store users in the Redis configuration.";
 const genPassBitsMax = 4_096;
 
-export function aclCommands(access: Access, random: RandomSource): CommandSpec[] {
+export function aclCommands(accessOf: () => Access, random: RandomSource): CommandSpec[] {
   const setUser = ({ args, reply }: Call): void => {
     const name = args.text(2);
     if (/[\s\0]/.test(name)) {
@@ -26,7 +26,7 @@ export function aclCommands(access: Access, random: RandomSource): CommandSpec[]
       reply.error(`ERR Unmatched parenthesis in acl selector starting at '${open}'.`);
       return;
     }
-    const fault = access.setUser(name, rules);
+    const fault = accessOf().setUser(name, rules);
     if (fault === undefined) reply.ok();
     else reply.error(`ERR Error in ACL SETUSER modifier '${fault[0]}': ${fault[1]}`);
   };
@@ -40,12 +40,12 @@ export function aclCommands(access: Access, random: RandomSource): CommandSpec[]
       }
     }
     void session;
-    for (let i = 2; i < args.count; i++) if (access.deleteUser(args.text(i))) deleted += 1;
+    for (let i = 2; i < args.count; i++) if (accessOf().deleteUser(args.text(i))) deleted += 1;
     reply.integer(deleted);
   };
 
   const getUser = ({ args, reply }: Call): void => {
-    const facts = access.facts(args.text(2));
+    const facts = accessOf().facts(args.text(2));
     if (facts === undefined) {
       reply.nil();
       return;
@@ -73,13 +73,13 @@ export function aclCommands(access: Access, random: RandomSource): CommandSpec[]
   };
 
   const list = ({ reply }: Call): void => {
-    const { names } = access;
+    const { names } = accessOf();
     reply.array(names.length);
-    for (const name of names) reply.bulk(access.facts(name)!.line);
+    for (const name of names) reply.bulk(accessOf().facts(name)!.line);
   };
 
   const users = ({ reply }: Call): void => {
-    const { names } = access;
+    const { names } = accessOf();
     reply.array(names.length);
     for (const name of names) reply.bulk(name);
   };
@@ -121,7 +121,7 @@ export function aclCommands(access: Access, random: RandomSource): CommandSpec[]
   };
 
   const dryRun = ({ args, session, reply }: Call): void => {
-    const user = access.user(args.text(2));
+    const user = accessOf().user(args.text(2));
     if (user === undefined) {
       reply.error(`ERR User '${args.text(2)}' not found`);
       return;
@@ -155,7 +155,7 @@ export function aclCommands(access: Access, random: RandomSource): CommandSpec[]
     let count = 10;
     if (args.count === 3) {
       if (args.is(2, "RESET")) {
-        access.clearLog();
+        accessOf().clearLog();
         reply.ok();
         return;
       }
@@ -166,7 +166,7 @@ export function aclCommands(access: Access, random: RandomSource): CommandSpec[]
       }
       count = Math.max(0, Number(given));
     }
-    const shown = access.log.slice(0, count);
+    const shown = accessOf().log.slice(0, count);
     const nowMs = session.server.clock.nowMs();
     reply.array(shown.length);
     for (const { count: times, refusal, firstMs } of shown) {

@@ -67,14 +67,15 @@ function lineOf(client: ClientSession): string {
 
 const clientTypes = new Set(["normal", "master", "replica", "slave", "pubsub"]);
 
-export function connectionCommands(access: Access): CommandSpec[] {
+/** `accessOf`: the authenticator is made of the table that these commands stand in. */
+export function connectionCommands(accessOf: () => Access): CommandSpec[] {
   /** Makes the session this user's; false after the refusal was counted and noted. */
   const authenticate = (client: ClientSession, name: string, password: Uint8Array): boolean => {
-    const user = access.check(name, password);
+    const user = accessOf().check(name, password);
     if (user === undefined) {
       client.server.metrics.authFailures += 1;
       const object = name.slice(0, 128);
-      access.refused({ reason: "auth", object, user: object, context: "toplevel", client: lineOf(client) });
+      accessOf().refused({ reason: "auth", object, user: object, context: "toplevel", client: lineOf(client) });
       return false;
     }
     client.user = user;
@@ -87,7 +88,7 @@ export function connectionCommands(access: Access): CommandSpec[] {
       reply.error("ERR syntax error");
       return;
     }
-    if (args.count === 2 && !access.required && access.defaultUser.enabled) {
+    if (args.count === 2 && !accessOf().required && accessOf().defaultUser.enabled) {
       reply.error("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?");
       return;
     }
@@ -131,7 +132,7 @@ export function connectionCommands(access: Access): CommandSpec[] {
         return;
       }
     }
-    if (!client.authenticated && access.required) {
+    if (!client.authenticated && accessOf().required) {
       reply.error(
         "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
       );
@@ -174,8 +175,8 @@ export function connectionCommands(access: Access): CommandSpec[] {
     client.replyMode = "on";
     client.noEvict = false;
     client.noTouch = false;
-    client.user = access.defaultUser;
-    client.authenticated = !access.required;
+    client.user = accessOf().defaultUser;
+    client.authenticated = !accessOf().required;
     reply.simple("RESET");
   };
 
@@ -215,7 +216,7 @@ export function connectionCommands(access: Access): CommandSpec[] {
       } else if (args.is(i, "ADDR")) tests.push((client) => client.remote === text);
       else if (args.is(i, "LADDR")) tests.push((client) => client.local === text);
       else if (args.is(i, "USER")) {
-        if (access.user(text) === undefined) {
+        if (accessOf().user(text) === undefined) {
           reply.error(`ERR No such user '${text}'`);
           return;
         }

@@ -11,7 +11,8 @@ import type { RespLimits, ServerFace } from "#wire/resp-session";
 import { helpOf, redisVersion } from "./server-facts.ts";
 
 export interface ServerParts {
-  readonly access: Access;
+  /** The authenticator, which is made of the table that these commands stand in. */
+  access(): Access;
   /** Version of millrace. */
   readonly version: string;
   readonly processId: number;
@@ -178,9 +179,9 @@ export function serverCommands(parts: ServerParts): CommandSpec[] {
     [
       "requirepass",
       {
-        get: () => (parts.access.required ? "(set)" : ""),
+        get: () => (parts.access().required ? "(set)" : ""),
         set(_, value) {
-          const fault = parts.access.setUser("default", value === "" ? ["nopass"] : ["on", "resetpass", `>${value}`]);
+          const fault = parts.access().setUser("default", value === "" ? ["nopass"] : ["on", "resetpass", `>${value}`]);
           return fault?.[1];
         },
       },

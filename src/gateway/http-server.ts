@@ -4,7 +4,7 @@
 // time of the generated serialiser (28 against 63 us, bench/http-cost.ts); schemas serve the document only.
 // Invariants: 1. every answer of an error has the one shape of http-errors.ts, also for what Node's parser refuses  2. a request takes a slot when its head is
 // there and gives it back when its answer is closed, whatever happened to the connection  3. nothing is logged for a request that went well
-// 4. only loopback names may call.
+// 4. without configured access only loopback names may call; with it, each request needs a token whose scopes cover the route.
 // Concurrency: one event loop. Limits: `HttpLimits`; above `requestsMax` or `bodyBytesRunningMax` the answer is `overloaded`.
 
 import swagger from "@fastify/swagger";
@@ -12,11 +12,13 @@ import { type FastifyReply, type FastifyRequest, fastify } from "fastify";
 import { MillraceError } from "#base/errors";
 import type { Clock, Timer } from "#platform/clock";
 import type { Files } from "#platform/files";
+import type { Authenticator } from "#wire/access";
 import { apiLimits, type StatusAnswer } from "#wire/api";
 import type { Gateway, Readiness } from "./gateway.ts";
 import { readJson, readJsonLines } from "./http-body.ts";
 import { type ErrorReply, errorReply, errorReplyOfSocket, type HttpLogger, HttpRefusal, wrongContentType } from "./http-errors.ts";
-import { isLoopbackHeader, loopbackAddress } from "./http-host.ts";
+import { missingRight } from "./http-access.ts";
+import { hostAddress, isLoopbackHeader } from "./http-host.ts";
 import { openApiOf, openApiOptions, sharedSchemas } from "./http-openapi.ts";
 import { pageRoutes } from "./http-page.ts";
 import { gatewayRoutes, type Route, StatusedAnswer, TextAnswer } from "./http-routes.ts";
@@ -61,8 +63,10 @@ export interface HttpServerOptions {
   readonly clock: Clock;
   /** Reads the page's files. */
   readonly files: Files;
-  /** Loopback only: `127.0.0.1` (default), `::1` or `localhost`. */
+  /** Default `127.0.0.1`. Without configured access loopback only: `127.0.0.1`, `::1` or `localhost`. */
   readonly host?: string;
+  /** Who may call; absent or not configured: everybody on this machine. */
+  readonly access?: Authenticator;
   /** Default 8080; 0 takes a free one. */
   readonly port?: number;
   /** How the user sets the port, for the message when it is taken. Default `--port`. */
@@ -102,7 +106,8 @@ const sweepMs = 500;
 export function createHttpServer(options: HttpServerOptions): HttpServer {
   const { gateway, metrics, clock, logger } = options;
   const limits: HttpLimits = { ...httpLimitsDefault, ...options.limits };
-  const host = loopbackAddress(options.host ?? "127.0.0.1");
+  const access = options.access?.configured === true ? options.access : undefined;
+  const host = hostAddress(options.host ?? "127.0.0.1", access !== undefined);
   const build = options.build ?? { version: gateway.status().version };
   const running = new Set<Running>();
   let bodyBytesRunning = 0;
@@ -190,13 +195,16 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   /** What is checked of every request before its body is read. Throws. */
   function admit(request: FastifyRequest, route: Route | undefined, bodyBytes: number): void {
     const { headers } = request.raw;
-    if (headers.host === undefined || !isLoopbackHeader(headers.host)) {
+    // A web page that makes its name resolve to this machine has no token: the check is for those who need none.
+    if (access === undefined && (headers.host === undefined || !isLoopbackHeader(headers.host))) {
       throw new HttpRefusal("invalid", "the Host header names no loopback address; this server answers only to this machine", {
         todo: "call it as 127.0.0.1, localhost or [::1]",
       });
     }
     // A target with a host of its own (`GET http://...`) is for proxies; the Host header would not be the one that counts.
     if (route === undefined || !request.raw.url!.startsWith("/")) throw noRoute(request);
+    const refusal = access === undefined ? undefined : missingRight(access, headers.authorization, route);
+    if (refusal !== undefined) throw refusal;
     if (draining && route.always !== true) throw new HttpRefusal("unavailable", "the server is stopping", { todo: "send the request again to the next one" });
     if (route.always !== true && running.size > limits.requestsMax) {
       throw new HttpRefusal("overloaded", `${limits.requestsMax} requests are being answered, the most at a time`, {
