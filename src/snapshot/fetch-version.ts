@@ -1,7 +1,7 @@
 // Brings the files of a version to this machine: resumable, bounded, every byte checked.
 //   FOLDER/VERSION/files/FILE        whole
 //   FOLDER/VERSION/files/FILE~       what has come so far of a file (no file's name has a tilde)
-//   FOLDER/VERSION/manifest          last: every file was there and right
+//   FOLDER/VERSION/manifest          last: every file that was wanted then was there and right
 // Where the blobs are files of this machine they are read in place: nothing is copied, and FOLDER/VERSION holds the manifest alone.
 // Invariants: 1. what is returned was checked, byte by byte, as it lies on the disk (verify-files.ts), now or, with `trustFinished`, by the process that put the
 // manifest there  2. a file that is wrong is fetched again once; then the blobs hold other bytes than the manifest says, which is `corrupt`
@@ -12,7 +12,7 @@ import { MillraceError } from "#base/errors";
 import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
 import type { Workers } from "#platform/workers";
-import { encodeManifest, type Manifest, manifestBytes, manifestTodo, type SnapshotFile, versionText } from "./manifest.ts";
+import { encodeManifest, type Manifest, manifestTodo, bytesOf, type SnapshotFile, versionText } from "./manifest.ts";
 import { verifyFiles } from "./verify-files.ts";
 
 export const fetchLimits = { chunkBytes: 1024 * 1024 } as const;
@@ -30,6 +30,8 @@ export interface FetchParts {
   /** The follower's own. */
   readonly folder: string;
   readonly manifest: Manifest;
+  /** Which of its files are wanted here. */
+  readonly wants: (file: SnapshotFile) => boolean;
   readonly read: (file: SnapshotFile, start: number, end: number) => Promise<Uint8Array>;
   /** Where the blob of a file lies on this machine, if it does. */
   readonly pathOf: (file: SnapshotFile) => string | undefined;
@@ -54,9 +56,11 @@ export async function fetchVersion(parts: FetchParts): Promise<FetchedFile[]> {
   await files.makeFolder(filesFolder);
   const finished = await isFinished(files, manifestPath, manifestContent);
 
-  const bytesAll = manifestBytes(manifest);
   const pace = new Pace(parts.clock, parts.bytesPerSecondMax ?? Infinity);
-  const fetched: FetchedFile[] = manifest.files.map((file) => ({ ...file, path: parts.pathOf(file) ?? files.join(filesFolder, file.name) }));
+  const fetched: FetchedFile[] = manifest.files
+    .filter(parts.wants)
+    .map((file) => ({ ...file, path: parts.pathOf(file) ?? files.join(filesFolder, file.name) }));
+  const bytesAll = bytesOf(fetched);
   const fetchAll = async (): Promise<void> => {
     let done = 0;
     const onBytes = (bytes: number): void => parts.onProgress("fetching", (done += bytes), bytesAll);

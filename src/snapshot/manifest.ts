@@ -39,9 +39,9 @@ const statisticName = /^[\x21-\x7e]+$/;
 const fields = ["format", "kind", "name", "version", "createdAtMs", "files", "statistics", "meta"] as const;
 const trailerBytes = 16;
 
-/** Bytes of all files of the version. */
-export function manifestBytes(manifest: Manifest): number {
-  return manifest.files.reduce((sum, file) => sum + file.bytes, 0);
+/** Bytes of all these files. */
+export function bytesOf(files: readonly SnapshotFile[]): number {
+  return files.reduce((sum, file) => sum + file.bytes, 0);
 }
 
 /** `table/items 2026...`: how errors and logs name a version. */

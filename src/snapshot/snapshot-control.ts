@@ -5,7 +5,7 @@
 
 import { MillraceError, toMillraceError } from "#base/errors";
 import { type Head, servable } from "./head.ts";
-import { manifestBytes } from "./manifest.ts";
+import { bytesOf } from "./manifest.ts";
 import { type FollowerRecord, SnapshotStore, type SnapshotStoreOptions, type VersionInfo, type VersionState } from "./snapshot-store.ts";
 import { checkSnapshotName, isKind, versionTimeMs } from "./version.ts";
 
@@ -165,7 +165,7 @@ function overviewOf({ version, state, manifest, fault, reasons, usedBy }: Versio
     usedBy,
     ...(manifest === undefined
       ? {}
-      : { publishedAtMs: manifest.createdAtMs, files: manifest.files.length, bytes: manifestBytes(manifest), statistics: manifest.statistics }),
+      : { publishedAtMs: manifest.createdAtMs, files: manifest.files.length, bytes: bytesOf(manifest.files), statistics: manifest.statistics }),
     ...(rows === undefined ? {} : { rows }),
     ...(reasons === undefined ? {} : { reasons }),
     ...(fault === undefined ? {} : { fault }),

@@ -308,3 +308,18 @@ test("checksums in a thread find the same", () =>
     assert.match(alarms[0]!.reasons[0]!, /the size or checksum of b.run does not agree/);
     await items.stop();
   }));
+
+test("only the files that are wanted are fetched; what is wanted later is fetched then", () =>
+  within(async ({ publish, follower, node }) => {
+    const one = await publish(10);
+    for (const wanted of [["b.run"], ["a.run", "b.run"]]) {
+      for (const loadVerifies of [false, true]) {
+        const items = follower({ loadVerifies, wants: ({ name }) => wanted.includes(name) });
+        items.start();
+        await items.settled;
+        assert.equal(items.lease()!.value.texts.length, wanted.length);
+        assert.deepEqual(await node.files.list(`/local/${one.version}/files`), wanted);
+        await items.stop();
+      }
+    }
+  }));

@@ -22,7 +22,7 @@ import { type FetchedFile, fetchVersion } from "./fetch-version.ts";
 import { type Head, servable } from "./head.ts";
 import { LoadSlots } from "./load-slots.ts";
 import { type Lease, type Loaded, LoadedVersions, type LoadedVersion } from "./loaded-versions.ts";
-import { type Manifest, manifestBytes, versionText } from "./manifest.ts";
+import { bytesOf, type Manifest, type SnapshotFile, versionText } from "./manifest.ts";
 import type { FollowerRecord, SnapshotStore } from "./snapshot-store.ts";
 import { isVersion } from "./version.ts";
 
@@ -58,6 +58,8 @@ export interface SnapshotFollowerOptions<T> {
   readonly workers?: Workers;
   /** Local place of this follower alone; made when missing. */
   readonly folder: string;
+  /** Which files of a version are fetched and loaded here, say those of some shards. Default: all. */
+  readonly wants?: (file: SnapshotFile) => boolean;
   /** Makes a version of its files, beside the one that is served. Throws `corrupt` or `invalid` for a bad one, `overloaded` when there is no memory now. */
   readonly load: (manifest: Manifest, context: LoadContext) => Promise<Loaded<T>>;
   /** Reasons why what was loaded is bad; empty when it is good. */
@@ -363,14 +365,14 @@ export class SnapshotFollower<T> {
     loading: { stage: LoadStage; bytesDone: number; bytesAll: number },
     signal: AbortSignal,
   ): Promise<{ manifest: Manifest; files: FetchedFile[] }> {
-    const { store, name, folder, files, workers, localBytesMax = Infinity, bytesPerSecondMax } = this.#options;
+    const { store, name, folder, files, workers, localBytesMax = Infinity, bytesPerSecondMax, wants = () => true } = this.#options;
     loading.stage = "fetching";
     this.#touch();
     const manifest = await store.manifest(name, version);
-    const bytes = manifestBytes(manifest);
+    const bytes = bytesOf(manifest.files.filter(wants));
     loading.bytesAll = bytes;
     if (bytes > localBytesMax) {
-      throw new MillraceError("overloaded", `${versionText(manifest)} has ${bytes} bytes, ${localBytesMax} are allowed here`, {
+      throw new MillraceError("overloaded", `${bytes} bytes of ${versionText(manifest)}, ${localBytesMax} are allowed here`, {
         todo: "raise the limit, or make it smaller",
       });
     }
@@ -379,6 +381,7 @@ export class SnapshotFollower<T> {
       clock: this.#clock,
       folder,
       manifest,
+      wants,
       signal,
       read: (file, start, end) => store.read(manifest, file, start, end, signal),
       pathOf: (file) => store.pathOf(manifest, file),

@@ -5,7 +5,7 @@
 // Source of the rule "rows shrank": what every bulk load is feared for, an empty or half-made input.
 
 import { MillraceError } from "#base/errors";
-import type { Manifest } from "./manifest.ts";
+import { bytesOf, type Manifest } from "./manifest.ts";
 
 export interface StatisticCheck {
   /** Name in `Manifest.statistics`; also `files` (how many) and `bytes` (of all files). */
@@ -53,7 +53,7 @@ function valueOf(manifest: Manifest, { statistic, per }: StatisticCheck): number
 function named(manifest: Manifest, statistic: string): number | undefined {
   if (Object.hasOwn(manifest.statistics, statistic)) return manifest.statistics[statistic];
   if (statistic === "files") return manifest.files.length;
-  return statistic === "bytes" ? manifest.files.reduce((sum, file) => sum + file.bytes, 0) : undefined;
+  return statistic === "bytes" ? bytesOf(manifest.files) : undefined;
 }
 
 const shown = (value: number): string => String(Number(value.toPrecision(6)));
