@@ -279,6 +279,12 @@ export function entriesContract(variant: KernelVariant): void {
     const keys = KeyBatch.of(asked.map((i) => `k${i}`));
     const refs = new EntryRefs();
     refs.reset(keys.count);
+    // A source that the caller filled in stays as well.
+    [refs.source[0], refs.at[0], refs.bytes[0], refs.kind[0]] = [9, 123, 45, 6];
+    newer.probe(keys, refs, 1);
+    older.probe(keys, refs, 0);
+    assert.deepEqual([refs.source[0], refs.at[0], refs.bytes[0], refs.kind[0]], [9, 123, 45, 6]);
+    refs.reset(keys.count);
     assert.equal(newer.probe(keys, refs, 1), 50);
     assert.equal(older.probe(keys, refs, 0), 150);
     for (const [at, i] of asked.entries()) {

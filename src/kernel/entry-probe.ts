@@ -26,7 +26,6 @@ const roundingBytes = 6 * 16;
 export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys: KeyBatch, refs: EntryRefs, source: number): number {
   const { u32, bytes } = memory;
   let found = 0;
-  const fresh = refs.found === 0;
   throughLane(memory, keys, probeScratchBytes + probeArgumentBytes + roundingBytes, answerBytes, ({ keysAt, offsetsAt, first, count, resultAt, scratchAt }) => {
     const expiryAt = resultAt;
     const timeAt = expiryAt + 8 * count;
@@ -53,6 +52,8 @@ export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys:
     u32[a + probeWords.outKind] = kindAt;
     u32[a + probeWords.outExpiry] = expiryAt;
     u32[a + probeWords.outTime] = timeAt;
+    // Not by `refs.found`: who fills in a source by hand need not count.
+    const fresh = noneFound(refs.source, first, end);
     u32[a + probeWords.fresh] = fresh ? 1 : 0;
     if (!fresh) {
       bytes.set(refs.source.subarray(first, end), sourceAt);
@@ -89,7 +90,7 @@ export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys:
   return found;
 }
 
-/** True when every key of the look-up has a source already. */
-export function allFound(refs: EntryRefs): boolean {
-  return refs.found === refs.count && refs.source.indexOf(absentSource) >= refs.count;
+function noneFound(sources: Uint8Array, from: number, to: number): boolean {
+  for (let i = from; i < to; i++) if (sources[i] !== absentSource) return false;
+  return true;
 }
