@@ -60,7 +60,7 @@ export const scenario: Scenario = {
   head: "1,000 keys x 50 f32 of 1 M rows over loopback: CPU of client and server together, against ioredis with redis-server",
   async run({ quick, report, log }) {
     const rows = quick ? 20_000 : 1_000_000;
-    const rounds = quick ? 2 : 5;
+    const rounds = quick ? 4 : 5;
     const prng = new Prng("fanout-read");
     const sum = new Checksum();
     const { child, port } = await startOurs(rows);
@@ -79,8 +79,8 @@ export const scenario: Scenario = {
         }
       };
       const ten = Array.from({ length: 10 }, (_, i) => `f${i * 5}`).join(",");
-      const all = await costOf(child.pid!, rounds, quick ? 40 : 200, () => readOurs("*"));
-      const some = await costOf(child.pid!, rounds, quick ? 40 : 200, () => readOurs(ten));
+      const all = await costOf(child.pid!, rounds, quick ? 150 : 200, () => readOurs("*"));
+      const some = await costOf(child.pid!, rounds, quick ? 150 : 200, () => readOurs(ten));
       log(`a read of ${keysPerRead} x ${columnCount}: ${all.toFixed(2)} ms of CPU, of 10 columns ${some.toFixed(2)} ms; checksum ${sum.hex()}`);
       report({ metric: "cpu_ms", value: all, unit: "ms", better: "lower", detail: `${rows} rows, client and server` });
       report({ metric: "cpu_ratio_10_of_50_columns", value: some / all, unit: "ratio", better: "lower", target: 0.7, detail: "every fifth column" });
@@ -102,7 +102,7 @@ export const scenario: Scenario = {
           await pipe.exec();
         }
         const asked = (): number[] => Array.from({ length: keysPerRead }, () => prng.below(redisRows));
-        const mget = await costOf(redis.pid, rounds, quick ? 40 : 200, async () => {
+        const mget = await costOf(redis.pid, rounds, quick ? 150 : 200, async () => {
           const keys = asked();
           const found = await peer.mgetBuffer(...keys.map(keyOf));
           if (found[0]!.readFloatLE(4) !== valueOf(keys[0]!, 1)) throw new Error("wrong value from MGET");
