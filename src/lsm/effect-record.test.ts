@@ -1,3 +1,5 @@
+// The bytes of effects: golden record, transactions that are cut, damage, and the bounds of a batch.
+
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";

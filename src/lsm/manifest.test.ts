@@ -1,3 +1,5 @@
+// The manifest: its golden file, what is refused, and that it moves by compare-and-set alone.
+
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";

@@ -1,3 +1,5 @@
+// The plan of merges: single decisions, then what thousands of flushes cost in runs and in bytes written.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "#base/prng";
