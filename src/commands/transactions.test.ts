@@ -130,3 +130,29 @@ test(`promise: SCAN and HSCAN return everything that is there throughout, once, 
     await store.close();
   });
 });
+
+test("promise: writes that the engine refuses leave no trace, and reads go on", async () => {
+  await inSimulation(6, async ({ clock, open }) => {
+    const store = await open({ memoryBytesMax: 3 << 20, durability: "none" });
+    const client = commandWorld(store, clock).connect();
+    const value = "v".repeat(200_000);
+    const refused = { code: "overloaded" };
+    let taken = 0;
+    for (; taken < 100; taken++) {
+      try {
+        await client.call("SET", `k${taken}`, value);
+      } catch (thrown) {
+        assert.equal((thrown as { code?: string }).code, refused.code);
+        break;
+      }
+    }
+    assert.ok(taken > 0 && taken < 100, `${taken} values were taken`);
+    await client.call("MULTI");
+    await client.call("SET", "a", "1");
+    await client.call("HSET", "h", "f", value);
+    await assert.rejects(client.call("EXEC"), refused);
+    assert.equal(await client.call("EXISTS", "a", "h", "k0", `k${taken}`), ":1");
+    assert.equal(await client.call("STRLEN", "k0"), ":200000");
+    await store.close();
+  });
+});
