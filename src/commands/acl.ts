@@ -110,6 +110,10 @@ export function aclCommands(accessOf: () => Access, random: RandomSource): Comma
       return;
     }
     const bits = args.count === 3 ? args.integer(2) : 256;
+    if (bits === undefined) {
+      reply.error("ERR value is not an integer or out of range");
+      return;
+    }
     if (typeof bits !== "number" || bits <= 0 || bits > genPassBitsMax) {
       reply.error("ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096");
       return;

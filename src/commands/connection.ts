@@ -158,7 +158,8 @@ export function connectionCommands(accessOf: () => Access): CommandSpec[] {
 
   const select = ({ args, session, reply }: Call): void => {
     const database = args.integer(1);
-    if (typeof database !== "number" || Math.abs(database) > 0x7fffffff) reply.error("ERR value is not an integer or out of range");
+    if (database === undefined) reply.error("ERR value is not an integer or out of range");
+    else if (database > 0x7fffffff || database < -0x80000000) reply.error("ERR value is out of range, value must between -2147483648 and 2147483647");
     else if (database !== 0) reply.error("ERR DB index is out of range");
     else {
       session.database = 0;

@@ -427,7 +427,7 @@ const compared = [
   "CONFIG",
   "CONFIG GET",
   "CONFIG GET nosuch",
-  "CONFIG GET timeout maxclients",
+  "CONFIG GET timeout",
   "CONFIG GET MAXMEMORY",
   "CONFIG SET",
   "CONFIG SET foo bar",

@@ -193,6 +193,13 @@ export function serverCommands(parts: ServerParts): CommandSpec[] {
     const found = new Map<string, string>();
     for (let i = 2; i < args.count; i++) {
       const pattern = args.text(i);
+      if (!/[*?[]/.test(pattern)) {
+        // A plain name is answered as it was written.
+        const name = pattern.toLowerCase();
+        const value = parameters.get(name)?.get(session.server) ?? settings.get(name);
+        if (value !== undefined) found.set(pattern, value);
+        continue;
+      }
       for (const name of names) {
         if (matches(pattern, name)) found.set(name, parameters.get(name)?.get(session.server) ?? settings.get(name)!);
       }
@@ -271,7 +278,7 @@ export function serverCommands(parts: ServerParts): CommandSpec[] {
     if (args.count === 3) {
       const given = args.integer(2);
       if (given === undefined || given < -1) {
-        reply.error(given === undefined ? "ERR value is not an integer or out of range" : "ERR count should be greater than or equal to -1");
+        reply.error("ERR count should be greater than or equal to -1");
         return;
       }
       count = Number(given);
@@ -544,7 +551,7 @@ function commandCommands(): CommandSpec[] {
     reply.array(args.count - 2);
     for (let i = 2; i < args.count; i++) {
       const entry = session.server.commands.byName.get(args.text(i).toLowerCase());
-      if (entry === undefined) reply.nilArray();
+      if (entry === undefined) reply.nil();
       else writeInfo(reply, entry, session.server);
     }
   };
@@ -625,11 +632,11 @@ function commandCommands(): CommandSpec[] {
     { ...base, name: "command|info", arity: -2, since: "2.8.13", summary: "Some commands, as Redis describes them", run: info },
     { ...base, name: "command|docs", arity: -2, since: "7.0.0", summary: "Documentation of commands", run: docs },
     { ...base, name: "command|list", arity: -2, since: "7.0.0", summary: "Names of commands", run: list },
-    { ...base, name: "command|getkeys", arity: -3, since: "2.8.13", summary: "The keys of a call", run: (call) => keysOf(call, false) },
+    { ...base, name: "command|getkeys", arity: -4, since: "2.8.13", summary: "The keys of a call", run: (call) => keysOf(call, false) },
     {
       ...base,
       name: "command|getkeysandflags",
-      arity: -3,
+      arity: -4,
       since: "7.0.0",
       summary: "The keys of a call and what it does with them",
       run: (call) => keysOf(call, true),

@@ -161,6 +161,8 @@ export class RespConnection implements ClientSession, FlowReceiver {
     if (this.#ended) return;
     this.#closing = true;
     if (!afterReply) {
+      // Its end comes by `end`; until then nothing more is done or counted.
+      this.#ended = true;
       this.#flow.destroy();
       return;
     }
