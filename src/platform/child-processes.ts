@@ -4,7 +4,7 @@
 // is ended alone, and the system's scheduler knows it as less important.
 // Invariants: those of workers.ts, and 1. a message is copied, never shared: a shared memory in a message is refused (`invalid`)  2. a child whose memory
 // exceeds `rssBytesMax` is ended and reported with `overloaded`  3. a child whose parent's process is gone, also by kill -9, ends at the next turn of its loop.
-// Cost: a start takes about 100 ms and 45 MB; a message about 50 us and two copies. Large data belongs into files.
+// Cost: a start takes 0.1 to 0.5 s and 85 MB resident; a message there and back about 70 us, 25 of them the parent's CPU. Large data belongs into files.
 // Limits: memory is looked at every `watchMs`: what takes more within that time is seen late, so leave the machine some room above the cap.
 // `messagesWaitingMax` of workers.ts holds for each side.
 
@@ -14,8 +14,8 @@ import type { RunningWorker } from "./workers.ts";
 /** How often a child's memory is looked at, milliseconds. */
 export const childWatchMs = 100;
 
-/** Least cap: an empty Node process takes some 45 MB. */
-export const childRssBytesMin = 64 * 1024 * 1024;
+/** Least cap: a child that does nothing takes some 85 MB. */
+export const childRssBytesMin = 128 * 1024 * 1024;
 
 export interface ChildOptions {
   /** For errors and process lists: letters, digits, dot, underscore and -, 1 to 64. */
