@@ -168,17 +168,25 @@ class Reader {
       serialization: "advanced",
       execArgv: ["--expose-gc"],
     });
+    this.process.on("message", (answer) => this.#answer?.(answer));
+    this.process.on("exit", (code) => {
+      this.#closed = true;
+      this.#failed?.(new Error(`the reader ended with ${code}`));
+    });
   }
 
-  async #ask<T>(message: unknown): Promise<T> {
-    this.process.send(message as string);
-    const [answer] = (await Promise.race([
-      once(this.process, "message"),
-      once(this.process, "close").then(() => {
-        throw new Error("the reader ended");
-      }),
-    ])) as [T];
-    return answer;
+  #answer: ((answer: unknown) => void) | undefined;
+  #failed: ((failure: Error) => void) | undefined;
+  #closed = false;
+
+  /** One question at a time. */
+  #ask<T>(message: unknown): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      if (this.#closed) reject(new Error("the reader has ended"));
+      this.#answer = resolve as (answer: unknown) => void;
+      this.#failed = reject;
+      this.process.send(message as string);
+    });
   }
 
   ready = (work: ReaderWork): Promise<unknown> => this.#ask({ work });
@@ -188,9 +196,9 @@ class Reader {
   serving = async (): Promise<string | undefined> => (await this.#ask<{ serving: string | undefined }>("serving")).serving;
 
   async stop(): Promise<void> {
-    if (this.process.exitCode !== null) return;
-    this.process.disconnect();
-    await once(this.process, "close");
+    if (this.#closed) return;
+    if (this.process.connected) this.process.disconnect();
+    if (!this.#closed) await once(this.process, "exit");
   }
 }
 
