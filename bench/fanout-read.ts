@@ -36,7 +36,7 @@ function blobOf(rows: readonly number[]): Buffer {
   view.setUint32(0, rows.length, true);
   let bound = 0;
   rows.forEach((row, i) => {
-    bound += blob.latin1Write(keyOf(row), from + bound);
+    bound += blob.write(keyOf(row), from + bound, "latin1");
     view.setUint32(8 + 4 * i, bound, true);
   });
   return blob.subarray(0, from + bound);
