@@ -118,8 +118,8 @@ for (const [name, Redis] of [
 
 for (const [name, createClient] of [
   ["node-redis 6", createClient6],
-  ["node-redis 5", createClient5 as unknown as typeof createClient6],
-  ["node-redis 4", createClient4 as unknown as typeof createClient6],
+  ["node-redis 5", createClient5],
+  ["node-redis 4", createClient4],
 ] as const) {
   test(`promise: ${name} works unmodified, with and without user and password`, async () => {
     await serve(undefined, async ({ port }) => {

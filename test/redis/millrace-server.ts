@@ -48,17 +48,11 @@ export async function startMillrace(): Promise<MillraceServer> {
   const keyspace = new Keyspace({ store, clock: systemClock, random: new Prng(systemClock.nowMs()) });
   const hashes = new Hashes(keyspace);
   const sweep = new HashSweep(keyspace, { soonMs: 20, onTrouble: (error) => failures.push(error) });
-  // Rights are written in names of commands, and some commands ask for rights: those of an access that is made once the table is there.
-  let access: Access | undefined;
-  const later = new Proxy({} as Access, {
-    get: (_target, name) => {
-      const value: unknown = Reflect.get(access!, name, access);
-      return typeof value === "function" ? (value.bind(access) as unknown) : value;
-    },
-  });
+  const later: { access?: Access } = {};
+  const accessOf = (): Access => later.access!;
   const facts = { version: "0.0.0", processId: process.pid, runId: "0".repeat(40), info: () => ({}), memoryUsage: () => undefined, lastSaveMs: () => 0 };
-  const commands = new CommandTable(...keyspaceCommands({ keyspace, hashes }), connectionCommands(later), serverCommands({ access: later, ...facts }));
-  access = new Access({ commands, clock: systemClock });
+  const commands = new CommandTable(...keyspaceCommands({ keyspace, hashes }), connectionCommands(accessOf), serverCommands({ access: accessOf, ...facts }));
+  const access = (later.access = new Access({ commands, clock: systemClock }));
   const server = await startRespServer({ network: systemNetwork, clock: systemClock, port: 0, commands, access, onDefect: (thrown) => failures.push(thrown) });
   sweep.start();
   return {
