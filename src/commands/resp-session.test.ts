@@ -35,15 +35,14 @@ async function serve(
   limits: Partial<RespLimits> = {},
 ): Promise<void> {
   // The table holds commands that ask the authenticator, which knows commands by the table.
-  let access: Access | undefined;
-  const late = (): Access => access!;
+  const late = (): Access => access;
   const commands = new CommandTable(
     inMemoryCommands(),
     connectionCommands(late),
     aclCommands(late, systemRandom),
     serverCommands({ access: late, version: "0", processId: 1, runId: "0".repeat(40), info: () => ({}), memoryUsage: () => undefined, lastSaveMs: () => 0 }),
   );
-  access = new Access({ commands, clock: systemClock, ...(config === undefined ? {} : { config }) });
+  const access: Access = new Access({ commands, clock: systemClock, ...(config === undefined ? {} : { config }) });
   const server = await startRespServer({
     network: systemNetwork,
     clock: systemClock,
@@ -125,13 +124,13 @@ for (const [name, createClient] of [
     await serve(undefined, async ({ port }) => {
       const client = createClient({ url: `redis://127.0.0.1:${port}` });
       await client.connect();
-      await useClient(client as unknown as AnyClient);
+      await useClient(client);
       await client.quit();
     });
     await serve(secured, async ({ port }) => {
       const client = createClient({ url: `redis://127.0.0.1:${port}/0`, username: "alice", password: "alice's password", name: "n" });
       await client.connect();
-      await useClient(client as unknown as AnyClient);
+      await useClient(client);
       await assert.rejects(async () => client.set("b:1", "x"), /NOPERM/);
       await client.quit();
       const wrong = createClient({ url: `redis://127.0.0.1:${port}`, username: "alice", password: "no", socket: { reconnectStrategy: false } });
