@@ -11,10 +11,10 @@ import { readConfig } from "./config-file.ts";
 test("a file's model merges into the preset's, null leaves it out everywhere, nonsense is refused by name", async (context) => {
   const folder = mkdtempSync(join(tmpdir(), "millrace-config-"));
   context.after(() => rmSync(folder, { recursive: true }));
-  const read = (content: object) => {
+  const read = async (content: object) => {
     const path = join(folder, "config.json");
     writeFileSync(path, JSON.stringify(content));
-    return readConfig(path, "feed");
+    return (await readConfig(path, "feed")).gateway;
   };
   const faster = await read({ model: { checkpointSeconds: 5 } });
   assert.deepEqual(faster, { ...defaultConfig, model: { ...defaultConfig.model!, checkpointSeconds: 5 } });
@@ -25,7 +25,7 @@ test("a file's model merges into the preset's, null leaves it out everywhere, no
     assert.equal(model, undefined);
     assert.equal(quota.vectors, 0);
   }
-  assert.deepEqual(await readConfig(undefined, "feed"), defaultConfig);
+  assert.deepEqual(await readConfig(undefined, "feed"), { gateway: defaultConfig, tables: {}, feast: {}, access: undefined, storage: {} });
   await assert.rejects(read({ model: { factors: 5 } }), /model\.factors|factors/);
   await assert.rejects(read({ model: { fields: [{ name: "a", from: "signal.nothing", kind: "linear" }], crosses: [] } }), /signal\.nothing/);
   await assert.rejects(read({ model: { samples: { ...defaultConfig.model!.samples, positiveTypes: ["bought"] } } }), /bought/);

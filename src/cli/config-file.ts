@@ -1,18 +1,29 @@
 // Reads a configuration file: `.json`, or `.ts`/`.js`/`.mjs` with a default export. What it names replaces the default of the same name; pipelines and
 // event types are merged by name, so that a file may add one, and so are the fields of the model. `"model": null` is a server without one.
+// Sections of their own: `tables` and `feast` (docs/tables.md), `access` (docs/access.md), `storage`.
 
 import { MillraceError } from "#base/errors";
 import { checkConfig, defaultConfig, type GatewayConfig, type ModelConfig, shopConfig } from "#gateway/index";
+import { schemaCheck } from "#gateway/schema-check";
 import { systemFiles } from "#platform/system-files";
 import { absolutePath, importDefault } from "#platform/system-process";
+import type { ServerConfig } from "#roles/server";
+import { checkAccessConfig } from "#wire/access-config";
+import { StorageConfig } from "#wire/storage-config";
+import { FeastConfig, TablesConfig } from "#wire/table-config";
 
 export const presets = { feed: defaultConfig, shop: shopConfig } as const;
 export type PresetName = keyof typeof presets;
 
+/** Sections that are not the gateway's. */
+const sections: ReadonlySet<string> = new Set(["tables", "feast", "access", "storage"]);
+
+type GatewayFile = Partial<Omit<GatewayConfig, "model">> & { readonly model?: Partial<ModelConfig> | null | undefined };
+
 /** The effective configuration. Throws `invalid` for a file that is missing, cannot be read or says something impossible. */
-export async function readConfig(path: string | undefined, preset: PresetName): Promise<GatewayConfig> {
+export async function readConfig(path: string | undefined, preset: PresetName): Promise<ServerConfig> {
   const base = presets[preset];
-  if (path === undefined) return base;
+  if (path === undefined) return { gateway: base, tables: {}, feast: {}, access: undefined, storage: {} };
   const full = absolutePath(path);
   const bytes = await systemFiles.readFile(full);
   if (bytes === undefined) throw new MillraceError("invalid", `no configuration file ${path}`, { todo: "name an existing .json, .ts or .js file" });
@@ -25,12 +36,19 @@ export async function readConfig(path: string | undefined, preset: PresetName): 
   if (typeof given !== "object" || given === null || Array.isArray(given)) {
     throw new MillraceError("invalid", `the configuration ${path} is no object`, { todo: "export an object as default" });
   }
-  const named = given as Partial<Omit<GatewayConfig, "model">> & { readonly model?: Partial<ModelConfig> | null };
-  if (named.model === null) return checkConfig(withoutModel(merged(base, { ...named, model: undefined })));
-  return checkConfig(merged(base, named));
+  const { tables = {}, feast = {}, access, storage = {} } = given as Readonly<Record<string, unknown>>;
+  const named = Object.fromEntries(Object.entries(given).filter(([name]) => !sections.has(name))) as GatewayFile;
+  const merging = merged(base, named.model === null ? { ...named, model: undefined } : named);
+  return {
+    gateway: checkConfig(named.model === null ? withoutModel(merging) : merging),
+    tables: schemaCheck(TablesConfig).required(tables, "the configuration's tables"),
+    feast: schemaCheck(FeastConfig).required(feast, "the configuration's feast"),
+    access: access === undefined ? undefined : checkAccessConfig(access),
+    storage: schemaCheck(StorageConfig).required(storage, "the configuration's storage"),
+  };
 }
 
-function merged(base: GatewayConfig, named: Partial<Omit<GatewayConfig, "model">> & { readonly model?: Partial<ModelConfig> | null | undefined }): object {
+function merged(base: GatewayConfig, named: GatewayFile): object {
   const { model: ofBase, ...rest } = base;
   const { model: ofFile, ...file } = named;
   const model = ofBase === undefined && (ofFile === undefined || ofFile === null) ? {} : { model: mergedModel(ofBase, ofFile ?? {}) };

@@ -9,7 +9,6 @@ import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { absolutePath, errorIsTerminal, onStopSignal, printError, printLine } from "#platform/system-process";
 import { importTable } from "#roles/importer";
-import type { TablesConfig } from "#wire/table-config";
 import { readConfig } from "./config-file.ts";
 
 /** The options of `import` as main.ts declares them. */
@@ -39,7 +38,7 @@ function absoluteFile(file: string): string {
 export async function importFiles(table: string, files: readonly string[], options: ImportCommandOptions): Promise<void> {
   const stopping = new AbortController();
   onStopSignal((signal) => stopping.abort(new MillraceError("unavailable", `stopped by ${signal}`, { todo: "start the same import again, it goes on" })));
-  const { tables } = (options.config === undefined ? {} : await readConfig(options.config, options.preset)) as { readonly tables?: TablesConfig };
+  const tables = options.config === undefined ? undefined : (await readConfig(options.config, options.preset)).tables;
   const progress = errorIsTerminal() ? bar() : lines();
   const startedMs = systemClock.monotonicMs();
   let result;

@@ -6,6 +6,8 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { toMillraceError } from "#base/errors";
 import { systemFiles } from "#platform/system-files";
 import { printError, setExitCode } from "#platform/system-process";
+import type { ImportCommandOptions } from "./import.ts";
+import { snapshotCommands } from "./snapshots.ts";
 
 /** The package's version: the manifest stands two folders up, in the clone as in dist/. */
 async function packageVersion(): Promise<string> {
@@ -46,7 +48,17 @@ export async function main(args: readonly string[]): Promise<void> {
     .command("start")
     .description("runs the server on loopback; into an empty data folder it puts a demo world and plays viewers against the API")
     .addOption(new Option("-p, --port <number>", "HTTP port, 0 takes a free one").env("MILLRACE_PORT").default(8080).argParser(integer(0, 65_535)))
-    .addOption(new Option("--host <address>", "loopback address to listen on").env("MILLRACE_HOST").default("127.0.0.1"))
+    .addOption(
+      new Option("--resp-port <number>", "port of the Redis protocol, 0 takes a free one")
+        .env("MILLRACE_RESP_PORT")
+        .default(6390)
+        .argParser(integer(0, 65_535)),
+    )
+    .addOption(
+      new Option("--host <address>", "address to listen on; beyond loopback only with a section access in the configuration")
+        .env("MILLRACE_HOST")
+        .default("127.0.0.1"),
+    )
     .addOption(new Option("-d, --data <folder>", "data folder").env("MILLRACE_DATA").default("./data"))
     .addOption(
       new Option("--durability <policy>", "what an acknowledgement means: synced before, synced every interval, never synced")
@@ -55,7 +67,9 @@ export async function main(args: readonly string[]): Promise<void> {
         .default("interval"),
     )
     .addOption(new Option("--interval-ms <ms>", "at durability interval: between syncs").default(200).argParser(integer(2, 60_000)))
-    .addOption(new Option("-c, --config <file>", "configuration (.json, .ts, .js): event types, pipelines, weights").env("MILLRACE_CONFIG"))
+    .addOption(
+      new Option("-c, --config <file>", "configuration (.json, .ts, .js): event types, pipelines, model, tables, access, storage").env("MILLRACE_CONFIG"),
+    )
     .addOption(new Option("--preset <name>", "configuration to begin with").choices(["feed", "shop"]).default("feed"))
     .addOption(new Option("--no-demo", "no demo world and no simulated viewers"))
     .addOption(new Option("--seed <number>", "seed of the demo world").default(1).argParser(integer(0, 2 ** 31)))
@@ -80,6 +94,37 @@ export async function main(args: readonly string[]): Promise<void> {
       const { replay } = await import("./replay.ts");
       await replay({ file, refresh: options.refresh, models: options.models, json: options.json === true, version });
     });
+
+  program
+    .command("import")
+    .description("imports files into a feature table as a new version; the server of the data folder may run, and reads do not notice")
+    .argument("<table>", "a table of the configuration")
+    .argument("[files...]", "Parquet, CSV, JSON lines, or .npy as column=file.npy; patterns are allowed")
+    .addOption(new Option("-d, --data <folder>", "data folder").env("MILLRACE_DATA").default("./data"))
+    .addOption(new Option("-q, --query <sql>", "a DuckDB query over files, in place of them"))
+    .addOption(new Option("--format <name>", "of all files; default: by their names").choices(["parquet", "csv", "json"]))
+    .addOption(new Option("--rejects <rows>", "refused rows at which the import gives up").default(10_000).argParser(integer(0, 1_000_000_000)))
+    .addOption(new Option("--memory-mb <MiB>", "resident memory of each process").default(1_024).argParser(integer(256, 1_048_576)))
+    .addOption(new Option("--builders <number>", "builders at once, each takes that memory").default(1).argParser(integer(1, 64)))
+    .addOption(new Option("-c, --config <file>", "configuration with the table, when no server has registered it yet").env("MILLRACE_CONFIG"))
+    .addOption(new Option("--preset <name>", "configuration to begin with").choices(["feed", "shop"]).default("feed"))
+    .addOption(new Option("--no-live", "publish the version, but leave the live one"))
+    .addOption(new Option("--json", "the last line of the output is one JSON object"))
+    .action(async (table: string, files: string[], options: ImportCommandOptions) => {
+      const { importFiles } = await import("./import.ts");
+      await importFiles(table, files, options);
+    });
+
+  program
+    .command("build-shard")
+    .description("builds the run file of one shard from staged rows, as a job file says: one step of an import, for a scheduler of your own")
+    .argument("<job>", "job file (docs/import.md)")
+    .action(async (job: string) => {
+      const { buildShardFile } = await import("./import.ts");
+      await buildShardFile(job);
+    });
+
+  snapshotCommands(program);
 
   program
     .command("samples")
@@ -120,6 +165,7 @@ export async function main(args: readonly string[]): Promise<void> {
 /** The options of `start` as declared above. */
 export interface StartCommandOptions {
   readonly port: number;
+  readonly respPort: number;
   readonly host: string;
   readonly data: string;
   readonly durability: "always" | "interval" | "none";

@@ -12,7 +12,7 @@ interface ConfigOptions {
 }
 
 async function modelConfig({ config, preset }: ConfigOptions): Promise<ModelConfig> {
-  const { model } = await readConfig(config, preset);
+  const { model } = (await readConfig(config, preset)).gateway;
   if (model !== undefined) return model;
   throw new MillraceError("invalid", "the configuration has no section model", { todo: "name a configuration that has one (--config), or the preset feed" });
 }

@@ -20,6 +20,7 @@ export async function start(options: StartCommandOptions & { readonly version: s
   const server = await startServer({
     host: options.host,
     port: options.port,
+    respPort: options.respPort,
     dataFolder,
     durability: options.durability,
     intervalMs: options.intervalMs,
@@ -68,6 +69,7 @@ export async function start(options: StartCommandOptions & { readonly version: s
   printLine(`  page     ${server.address}/`);
   printLine(`  API      ${server.address}/openapi.json`);
   printLine(`  metrics  ${server.address}/metrics`);
+  printLine(`  redis    ${options.host}:${server.respPort}, ${Object.keys(config.tables).length} tables`);
 
   const world = await readDemoWorld(dataFolder);
   if (!options.demo || (world === undefined && items > 0)) return;

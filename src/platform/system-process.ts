@@ -1,6 +1,7 @@
 // This process as the command line needs it: arguments' folder, environment, standard output, signals, exit.
 // Only roles and cli use it: everything else gets what it needs handed in.
 
+import { totalmem } from "node:os";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
@@ -8,6 +9,14 @@ import { pathToFileURL } from "node:url";
 export function environment(name: string): string | undefined {
   const value = process.env[name];
   return value === "" ? undefined : value;
+}
+
+/** Number of this process. */
+export const processId = process.pid;
+
+/** Memory of the machine, bytes. */
+export function machineMemoryBytes(): number {
+  return totalmem();
 }
 
 /** A path as the user wrote it, made absolute from the working folder. */

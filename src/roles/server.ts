@@ -1,17 +1,26 @@
-// The server of one node, wired: data folder -> model, trainer and ranker in threads of their own -> gateway -> HTTP. No logic of its own.
+// The server of one node, wired: data folder -> model, trainer and ranker in threads of their own -> gateway -> HTTP, and beside it the feature store with its
+// Redis port. No logic of its own.
 // Order of a start: folder and port, then the rebuild, during which /health/ready says how far it is; a taken port gives everything back. Order of a stop: no new
 // requests, running ones are answered, the log is synced, the trainer writes its checkpoint, the log is closed.
 
 import type { Durability } from "#backbone/log";
 import { type GatewayConfig, GatewayMetrics, type OpenGateway, openGateway } from "#gateway/index";
+import { feastRoutes } from "#gateway/feast-http";
 import { createHttpServer, type HttpServer } from "#gateway/http-server";
 import type { HttpLogger } from "#gateway/http-errors";
+import { type StoreFace, storeRoutes } from "#gateway/store-http";
+import { tableRoutes } from "#gateway/tables-http";
 import { liveVariant } from "#kernel/kernels";
 import { LoopStallMeter } from "#platform/loop-stall";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
+import { machineMemoryBytes } from "#platform/system-process";
 import { randomId, systemRandom } from "#platform/system-random";
+import type { AccessConfig } from "#wire/access-config";
+import type { StorageConfig } from "#wire/storage-config";
+import type { FeastConfig, TablesConfig } from "#wire/table-config";
 import { type DataFolder, openDataFolder } from "./data-folder.ts";
+import { type FeatureStore, openFeatureStore } from "./feature-store.ts";
 import { type ModelThreads, startModelThreads } from "./model-threads.ts";
 
 export interface ServerOptions {
@@ -22,14 +31,28 @@ export interface ServerOptions {
   readonly durability: Durability;
   /** At durability `interval`: milliseconds between syncs, default 200. */
   readonly intervalMs?: number;
-  readonly config: GatewayConfig;
+  readonly config: ServerConfig;
+  /** Of the Redis protocol; 0 takes a free one. */
+  readonly respPort: number;
   readonly version: string;
   readonly logger?: HttpLogger;
+}
+
+/** What the configuration file says, section by section. */
+export interface ServerConfig {
+  readonly gateway: GatewayConfig;
+  readonly tables: TablesConfig;
+  readonly feast: FeastConfig;
+  /** Undefined: only this machine is served, and everybody on it may do everything. */
+  readonly access: AccessConfig | undefined;
+  readonly storage: StorageConfig;
 }
 
 export interface Server {
   /** For example `http://127.0.0.1:8080`. */
   readonly address: string;
+  /** Of the Redis protocol. */
+  readonly respPort: number;
   readonly gateway: OpenGateway;
   /** Stops in order, at the latest after `timeoutMs`; says how many requests were cut off. */
   stop(timeoutMs: number): Promise<{ cutOff: number }>;
@@ -45,13 +68,28 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   let http: HttpServer | undefined;
   let gateway: OpenGateway | undefined;
   let threads: ModelThreads | undefined;
+  let features: FeatureStore | undefined;
+  const warn = (message: string): void => logger?.warn({}, message);
   try {
     folder = await openDataFolder(options.dataFolder, options.durability, options.intervalMs);
-    threads = config.model === undefined ? undefined : startModelThreads(config.model, options.dataFolder, (message) => logger?.warn({}, message));
+    features = await openFeatureStore({
+      dataFolder: options.dataFolder,
+      folder,
+      tables: config.tables,
+      access: config.access,
+      host,
+      respPort: options.respPort,
+      version,
+      memoryBytesMax: storeMemoryBytes(config.storage),
+      importFolders: config.storage.importFolders ?? [],
+      warn,
+    });
+    const { model } = config.gateway;
+    threads = model === undefined ? undefined : startModelThreads(model, options.dataFolder, warn);
     gateway = openGateway({
       log: folder.log,
       clock: systemClock,
-      config,
+      config: config.gateway,
       version,
       incarnation: randomId(systemRandom, 6),
       metrics,
@@ -66,6 +104,8 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       port,
       build: { version, kernel: liveVariant() },
       loopStall,
+      access: features.access,
+      routes: [...tableRoutes(features.tables, systemClock), ...feastRoutes(features.tables, systemClock, config.feast), ...storeRoutes(faceOf(features))],
       ...(logger === undefined ? {} : { logger }),
     });
     await http.listen();
@@ -73,20 +113,42 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     loopStall.stop();
     await gateway?.close().catch(() => undefined);
     await threads?.stop();
+    await features?.stop(0);
     await folder?.close();
     throw thrown;
   }
-  const opened = { folder, http, gateway };
+  const opened = { folder, http, gateway, features };
   return {
     address: http.address,
+    respPort: features.resp.port,
     gateway,
     async stop(timeoutMs) {
-      const outcome = await opened.http.drain(timeoutMs);
+      const [outcome, ofRedis] = await Promise.all([opened.http.drain(timeoutMs), opened.features.stop(timeoutMs)]);
       await opened.gateway.close();
       await threads?.stop();
       await opened.folder.close();
       loopStall.stop();
-      return outcome;
+      return { cutOff: outcome.cutOff + ofRedis.cutOff };
     },
+  };
+}
+
+/** Half of the machine, at most 16 GiB, when nothing is configured. */
+function storeMemoryBytes({ memoryMiB }: StorageConfig): number {
+  return memoryMiB === undefined ? Math.min(16 * 2 ** 30, Math.floor(machineMemoryBytes() / 2)) : memoryMiB * 2 ** 20;
+}
+
+function faceOf({ store, resp, memories, snapshots, imports }: FeatureStore): StoreFace {
+  return {
+    state: () => store.state,
+    memories,
+    redis: () => ({
+      port: resp.port,
+      connections: resp.sessions.size,
+      commands: resp.metrics.commands,
+      commandsPerSecond: resp.metrics.commandsPerSecond,
+    }),
+    snapshots,
+    imports,
   };
 }

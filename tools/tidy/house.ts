@@ -69,6 +69,7 @@ export const house: House = {
   ],
   libraries: {
     "@duckdb/node-api": ["features"],
+    "@duckdb/node-bindings": ["features"],
     "@fastify/swagger": ["gateway"],
     "cli-progress": ["cli", "replay"],
     commander: ["cli"],
@@ -78,6 +79,6 @@ export const house: House = {
     typebox: ["wire", "gateway", "sdk"],
   },
   builtins: { "node:sqlite": "src/backbone/sqlite-registry.ts" },
-  entries: [/^src\/cli\/main\.ts$/, /^src\/sdk\/index\.ts$/, /^bench\/[^/]+\.ts$/, /^examples\//, /\.(test|bench)\.ts$/],
+  entries: [/^src\/cli\/main\.ts$/, /^src\/sdk\/index\.ts$/, /^bench\/[^/]+\.ts$/, /^examples\//, /\.(test|bench)\.ts$/, /\.d\.ts$/],
   exceptions: [],
 };

@@ -180,7 +180,7 @@ function manifest(tree: Tree, sources: readonly Source[], house: House): Finding
   for (const [name, version] of Object.entries(all)) {
     if (!reasons.includes(`\`${name}\``))
       findings.push({ file, line: lineOf(name), rule: "dependency", message: `${name} has no line of reason in docs/dependencies.md` });
-    if (!/^\d+\.\d+\.\d+$/.test(version))
+    if (!/^(npm:[a-z][a-z0-9-]*@)?\d+\.\d+\.\d+(-[a-z0-9.]+)?$/.test(version))
       findings.push({ file, line: lineOf(name), rule: "dependency", message: `${name}: name one exact version, not ${version}` });
   }
   const used = new Set(sources.filter(({ path }) => path.startsWith("src/")).flatMap(({ packages }) => packages));

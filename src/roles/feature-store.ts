@@ -1,0 +1,224 @@
+// The feature store of a node, wired: one pool of memories, one store over one partition of the log, the Redis keyspace and the tables on it, the Redis port.
+// Order of a start: schemas, store (runs read, log replayed), tables with their imported versions, then the port. Order of a stop: the port drains, followers stop, the store is
+// closed; the log and the registry belong to the caller.
+//   DATA/store/   run files of live writes      DATA/blobs/    imported versions
+//   DATA/local/   versions as this node has them, hard links where they can be
+
+import type { MillraceError } from "#base/errors";
+import { Prng } from "#base/prng";
+import type { Registry } from "#backbone/registry";
+import { openFolderBlobs } from "#backbone/folder-blobs";
+import { aclCommands } from "#commands/acl";
+import { connectionCommands } from "#commands/connection";
+import { keyspaceCommands } from "#commands/index";
+import { persistenceCommands } from "#commands/persistence";
+import { serverCommands } from "#commands/server";
+import { tableCommands } from "#commands/tables";
+import { ImportJobs } from "#features/import/import-jobs";
+import { Hashes } from "#features/keyspace/hashes";
+import { HashSweep } from "#features/keyspace/hash-sweep";
+import { Keyspace } from "#features/keyspace/keyspace";
+import { openTables, type Tables } from "#features/tables/tables";
+import type { KeySeed } from "#kernel/key-hash";
+import { recordBytes } from "#kernel/entry-record";
+import { MemoryPool, type MemoryPoolStats } from "#kernel/memory-pool";
+import { openStore } from "#lsm/open-store";
+import type { Store } from "#lsm/store";
+import { systemClock } from "#platform/system-clock";
+import { systemFiles } from "#platform/system-files";
+import { systemNetwork } from "#platform/system-network";
+import { processId } from "#platform/system-process";
+import { systemProcesses } from "#platform/system-processes";
+import { randomId, systemRandom } from "#platform/system-random";
+import { systemWorkers } from "#platform/system-workers";
+import type { AlarmSink } from "#snapshot/alarm";
+import { LoadSlots } from "#snapshot/load-slots";
+import { SnapshotControl } from "#snapshot/snapshot-control";
+import { SnapshotStore } from "#snapshot/snapshot-store";
+import { Access } from "#wire/access-users";
+import type { AccessConfig } from "#wire/access-config";
+import { CommandTable } from "#wire/resp-command-table";
+import { type RespServer, startRespServer } from "#wire/resp-server";
+import type { TablesConfig } from "#wire/table-config";
+import type { DataFolder } from "./data-folder.ts";
+import { blobsFolderOf, newImportJob, startImportProcess, tableLogPartition } from "./importer.ts";
+import { followTable, type TableBase } from "./table-base.ts";
+
+export interface FeatureStoreOptions {
+  readonly dataFolder: string;
+  readonly folder: DataFolder;
+  readonly tables: TablesConfig;
+  readonly access: AccessConfig | undefined;
+  readonly host: string;
+  /** Of the Redis protocol; 0 takes a free one. */
+  readonly respPort: number;
+  readonly version: string;
+  /** Of all memtables, runs and imported versions together. */
+  readonly memoryBytesMax: number;
+  /** Folders from which imports over HTTP may read. */
+  readonly importFolders: readonly string[];
+  readonly warn: (message: string) => void;
+}
+
+export interface FeatureStore {
+  readonly store: Store;
+  readonly tables: Tables;
+  readonly resp: RespServer;
+  readonly access: Access;
+  readonly snapshots: SnapshotControl;
+  readonly imports: ImportJobs;
+  readonly memories: () => MemoryPoolStats;
+  stop(timeoutMs: number): Promise<{ cutOff: number }>;
+}
+
+const hexDigits = 40;
+
+/** Opens all of it; resolves when the Redis port listens. Throws what the store throws (`corrupt`, `conflict`), and `conflict` for a taken port. */
+export async function openFeatureStore(options: FeatureStoreOptions): Promise<FeatureStore> {
+  const { dataFolder, folder, version, warn } = options;
+  const { registry, log } = folder;
+  const { join } = systemFiles;
+  const pool = new MemoryPool({ capBytes: options.memoryBytesMax });
+  const alarm = ({ message }: MillraceError): void => warn(message);
+  let tables: Tables | undefined;
+  const { opened } = openStore({
+    files: systemFiles,
+    clock: systemClock,
+    log,
+    registry,
+    workers: systemWorkers,
+    pool,
+    folder: join(dataFolder, "store"),
+    partition: tableLogPartition,
+    memoryBytesMax: options.memoryBytesMax,
+    keepTombstones: () => tables?.namespaces ?? [],
+    seed: await keptSeed(registry),
+    onAlarm: alarm,
+  });
+
+  const store = await opened;
+  const bases: TableBase[] = [];
+  const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
+  const onAlarm: AlarmSink = ({ what, name, version: of, reasons }) => warn(`table ${name}: version ${of ?? "?"} ${what}: ${reasons.join("; ")}`);
+  const versions = { blobs, registry, clock: systemClock, random: systemRandom, onAlarm };
+  const snapshots = new SnapshotStore({ ...versions, kind: "table" });
+  const slots = new LoadSlots();
+  try {
+    tables = await openTables({
+      registry,
+      store,
+      clock: systemClock,
+      config: options.tables,
+      said: warn,
+      baseOf(schema) {
+        const base = followTable({ snapshots, schema, node: "server", pool, slots, folder: join(dataFolder, "local", schema.name), onAlarm });
+        bases.push(base);
+        return base.source;
+      },
+    });
+    for (const { follower } of bases) follower.start();
+    await Promise.all(bases.map(({ follower }) => follower.settled));
+
+    const keyspace = new Keyspace({ store, clock: systemClock, random: new Prng(new DataView(systemRandom.bytes(new Uint8Array(4)).buffer).getUint32(0)) });
+    const hashes = new Hashes(keyspace);
+    const sweep = new HashSweep(keyspace, { onTrouble: (error) => warn(`sweeping old hash fields: ${String(error)}`) });
+    sweep.start();
+    const startedMs = systemClock.nowMs();
+    // Rights are written in names of commands, and some commands ask for rights.
+    const later: { access?: Access } = {};
+    const accessOf = (): Access => later.access!;
+    const commands = new CommandTable(
+      ...keyspaceCommands({ keyspace, hashes }),
+      tableCommands(tables),
+      persistenceCommands(store),
+      connectionCommands(accessOf),
+      aclCommands(accessOf, systemRandom),
+      serverCommands({
+        access: accessOf,
+        version,
+        processId,
+        runId: randomId(systemRandom, hexDigits),
+        info: () => infoOf(store, keyspace, pool.statistics()),
+        memoryUsage: (key) => bytesOfKey(keyspace, key),
+        lastSaveMs: () => startedMs,
+      }),
+    );
+    const access = (later.access = new Access({ commands, clock: systemClock, ...(options.access === undefined ? {} : { config: options.access }) }));
+    const imports = new ImportJobs({
+      registry,
+      start: startImportProcess({ dataFolder, folders: options.importFolders }),
+      newJob: newImportJob,
+      onFailure: (job, error) => warn(`import ${job}: ${error.message}`),
+    });
+    const resp = await startRespServer({
+      network: systemNetwork,
+      clock: systemClock,
+      host: options.host,
+      port: options.respPort,
+      commands,
+      access,
+      onDefect: (thrown) => warn(`a command failed that should not: ${String(thrown)}`),
+    });
+    return {
+      store,
+      tables,
+      resp,
+      access,
+      snapshots: new SnapshotControl(versions),
+      imports,
+      memories: () => pool.statistics(),
+      async stop(timeoutMs) {
+        const outcome = await resp.drain(timeoutMs);
+        sweep.stop();
+        await imports.close();
+        tables?.close();
+        for (const { follower } of bases) await follower.stop();
+        await store.close();
+        return outcome;
+      },
+    };
+  } catch (thrown) {
+    for (const { follower } of bases) await follower.stop();
+    await store.close();
+    throw thrown;
+  }
+}
+
+/** Seed of the key hash: random, and kept with the data, so that nobody can prepare keys that fall into one place. */
+async function keptSeed(registry: Registry): Promise<KeySeed> {
+  const fresh = systemRandom.bytes(new Uint8Array(8));
+  await registry.put("store/seed", fresh, { expect: 0 });
+  const kept = await registry.get("store/seed");
+  const view = new DataView(Uint8Array.from(kept?.value ?? fresh).buffer);
+  return { low: view.getUint32(0, true), high: view.getUint32(4, true) };
+}
+
+/** What the store and the keyspace add to INFO. */
+function infoOf(store: Store, keyspace: Keyspace, pool: MemoryPoolStats): Readonly<Record<string, Readonly<Record<string, string | number>>>> {
+  const { memoryBytes, memoryBytesMax, offset, loggedOffset, flushedOffset, replayBytes, working, refused, runs, counts } = store.state;
+  return {
+    Memory: { used_memory: memoryBytes, maxmemory: memoryBytesMax, pool_bytes: pool.totalBytes, pool_idle_bytes: pool.idleBytes },
+    Persistence: {
+      log_offset: offset,
+      log_acknowledged: loggedOffset,
+      log_flushed: flushedOffset,
+      log_replay_bytes: replayBytes,
+      rdb_bgsave_in_progress: working === "flush" ? 1 : 0,
+      store_working: working ?? "none",
+      store_refuses: refused?.reason ?? "no",
+      store_runs: runs.reduce((sum, { files }) => sum + files, 0),
+      store_run_bytes: runs.reduce((sum, { bytes }) => sum + bytes, 0),
+      store_flushes: counts.flushes,
+      store_compactions: counts.compactions,
+      store_run_bytes_written: counts.runBytesWritten,
+    },
+    Stats: { keyspace_hits: keyspace.hits, keyspace_misses: keyspace.misses },
+  };
+}
+
+/** A key with its value as they are stored; undefined when there is none. */
+function bytesOfKey(keyspace: Keyspace, key: Uint8Array): number | undefined {
+  const entry = keyspace.find(key);
+  // 7 bytes of the index are this key's.
+  return entry === undefined ? undefined : recordBytes(key.length + 2, entry.value.length, entry.expiryMs, 0) + 7;
+}

@@ -1,0 +1,21 @@
+// The snapshots of a data folder, for commands: its registry and blobs, opened for the length of one step.
+
+import { openFolderBlobs } from "#backbone/folder-blobs";
+import { systemClock } from "#platform/system-clock";
+import { systemFiles } from "#platform/system-files";
+import { systemProcesses } from "#platform/system-processes";
+import { systemRandom } from "#platform/system-random";
+import { SnapshotControl } from "#snapshot/snapshot-control";
+import { openDataFolder } from "./data-folder.ts";
+import { blobsFolderOf } from "./importer.ts";
+
+/** Runs one step on the snapshots of a data folder. */
+export async function withSnapshots<T>(dataFolder: string, step: (control: SnapshotControl) => Promise<T>): Promise<T> {
+  const folder = await openDataFolder(dataFolder, "none");
+  try {
+    const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
+    return await step(new SnapshotControl({ blobs, registry: folder.registry, clock: systemClock, random: systemRandom }));
+  } finally {
+    await folder.close();
+  }
+}
