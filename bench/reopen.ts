@@ -87,7 +87,7 @@ function residentOf(pid: number): number {
 }
 
 async function open(server: ServerProcess): Promise<RespClient> {
-  const port = Number(/redis protocol\s+127\.0\.0\.1:(\d+)/.exec(server.printed())?.[1]);
+  const port = Number(/redis\s+127\.0\.0\.1:(\d+)/.exec(server.printed())?.[1]);
   if (!Number.isInteger(port)) throw new Error(`the server did not say its Redis port:\n${server.printed()}`);
   return RespClient.connect({ network: systemNetwork, clock: systemClock, host: "127.0.0.1", port });
 }

@@ -52,7 +52,7 @@ export const scenario: Scenario = {
     });
     const redis: RedisProcess | undefined = await startRedis({ appendOnly: true });
     try {
-      const port = Number(/redis protocol\s+127\.0\.0\.1:(\d+)/.exec(server.printed())?.[1]);
+      const port = Number(/redis\s+127\.0\.0\.1:(\d+)/.exec(server.printed())?.[1]);
       if (!Number.isInteger(port)) throw new Error(`the server did not say its Redis port:\n${server.printed()}`);
       const ours: Target = { name: "millrace", port, pid: server.pid };
       const targets: Target[] = redis === undefined ? [ours] : [ours, { name: "redis", port: redis.port, pid: redis.pid }];
