@@ -15,6 +15,8 @@ const readyMsMax = 60_000;
 
 export interface ServerProcess {
   readonly address: string;
+  /** Of the Redis protocol. */
+  readonly respPort: number;
   readonly pid: number;
   /** From the start of the process to readiness, milliseconds. */
   readonly readyMs: number;
@@ -40,7 +42,20 @@ export async function startServerProcess(options: {
   more?: readonly string[];
 }): Promise<ServerProcess> {
   const started = performance.now();
-  const args = [command, "start", "--port", "0", "--data", options.data, "--durability", options.durability, "--no-demo", ...(options.more ?? [])];
+  const args = [
+    command,
+    "start",
+    "--port",
+    "0",
+    "--resp-port",
+    "0",
+    "--data",
+    options.data,
+    "--durability",
+    options.durability,
+    "--no-demo",
+    ...(options.more ?? []),
+  ];
   const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
   running.add(child);
   let printed = "";
@@ -63,9 +78,12 @@ export async function startServerProcess(options: {
   });
   const address = await listening;
   const lane = new Lane(address);
+  let respPort: string | undefined;
   for (let pauseMs = 5; ; pauseMs = Math.min(200, pauseMs * 1.5)) {
     const { status } = await lane.request("GET", "/health/ready").catch(() => ({ status: 0 }));
-    if (status === 200) break;
+    // The port of the Redis protocol is printed a moment after the readiness.
+    respPort = /redis\s+\S+:(\d+)/.exec(printed)?.[1];
+    if (status === 200 && respPort !== undefined) break;
     if (child.exitCode !== null || performance.now() - started > readyMsMax) {
       child.kill("SIGKILL");
       throw new Error(`the server did not become ready within ${readyMsMax} ms:\n${printed}`);
@@ -75,6 +93,7 @@ export async function startServerProcess(options: {
   }
   return {
     address,
+    respPort: Number(respPort),
     pid: child.pid!,
     readyMs: performance.now() - started,
     status: () => lane.json("GET", "/v1/status"),

@@ -12,6 +12,7 @@ export class RawClient {
   #wanted: { readonly count: number; readonly resolve: (replies: Tree[]) => void; readonly reject: (error: Error) => void } | undefined;
   #replies: Tree[] = [];
   #failure: Error | undefined;
+  #received = 0;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
@@ -34,6 +35,11 @@ export class RawClient {
     const socket = connect(port, "127.0.0.1");
     await once(socket, "connect");
     return new RawClient(socket);
+  }
+
+  /** Whole replies so far, those of a `send` that failed included. */
+  get received(): number {
+    return this.#received;
   }
 
   /** Sends all commands in one write and waits for as many replies. Arguments are latin1 texts. */
@@ -69,6 +75,7 @@ export class RawClient {
       if (read === undefined) break;
       at = read.end;
       this.#replies.push(read.tree);
+      this.#received += 1;
     }
     this.#bytes = this.#bytes.subarray(at);
     if (this.#wanted !== undefined && this.#replies.length >= this.#wanted.count) {
