@@ -110,7 +110,7 @@ suite("the packed tarball", { skip: hasNpm() ? false : "npm is not installed" },
 
   test("promise: the packed server starts in an empty folder, becomes ready, and ends in order on SIGTERM", async (t) => {
     if (!installed(t)) return;
-    const args = ["start", "--port", "0", "--data", join(home, "data"), "--rate", "5"];
+    const args = ["start", "--port", "0", "--resp-port", "0", "--data", join(home, "data"), "--rate", "5"];
     const server = spawn(join(home, "node_modules", ".bin", "millrace"), args, { cwd: home, env: userEnvironment(), stdio: ["ignore", "pipe", "pipe"] });
     let output = "";
     for (const stream of [server.stdout, server.stderr]) stream.setEncoding("utf8").on("data", (chunk: string) => (output += chunk));

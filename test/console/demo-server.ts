@@ -18,7 +18,7 @@ export interface DemoServer {
 /** Resolves once it listens: the world is made while one looks on. Throws with what the process printed. */
 export async function startDemoServer(more: readonly string[] = []): Promise<DemoServer> {
   const folder = mkdtempSync(join(tmpdir(), "millrace-console-"));
-  const child = spawn(process.execPath, [command, "start", "--port", "0", "--data", folder, "--durability", "none", ...more], {
+  const child = spawn(process.execPath, [command, "start", "--port", "0", "--resp-port", "0", "--data", folder, "--durability", "none", ...more], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   let printed = "";
