@@ -6,6 +6,7 @@ import { gone, status } from "./live/server.ts";
 import { useStore } from "./live/store.ts";
 import { nextTheme, theme } from "./live/theme.ts";
 import { BeAUser } from "./page/be-a-user.tsx";
+import { Features } from "./page/features.tsx";
 import { Overview } from "./page/overview.tsx";
 import { Pipelines } from "./page/pipelines.tsx";
 import { Quality } from "./page/quality.tsx";
@@ -16,6 +17,7 @@ const pages = [
   { path: "overview", name: "Overview", Page: Overview },
   { path: "quality", name: "Quality", Page: Quality },
   { path: "pipelines", name: "Pipelines", Page: Pipelines },
+  { path: "features", name: "Features", Page: Features },
 ] as const;
 
 const pathOf = (hash: string): string => hash.replace(/^#\/?/, "");

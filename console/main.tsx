@@ -5,6 +5,7 @@ import "./style/tokens.css";
 import "./style/base.css";
 import "./style/user.css";
 import "./style/charts.css";
+import "./style/features.css";
 import { render } from "preact";
 import { App } from "./app.tsx";
 import { follow, watchServer } from "./live/server.ts";

@@ -24,7 +24,25 @@ function plain(message: string, todo: string | undefined): string {
   return `${without.charAt(0).toUpperCase()}${without.slice(1)}${/[.!?]$/.test(without) ? "" : "."}`;
 }
 
-export async function ask<Answer>(method: "GET" | "POST", path: string, body?: unknown, timeoutMs = timeoutMsDefault): Promise<Answer> {
+/** A whole number with more digits than a JavaScript number keeps, as the answer has it. */
+export class Digits {
+  readonly text: string;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+
+/** Browsers that do not hand out the source text (before Firefox 135, Safari 18.4) round it. */
+function keepDigits(_key: string, value: unknown, context?: { readonly source?: string }): unknown {
+  const source = context?.source;
+  return typeof value === "number" && source !== undefined && Number.isInteger(value) && !Number.isSafeInteger(value) && /^-?\d+$/.test(source)
+    ? new Digits(source)
+    : value;
+}
+
+/** Whole numbers beyond 2^53 come as `Digits`. */
+export async function ask<Answer>(method: "GET" | "POST" | "DELETE", path: string, body?: unknown, timeoutMs = timeoutMsDefault): Promise<Answer> {
   let response: Response;
   try {
     response = await fetch(path, {
@@ -35,7 +53,10 @@ export async function ask<Answer>(method: "GET" | "POST", path: string, body?: u
   } catch {
     throw new Refused("no-answer", "The server does not answer.", "is it running? Start it with npm start; this page goes on by itself.");
   }
-  const answer = (await response.json().catch(() => undefined)) as Answer | ErrorAnswer | undefined;
+  const answer = await response
+    .text()
+    .then((text) => JSON.parse(text, keepDigits) as Answer | ErrorAnswer)
+    .catch(() => undefined);
   if (response.ok && answer !== undefined) return answer as Answer;
   const error = (answer as ErrorAnswer | undefined)?.error;
   if (error === undefined) throw new Refused("internal", `The server answered with status ${response.status}.`, "See its log.");

@@ -11,7 +11,7 @@ import { startTestServer } from "../http-server.ts";
 import { axeFindings, launchBrowser, openPage, sidewaysPx, skipWithoutBrowser, type View, type Watched } from "./browser.ts";
 import { type DemoServer, startDemoServer } from "./demo-server.ts";
 
-const pages = ["", "overview", "quality", "pipelines"] as const;
+const pages = ["", "overview", "quality", "pipelines", "features"] as const;
 /** Filling the demo world takes some seconds, on a loaded machine more. */
 const worldMsMax = 60_000;
 const suiteMsMax = 115_000;
