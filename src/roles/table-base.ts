@@ -68,7 +68,7 @@ export function followTable({ snapshots, schema, node, pool, slots, folder, onAl
     source: {
       lease: () => follower.lease(),
       get awaited() {
-        return follower.state.live !== undefined;
+        return follower.awaited;
       },
       get versions() {
         const { serving, loaded } = follower.state;

@@ -323,3 +323,31 @@ test("only the files that are wanted are fetched; what is wanted later is fetche
       }
     }
   }));
+
+test("promise: the first version of all takes nothing from readers while it loads; after a start a live version is awaited", () =>
+  within(async ({ publish, follower, until, node }) => {
+    const slow = {
+      load: async (manifest: Manifest): Promise<Loaded<Read>> => {
+        await node.clock.sleep(2_000);
+        return loaded(manifest);
+      },
+    };
+    const before = follower(slow);
+    before.start();
+    await before.settled;
+    assert.equal(before.awaited, false, "nothing was published");
+    await publish(10);
+    await until(() => before.state.loading?.stage === "loading");
+    assert.equal(before.awaited, false, "what stood before the first version stands until it is loaded");
+    await until(() => before.version !== undefined);
+    assert.equal(before.awaited, false);
+    await before.stop();
+
+    const after = follower({ ...slow, node: "b", folder: "/local-b" });
+    after.start();
+    await until(() => after.state.loading?.stage === "loading");
+    assert.equal(after.awaited, true, "there are rows, and they are not here yet");
+    await after.settled;
+    assert.equal(after.awaited, false);
+    await after.stop();
+  }));

@@ -141,6 +141,8 @@ export class SnapshotFollower<T> {
   readonly #settled = Promise.withResolvers<void>();
   #head: Head | undefined;
   #heard = false;
+  /** Whether something was live when the head was first heard. */
+  #beganLive = false;
   #loading: { -readonly [K in keyof LoadingState]: LoadingState[K] } | undefined;
   /** Aborted when what is loading is no longer wanted. */
   #loadAbort: AbortController | undefined;
@@ -180,6 +182,12 @@ export class SnapshotFollower<T> {
 
   get version(): string | undefined {
     return this.#versions.servingVersion;
+  }
+
+  /** True while nothing is served although something was live when following began: what readers see is not whole. The first version of all is not awaited: what stood
+   * before it stands on until it is loaded, as with every later one. */
+  get awaited(): boolean {
+    return this.#beganLive && this.#versions.servingVersion === undefined;
   }
 
   get state(): FollowerState {
@@ -252,6 +260,7 @@ export class SnapshotFollower<T> {
   }
 
   #hear(head: Head | undefined): void {
+    if (!this.#heard) this.#beganLive = head !== undefined;
     this.#head = head;
     this.#heard = true;
     const loading = this.#loading?.version;

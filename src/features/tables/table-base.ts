@@ -34,7 +34,8 @@ export interface BaseLease {
 export interface BaseSource {
   /** The version served now; undefined when none is loaded. Synchronous. */
   lease(): BaseLease | undefined;
-  /** True when a version was published that is not loaded yet: the table is not whole then, and reads say so. */
+  /** True when a version was published before this source began to follow, and none is loaded yet: the table is not whole then, and reads say so. A first version that is
+   * published later is not awaited: readers keep what there was until it is loaded. */
   readonly awaited: boolean;
   /** Versions loaded now, the served one first; for the status. */
   readonly versions: readonly string[];

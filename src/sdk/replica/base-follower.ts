@@ -80,7 +80,7 @@ export class BaseFollower implements BaseSource {
   }
 
   get awaited(): boolean {
-    return this.#follower.state.live !== undefined;
+    return this.#follower.awaited;
   }
 
   get versions(): readonly string[] {
