@@ -9,7 +9,9 @@ import { crc32c } from "#base/crc32c";
 import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import { EntryView, RecordBatch } from "#kernel/entry-record";
+import { hashKey } from "#kernel/key-hash";
 import { KernelMemory } from "#kernel/kernel-memory";
+import { readRunHeader } from "#kernel/run-format";
 import { RunImage } from "#kernel/run-image";
 import { systemClock as clock } from "#platform/system-clock";
 import { systemFiles as files } from "#platform/system-files";
@@ -86,6 +88,30 @@ test("a model: random keys, equal ones too, long values, several builds by one b
       await new ShardBuilder({ files, clock, memoryBytesMax: 512 << 20 }).build({ staged: [{ path, parts }], seed }, `${out}-again`);
       assert.ok(bytes.equals(await readFile(`${out}-again`)), "the same staged rows give the same file");
     }
+  });
+});
+
+test("bug: keys that were dealt to a shard by their hash spread over all groups of its index", async () => {
+  await inFolder(async (folder) => {
+    const shards = 16;
+    const keys = Array.from({ length: 40_000 }, (_, i) => `\u0000\u0007item:${i}`).filter(
+      (key) => Number(hashKey(encode(key), seed) >> 32n) < 2 ** 32 / shards,
+    );
+    const path = join(folder, "staged");
+    const parts = await stage(
+      path,
+      keys.map((key) => [key, "value"]),
+      1_000,
+    );
+    await new ShardBuilder({ files, clock, memoryBytesMax: 512 << 20 }).build({ staged: [{ path, parts }], seed }, join(folder, "run"));
+    const bytes = await readFile(join(folder, "run"));
+    const header = readRunHeader(bytes);
+    let empty = 0;
+    for (let group = 0; group < header.groups; group += 1) {
+      const at = header.indexFrom + group * 64;
+      if (bytes.subarray(at, at + 12).every((tag) => tag === 0)) empty += 1;
+    }
+    assert.ok(empty < header.groups / 20, `${empty} of ${header.groups} groups hold nothing`);
   });
 });
 

@@ -39,8 +39,16 @@ export interface StagedFile {
 
 export interface ShardToBuild {
   readonly staged: readonly StagedFile[];
-  /** Of the run's index. */
+  /** Of the hash by which keys were dealt to shards. The run's index has another, made of it (`indexSeedOf`). */
   readonly seed: KeySeed;
+}
+
+/**
+ * The seed of a shard's index. Keys of one shard agree in the upper bits of the hash that dealt them, and the index places keys by the same bits: with one seed for both, all keys of a shard of R
+ * would crowd into one R-th of its groups, and building and probing would take as long as the crowd is.
+ */
+export function indexSeedOf({ low, high }: KeySeed): KeySeed {
+  return { low: ~low >>> 0, high: ~high >>> 0 };
 }
 
 export interface BuiltShard {
@@ -111,7 +119,7 @@ export class ShardBuilder {
     while (!sort.step()) await this.#breathe();
     const addresses = memory.u32.subarray(addressesAt / 4, addressesAt / 4 + rows);
     const kept = keepLast(memory, addresses);
-    const writer = RunWriter.create(memory, writerSize(rows, bytes, longest), shard.seed);
+    const writer = RunWriter.create(memory, writerSize(rows, bytes, longest), indexSeedOf(shard.seed));
     const { files } = this.#options;
     const beside = `${path}.part`;
     await files.remove(beside);
