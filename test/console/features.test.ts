@@ -39,10 +39,19 @@ suite("the page Features", { skip: skipWithoutBrowser, timeout: suiteMsMax }, ()
 
   before(async () => {
     const config = file("tables.json", JSON.stringify({ tables, storage: { importFolders: [folder] } }));
-    server = await startDemoServer(["--no-demo", "--resp-port", "0", "--config", config]);
-    stops.push(() => server.stop());
-    browser = await launchBrowser();
-    stops.push(() => browser.close());
+    const starts = [
+      startDemoServer(["--no-demo", "--config", config]).then((started) => {
+        server = started;
+        stops.push(() => started.stop());
+      }),
+      launchBrowser().then((launched) => {
+        browser = launched;
+        stops.push(() => launched.close());
+      }),
+    ];
+    // Both have ended when one failed, so that the other is stopped.
+    await Promise.allSettled(starts);
+    await Promise.all(starts);
   });
   after(async () => {
     await Promise.all(stops.map((stop) => stop()));

@@ -12,6 +12,8 @@ import { axeFindings, launchBrowser, openPage, sidewaysPx, skipWithoutBrowser, t
 import { type DemoServer, startDemoServer } from "./demo-server.ts";
 
 const pages = ["", "overview", "quality", "pipelines", "features"] as const;
+/** What a page has once it shows something. */
+const shownBy = { "": "main", overview: ".plot canvas", quality: "main", pipelines: ".flow-step", features: ".notice pre" } as const;
 /** Filling the demo world takes some seconds, on a loaded machine more. */
 const worldMsMax = 60_000;
 const suiteMsMax = 115_000;
@@ -153,10 +155,7 @@ suite("the console", { skip: skipWithoutBrowser, timeout: suiteMsMax }, () => {
       for (const path of pages) {
         await page.evaluate(`location.hash = "#/${path}"`);
         await page.locator("h1").waitFor();
-        await page
-          .locator(path === "overview" ? ".plot canvas" : path === "pipelines" ? ".flow-step" : "main")
-          .first()
-          .waitFor();
+        await page.locator(shownBy[path]).first().waitFor();
         assert.deepEqual(await axeFindings(page), [], `${path || "be a user"}, ${theme}`);
       }
       await page.evaluate(`location.hash = "#/"`);
@@ -173,10 +172,7 @@ suite("the console", { skip: skipWithoutBrowser, timeout: suiteMsMax }, () => {
     assert.ok(await page.locator(".way-side").isVisible());
     for (const path of pages) {
       await page.evaluate(`location.hash = "#/${path}"`);
-      await page
-        .locator(path === "overview" ? ".plot canvas" : path === "pipelines" ? ".flow-step" : "main")
-        .first()
-        .waitFor();
+      await page.locator(shownBy[path]).first().waitFor();
       assert.equal(await sidewaysPx(page), 0, path || "be a user");
     }
   });
@@ -263,6 +259,8 @@ suite("the console", { skip: skipWithoutBrowser, timeout: suiteMsMax }, () => {
     await page.evaluate(`location.hash = "#/quality"`);
     await page.getByText("This server runs without a model.").waitFor();
     assert.deepEqual(await axeFindings(page), []);
+    await page.evaluate(`location.hash = "#/features"`);
+    await page.getByText("This server has no feature store.").waitFor();
     await page.evaluate(`location.hash = "#/pipelines"`);
     await page.getByLabel("Pipeline").selectOption("shop");
     await page.getByText("Not asked since the start.").waitFor();
