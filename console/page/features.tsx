@@ -49,13 +49,11 @@ function Loaded({ known, features }: { known: NonNullable<FeatureStore["known"]>
   const [chosen, setChosen] = useState("");
   const [question, setQuestion] = useState<Question | undefined>(undefined);
   const [said, setSaid] = useState("");
-  const [begun, setBegun] = useState<readonly { readonly job: string; readonly table: string }[]>([]);
   const table = tables.find(({ name }) => name === chosen) ?? tables[0];
   const done = (text: string): void => {
     setSaid(text);
     features.refresh();
   };
-  const unseen = begun.filter(({ job }) => !imports.some((one) => one.job === job));
   return (
     <>
       {table === undefined ? (
@@ -78,15 +76,8 @@ function Loaded({ known, features }: { known: NonNullable<FeatureStore["known"]>
           <TableColumns table={table} />
           <RowLook table={table} rounds={features.rounds} />
           <div class="pair import-pair">
-            <Imports imports={imports} begun={unseen} askFirst={setQuestion} onDone={done} />
-            <ImportForm
-              tables={tables.map(({ name }) => name)}
-              table={table.name}
-              onStarted={(job, name) => {
-                setBegun([...begun, { job, table: name }]);
-                done(`The import of ${name} has begun.`);
-              }}
-            />
+            <Imports imports={imports} askFirst={setQuestion} onDone={done} />
+            <ImportForm tables={tables.map(({ name }) => name)} table={table.name} onStarted={(name) => done(`The import of ${name} has begun.`)} />
           </div>
         </>
       )}
@@ -103,7 +94,7 @@ function TableList({ tables, chosen, onChoose }: { tables: readonly TableState[]
         <h2 id="tables">Tables</h2>
         <p class="muted">{tables.length === 1 ? "" : "Choose the one that is shown below."}</p>
       </header>
-      <div class="scroll" role="region" aria-label="Table of the tables" tabIndex={0}>
+      <div class="scroll tall" role="region" aria-label="Table of the tables" tabIndex={0}>
         <table>
           <thead>
             <tr>

@@ -9,7 +9,7 @@ interface ImportFormProps {
   readonly tables: readonly string[];
   /** The one that is looked at. */
   readonly table: string;
-  readonly onStarted: (job: string, table: string) => void;
+  readonly onStarted: (table: string) => void;
 }
 
 const linesOf = (text: string): string[] =>
@@ -36,7 +36,7 @@ export function ImportForm({ tables, table, onStarted }: ImportFormProps) {
     setAsking(true);
     setRefused(undefined);
     try {
-      const { job } = await ask<{ job: string }>("POST", "/v1/imports", {
+      await ask("POST", "/v1/imports", {
         table: text("table"),
         ...(files.length === 0 ? {} : { files }),
         ...(query === "" ? {} : { query }),
@@ -44,7 +44,7 @@ export function ImportForm({ tables, table, onStarted }: ImportFormProps) {
         ...(rejects === "" ? {} : { rejectsMax: Number(rejects) }),
         live: given.has("live"),
       });
-      onStarted(job, text("table"));
+      onStarted(text("table"));
     } catch (thrown) {
       setRefused(refusedOf(thrown));
     }

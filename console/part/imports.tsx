@@ -36,13 +36,11 @@ export function shareOf({ stage, rowsTotal, rowsStaged, rowsRefused, inputs, inp
 
 interface ImportsProps {
   readonly imports: readonly ImportState[];
-  /** Asked for here, and not heard of yet. */
-  readonly begun: readonly { readonly job: string; readonly table: string }[];
   readonly askFirst: (question: Question) => void;
   readonly onDone: (said: string) => void;
 }
 
-export function Imports({ imports, begun, askFirst, onDone }: ImportsProps) {
+export function Imports({ imports, askFirst, onDone }: ImportsProps) {
   const stop = ({ job, table }: ImportState): void =>
     askFirst({
       title: `Stop the import of ${table}?`,
@@ -59,15 +57,7 @@ export function Imports({ imports, begun, askFirst, onDone }: ImportsProps) {
         <h2 id="imports">Imports</h2>
         <p class="muted">{imports.length === 0 ? "" : "Those that run, and the last twenty."}</p>
       </header>
-      {begun.length > 0 && (
-        <p class="muted">
-          {begun.map(({ table }) => table).join(", ")}: has begun, and is shown here as soon as its process says how far it is. When nothing comes within some
-          seconds, the server's log says why.
-        </p>
-      )}
-      {imports.length === 0 && begun.length === 0 && (
-        <p class="muted">None runs, and none ran lately. Begin one with the form, or with millrace import in a terminal.</p>
-      )}
+      {imports.length === 0 && <p class="muted">None runs, and none ran lately. Begin one with the form, or with millrace import in a terminal.</p>}
       <ul class="imports">
         {imports.map((one) => {
           const [kind, text] = words[one.stage];

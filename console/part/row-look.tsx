@@ -105,7 +105,7 @@ function Cells({ table, row }: { table: TableState; row: RowAnswer }) {
       <p class="muted" data-testid="row-of">
         Of {row.version === "" ? "no imported version" : <code>{row.version}</code>} and the live writes up to log offset {whole(row.logOffset)}.
       </p>
-      <div class="scroll" role="region" aria-label="Table of the row" tabIndex={0}>
+      <div class="scroll tall" role="region" aria-label="Table of the row" tabIndex={0}>
         <table class="row-cells">
           <thead>
             <tr>

@@ -27,7 +27,7 @@ export function TableColumns({ table }: { table: TableState }) {
             : "Null rate, mean and drift come from reads, and nothing was read yet."}
         </p>
       </header>
-      <div class="scroll" role="region" aria-label="Table of the columns" tabIndex={0}>
+      <div class="scroll tall" role="region" aria-label="Table of the columns" tabIndex={0}>
         <table>
           <thead>
             <tr>

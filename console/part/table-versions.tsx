@@ -92,7 +92,7 @@ export function TableVersions({ table, snapshot, askFirst, onDone }: TableVersio
           Nothing was imported yet: the table holds live writes alone. Begin an import below, or in a terminal: <code>millrace import {table.name} FILE</code>
         </p>
       ) : (
-        <div class="scroll" role="region" aria-label="Table of the versions" tabIndex={0}>
+        <div class="scroll tall" role="region" aria-label="Table of the versions" tabIndex={0}>
           <table>
             <thead>
               <tr>
