@@ -103,8 +103,9 @@ export async function main(args: readonly string[]): Promise<void> {
     .addOption(new Option("-d, --data <folder>", "data folder").env("MILLRACE_DATA").default("./data"))
     .addOption(new Option("-q, --query <sql>", "a DuckDB query over files, in place of them"))
     .addOption(new Option("--format <name>", "of all files; default: by their names").choices(["parquet", "csv", "json"]))
-    .addOption(new Option("--rejects <rows>", "refused rows at which the import gives up").default(10_000).argParser(integer(0, 1_000_000_000)))
-    .addOption(new Option("--memory-mb <MiB>", "resident memory of each process").default(1_024).argParser(integer(256, 1_048_576)))
+    // Bounds as importLimits has them, which only the command itself loads.
+    .addOption(new Option("--rejects <rows>", "refused rows at which the import gives up").default(10_000).argParser(integer(0, 10_000_000)))
+    .addOption(new Option("--memory-mb <MiB>", "resident memory of each process").default(1_024).argParser(integer(192, 3_072)))
     .addOption(new Option("--builders <number>", "builders at once, each takes that memory").default(1).argParser(integer(1, 64)))
     .addOption(new Option("-c, --config <file>", "configuration with the table, when no server has registered it yet").env("MILLRACE_CONFIG"))
     .addOption(new Option("--preset <name>", "configuration to begin with").choices(["feed", "shop"]).default("feed"))

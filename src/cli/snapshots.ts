@@ -1,6 +1,6 @@
 // `millrace snapshots ...`: versions of everything built offline in a data folder, whose server may be running.
 
-import { type Command, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { absolutePath, printLine } from "#platform/system-process";
 import { withSnapshots } from "#roles/snapshots";
 import { overviewLines, parseSnapshotId } from "#snapshot/snapshot-control";
@@ -52,9 +52,15 @@ export function snapshotCommands(program: Command): void {
     .description("removes old versions that nobody uses")
     .argument("<snapshot>", "as table/items")
     .addOption(data())
-    .addOption(new Option("--keep <number>", "versions that stay").argParser(Number))
+    .addOption(new Option("--keep <number>", "versions that stay").argParser(positive))
     .action(async (name: string, options: DataOption & { readonly keep?: number }) => {
       const { removed = [] } = await withSnapshots(absolutePath(options.data), (control) => control.retire(parseSnapshotId(name), options.keep));
       printLine(removed.length === 0 ? `${name}: nothing to remove` : `${name}: removed ${removed.join(", ")}`);
     });
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < 1 || value > 1_000) throw new InvalidArgumentError("give a whole number from 1 to 1000");
+  return value;
 }

@@ -23,6 +23,11 @@ test("each route has its scope", () => {
     [route("POST", "/v1/tables/:table/read"), "read"],
     [route("POST", "/v1/tables/:table/write"), "write"],
     [route("POST", "/v1/training"), "admin"],
+    [route("POST", "/v1/imports"), "import"],
+    [route("DELETE", "/v1/imports/:job"), "import"],
+    [route("GET", "/v1/imports/:job"), "read"],
+    [route("GET", "/v1/snapshots"), "read"],
+    [route("POST", "/v1/snapshots/:kind/:name/rollback"), "import"],
   ] as const;
   for (const [one, scope] of scopes) assert.equal(scopeOf(one), scope, one.url);
 });

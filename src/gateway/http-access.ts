@@ -15,7 +15,7 @@ export function scopeOf(route: Pick<Route, "method" | "url">): AccessScope | und
   if (url === "/" || url.startsWith("/assets/") || url.startsWith("/health")) return undefined;
   if (url.startsWith("/v1/events")) return "events";
   if (url.startsWith("/v1/recommend") || url.startsWith("/v1/rank")) return "recommend";
-  if (url.startsWith("/v1/import") || /\/imports?(?:\/|$)/.test(url)) return method === "GET" ? "read" : "import";
+  if (/^\/v1\/(?:imports|snapshots)(?:\/|$)/.test(url)) return method === "GET" ? "read" : "import";
   if (method === "GET" || readingPosts.test(url)) return "read";
   if (url.startsWith("/v1/training")) return "admin";
   return "write";

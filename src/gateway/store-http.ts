@@ -82,7 +82,7 @@ export function storeRoutes(face: StoreFace): Route[] {
       summary: "Begin a bulk import of files that the server can read",
       body: ImportBody,
       answer: Answer,
-      handle: ({ body }) => new StatusedAnswer(202, imports.start(body)),
+      handle: async ({ body }) => new StatusedAnswer(202, await imports.start(body)),
     },
     {
       method: "GET",

@@ -4,7 +4,7 @@
 //   DATA/store/   run files of live writes      DATA/blobs/    imported versions
 //   DATA/local/   versions as this node has them, hard links where they can be
 
-import type { MillraceError } from "#base/errors";
+import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import type { Registry } from "#backbone/registry";
 import { openFolderBlobs } from "#backbone/folder-blobs";
@@ -96,7 +96,13 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
     onAlarm: alarm,
   });
 
-  const store = await opened;
+  const store = await opened.catch((thrown: unknown) => {
+    if (!(thrown instanceof MillraceError) || thrown.code !== "conflict") throw thrown;
+    throw new MillraceError("conflict", `another server writes the data folder ${dataFolder}`, {
+      cause: thrown,
+      todo: "stop it, or name another folder with --data",
+    });
+  });
   const bases: TableBase[] = [];
   const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
   const onAlarm: AlarmSink = ({ what, name, version: of, reasons }) => warn(`table ${name}: version ${of ?? "?"} ${what}: ${reasons.join("; ")}`);
@@ -146,6 +152,7 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
     const access = (later.access = new Access({ commands, clock: systemClock, ...(options.access === undefined ? {} : { config: options.access }) }));
     const imports = new ImportJobs({
       registry,
+      clock: systemClock,
       start: startImportProcess({ dataFolder, folders: options.importFolders }),
       newJob: newImportJob,
       onFailure: (job, error) => warn(`import ${job}: ${error.message}`),
@@ -158,6 +165,12 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
       commands,
       access,
       onDefect: (thrown) => warn(`a command failed that should not: ${String(thrown)}`),
+    }).catch((thrown: unknown) => {
+      if (!(thrown instanceof MillraceError) || thrown.code !== "conflict") throw thrown;
+      throw new MillraceError("conflict", `port ${options.respPort} on ${options.host} is taken by another process`, {
+        cause: thrown,
+        todo: "stop that one, or choose another port with --resp-port",
+      });
     });
     return {
       store,

@@ -7,7 +7,7 @@
 
 import type { Lease, Registry } from "#backbone/registry";
 import type { Clock } from "#platform/clock";
-import type { ImportStatus } from "./importer.ts";
+import type { ImportStatus } from "./import-status.ts";
 
 const everyMs = 500;
 const leaseMs = 10_000;

@@ -22,6 +22,7 @@ import { type TableSchema } from "../tables/table-schema.ts";
 import { DuckDb, planRead } from "./duckdb-source.ts";
 import { importLimits } from "./import-limits.ts";
 import { type ImportJournal, readJournal } from "./import-journal.ts";
+import { type ImportStage, type ImportStatus, noStatus } from "./import-status.ts";
 import { importId, type ImportPlan, type PlannedInput, readJson, readPlan, writeJson } from "./import-plan.ts";
 import { type ImportInput, inputName, type ImportRequest, inputsOf } from "./inputs.ts";
 import { NpySource } from "./npy-source.ts";
@@ -31,6 +32,8 @@ import { runShardJob, type ShardDone, type ShardJob } from "./shard-job.ts";
 import { readStagedBlocks, stageBlockHeadBytes, type StagedBlock } from "./stage-blocks.ts";
 import { runFileName, type TableVersionMeta } from "./table-version.ts";
 import { Turns } from "./turns.ts";
+
+export type { ImportStage, ImportStatus } from "./import-status.ts";
 
 /** Starts a worker body in a process (or thread) of its own. */
 export type StartProcess = (module: URL, data: unknown, name: string) => RunningWorker;
@@ -65,34 +68,6 @@ export interface ImportOptions {
   readonly live?: boolean;
   readonly onStatus?: (status: ImportStatus) => void;
   readonly signal?: AbortSignal;
-}
-
-export type ImportStage = "planning" | "waiting" | "reading" | "building" | "publishing" | "done" | "failed";
-
-/** For terminals, HTTP and the console. */
-export interface ImportStatus {
-  readonly id: string;
-  readonly table: string;
-  readonly stage: ImportStage;
-  /** True when it goes on behind an earlier attempt. */
-  readonly resumed: boolean;
-  readonly startedAtMs: number;
-  readonly inputs: number;
-  readonly inputsDone: number;
-  /** By the footers of Parquet and .npy files; undefined when some input does not say. */
-  readonly rowsTotal: number | undefined;
-  readonly rowsStaged: number;
-  readonly rowsRefused: number;
-  readonly rowBytes: number;
-  readonly runs: number;
-  readonly runsBuilt: number;
-  /** Rows of this attempt through the current stage, a second. */
-  readonly rowsPerS: number;
-  /** Of the whole import, guessed from this attempt; undefined when there is nothing to guess from. */
-  readonly etaMs: number | undefined;
-  readonly version: string | undefined;
-  readonly rejectFile: string | undefined;
-  readonly error: string | undefined;
 }
 
 export interface ImportResult {
@@ -135,26 +110,7 @@ export class TableImport {
     within(rejectsMax, 0, importLimits.rejectsMax, "refused rows");
     this.#memoryBytes = memoryBytes;
     this.#stageSinceMs = clock.monotonicMs();
-    this.#status = {
-      id: "",
-      table: schema.name,
-      stage: "planning",
-      resumed: false,
-      startedAtMs: clock.nowMs(),
-      inputs: 0,
-      inputsDone: 0,
-      rowsTotal: undefined,
-      rowsStaged: 0,
-      rowsRefused: 0,
-      rowBytes: 0,
-      runs: 0,
-      runsBuilt: 0,
-      rowsPerS: 0,
-      etaMs: undefined,
-      version: undefined,
-      rejectFile: undefined,
-      error: undefined,
-    };
+    this.#status = noStatus(schema.name, clock.nowMs());
   }
 
   get status(): ImportStatus {

@@ -58,7 +58,7 @@ export function inputsOf(request: ImportRequest, paths: readonly string[], key: 
     inputs.push({ kind: "file", format, path });
   }
   if (values.length > 0 || keyPath !== undefined) inputs.push(npyInput(keyPath, values, key));
-  if (request.query !== undefined) {
+  if (request.query !== undefined && request.query.trim() !== "") {
     if (request.query.length > importLimits.queryCharactersMax)
       throw new MillraceError("invalid", "the query is too long", { todo: `use at most ${importLimits.queryCharactersMax} characters` });
     inputs.push({ kind: "query", sql: request.query });
