@@ -2,9 +2,13 @@
 // phone, and what pages say when there is nothing to show.
 
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, suite, test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Browser, Page } from "playwright-core";
+import { readConfig } from "#cli/config-file";
 import type { StatusAnswer } from "#wire/api";
 import type { TrainingStatus } from "#wire/live-api";
 import { startTestServer } from "../http-server.ts";
@@ -225,6 +229,16 @@ suite("the console", { skip: skipWithoutBrowser, timeout: suiteMsMax }, () => {
     await stateBecomes(server.address, "learning");
     await page.getByRole("heading", { name: "Model against counting" }).waitFor();
     assert.deepEqual(complaints, []);
+  });
+
+  test("promise: the tables that the page Features gives as an example can be declared as they stand", async (context) => {
+    const { page } = await open(context, "features");
+    const folder = mkdtempSync(join(tmpdir(), "millrace-example-"));
+    context.after(() => rmSync(folder, { recursive: true }));
+    const path = join(folder, "tables.json");
+    writeFileSync(path, (await page.locator(".notice pre").textContent())!);
+    const { tables } = await readConfig(path, "feed");
+    assert.equal(tables["items"]?.columns["embedding"]?.length, 64);
   });
 
   test("the theme is chosen by a button and kept", async (context) => {
