@@ -18,6 +18,7 @@ import type { Gateway, Readiness } from "./gateway.ts";
 import { readJson, readJsonLines } from "./http-body.ts";
 import { type ErrorReply, errorReply, errorReplyOfSocket, type HttpLogger, HttpRefusal, wrongContentType } from "./http-errors.ts";
 import { missingRight } from "./http-access.ts";
+import type { GaugeSource } from "./store-metrics.ts";
 import { hostAddress, isLoopbackHeader } from "./http-host.ts";
 import { openApiOf, openApiOptions, sharedSchemas } from "./http-openapi.ts";
 import { pageRoutes } from "./http-page.ts";
@@ -78,6 +79,8 @@ export interface HttpServerOptions {
   readonly loopStall?: LoopStall;
   /** Beside those of the gateway: tables, imports. */
   readonly routes?: readonly Route[];
+  /** Further gauges of /metrics. */
+  readonly gauges?: readonly GaugeSource[];
   readonly limits?: Partial<HttpLimits>;
 }
 
@@ -364,6 +367,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       build,
       running: () => running.size,
       loopStall: options.loopStall,
+      ...(options.gauges === undefined ? {} : { gauges: options.gauges }),
     });
     add({
       method: "GET",

@@ -14,6 +14,7 @@ import type { RankingMetrics } from "#ranking/ranking-metrics";
 import type { TrainingStatus } from "#wire/live-api";
 import { learningGauges, rankingFamilies } from "./learning-metrics.ts";
 import type { GatewayMetrics } from "./metrics.ts";
+import type { GaugeSource } from "./store-metrics.ts";
 
 /** The platform's meter of the serving loop: CPU time between two ticks, in microseconds, and the largest value in milliseconds. */
 export interface LoopStall {
@@ -35,6 +36,8 @@ export interface ExpositionSources {
   readonly loopStall?: LoopStall | undefined;
   /** Running requests. */
   readonly running: () => number;
+  /** Of what else this server runs. */
+  readonly gauges?: readonly GaugeSource[];
 }
 
 export interface Exposition {
@@ -93,6 +96,19 @@ export function createExposition(sources: ExpositionSources): Exposition {
       registers: [registry],
       collect() {
         this.set(read() ?? Number.NaN);
+      },
+    });
+  }
+  for (const { name, help, label, read } of sources.gauges ?? []) {
+    new Gauge({
+      name,
+      help,
+      labelNames: label === undefined ? [] : [label],
+      registers: [registry],
+      collect() {
+        const values = read();
+        if (typeof values === "number") this.set(values);
+        else for (const [of, value] of values) this.set({ [label ?? ""]: of }, value);
       },
     });
   }

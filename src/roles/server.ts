@@ -9,6 +9,7 @@ import { feastRoutes } from "#gateway/feast-http";
 import { createHttpServer, type HttpServer } from "#gateway/http-server";
 import type { HttpLogger } from "#gateway/http-errors";
 import { type StoreFace, storeRoutes } from "#gateway/store-http";
+import { storeGauges } from "#gateway/store-metrics";
 import { tableRoutes } from "#gateway/tables-http";
 import { liveVariant } from "#kernel/kernels";
 import { LoopStallMeter } from "#platform/loop-stall";
@@ -106,6 +107,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       loopStall,
       access: features.access,
       routes: [...tableRoutes(features.tables, systemClock), ...feastRoutes(features.tables, systemClock, config.feast), ...storeRoutes(faceOf(features))],
+      gauges: storeGauges(faceOf(features), features.tables, features.resp.metrics),
       ...(logger === undefined ? {} : { logger }),
     });
     await http.listen();
