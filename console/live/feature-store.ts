@@ -89,6 +89,7 @@ export interface ImportState {
   readonly etaMs?: number;
   readonly version?: string;
   readonly rejectFile?: string;
+  readonly refusedWhy?: readonly string[];
   readonly error?: string;
 }
 

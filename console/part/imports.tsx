@@ -105,10 +105,15 @@ export function Imports({ imports, askFirst, onDone }: ImportsProps) {
                 <Fact name="Refused rows" value={whole(one.rowsRefused)} />
                 {one.version !== undefined && <Fact name="Version" value={one.version} />}
               </dl>
-              {one.rowsRefused > 0 && one.rejectFile !== undefined && (
-                <p class="why-refused">
-                  Which rows, which column and why, line by line, on the server: <code>{one.rejectFile}</code>
-                </p>
+              {one.rowsRefused > 0 && (
+                <div class="why-refused">
+                  {one.refusedWhy !== undefined && one.refusedWhy.length > 0 && <p>Refused: {one.refusedWhy.join("; ")}.</p>}
+                  {one.rejectFile !== undefined && (
+                    <p>
+                      Which rows and why, line by line, on the server: <code>{one.rejectFile}</code>
+                    </p>
+                  )}
+                </div>
               )}
               {one.error !== undefined && <p class="why-refused">{one.error}</p>}
             </li>

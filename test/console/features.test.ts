@@ -88,6 +88,7 @@ suite("the page Features", { skip: skipWithoutBrowser, timeout: suiteMsMax }, ()
     const done = page.locator('.imports [data-stage="done"]', { hasText: "items" });
     await done.waitFor({ timeout: importMsMax });
     assert.match(await done.innerText(), /Refused rows\s+1\b/);
+    assert.match(await done.innerText(), /Refused: column views: /);
     assert.match(await done.innerText(), /rejects\/items-.*\.jsonl/);
     await live(page).waitFor();
     const firstVersion = (await live(page).getAttribute("data-version"))!;

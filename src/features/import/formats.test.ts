@@ -117,7 +117,14 @@ test("a bad value refuses its row with a reason, and only that row", async () =>
         "",
       ].join("\n"),
     );
-    const result = await world.import(schema, [csv]).run();
+    const running = world.import(schema, [csv]);
+    const result = await running.run();
+    assert.deepEqual(
+      running.status.refusedWhy.map((why) => why.replace(/: .*/, "")),
+      ["column count", "column ctr", "column embedding", "column seen", "column fresh"],
+      "told with its status, each once, no more than five",
+    );
+    assert.doesNotMatch(running.status.refusedWhy.join(), /maybe|1\.5/, "no values");
     assert.deepEqual([...(await world.rows(schema)).keys()], ["a", "j"]);
     const rejects = (await world.text(result.rejectFile!))
       .trim()
@@ -215,6 +222,13 @@ test("an empty but whole file makes an empty version only when the checks allow 
     const schema = schemaFor({ key: "string", columns: { ctr: { type: "f32" } } });
     const csv = await world.write("a.csv", "id,ctr\n");
     await assert.rejects(world.import(schema, [csv]).run(), refused("invalid", /rows/));
+    const bad = await world.write("b.csv", "id,ctr\na,x\n");
+    const refusing = world.import(schema, [bad]);
+    await assert.rejects(refusing.run(), refused("invalid", /was refused: rows is 0/));
+    assert.match(await world.text(refusing.status.rejectFile!), /the value is no f32/, "the reject file stays, where the status says");
+    const { readdir } = await import("node:fs/promises");
+    const work = (await readdir(world.path("import"))).filter((name) => name.startsWith("items-"));
+    assert.deepEqual(work, [], "what was staged for a refused version does not stay");
     assert.equal((await world.import(schema, [csv], { checks: [] }).run()).rows, 0);
     assert.deepEqual(await world.rows(schema), new Map());
   });

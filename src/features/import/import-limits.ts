@@ -14,6 +14,8 @@ export const importLimits = {
   /** Refused rows that are written to the reject file before the import gives up, unless the caller says otherwise. */
   rejectsMaxDefault: 10_000,
   rejectsMax: 10_000_000,
+  /** Reasons of refusals that an import's status tells. */
+  refusedWhyMax: 5,
   /** Characters of a refused value in the reject file. */
   sampleCharactersMax: 120,
   /** Memory of one process of an import: the reader, or the builder of one run file. */

@@ -26,6 +26,8 @@ export interface ImportStatus {
   readonly etaMs: number | undefined;
   readonly version: string | undefined;
   readonly rejectFile: string | undefined;
+  /** Why the first refused rows were refused, each reason once, at most importLimits.refusedWhyMax; known once all is read. */
+  readonly refusedWhy: readonly string[];
   readonly error: string | undefined;
 }
 
@@ -49,6 +51,7 @@ export function noStatus(table: string, nowMs: number): ImportStatus {
     etaMs: undefined,
     version: undefined,
     rejectFile: undefined,
+    refusedWhy: [],
     error: undefined,
   };
 }

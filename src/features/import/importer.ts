@@ -27,6 +27,7 @@ import { importId, type ImportPlan, type PlannedInput, readJson, readPlan, write
 import { type ImportInput, inputName, type ImportRequest, inputsOf } from "./inputs.ts";
 import { NpySource } from "./npy-source.ts";
 import { readInputs, rejectFileName, stageFileName } from "./read-inputs.ts";
+import { refusalReasons } from "./reject-file.ts";
 import type { ReaderMessage } from "./read-inputs.worker.ts";
 import { runShardJob, type ShardDone, type ShardJob } from "./shard-job.ts";
 import { readStagedBlocks, stageBlockHeadBytes, type StagedBlock } from "./stage-blocks.ts";
@@ -215,6 +216,7 @@ export class TableImport {
     const turns = new Turns({ registry, clock, table: plan.table, id: plan.id, ...(signal === undefined ? {} : { signal }) });
     try {
       const journal = await this.#read(work, plan, turns);
+      if (journal.rowsRefused > 0) this.#set({ refusedWhy: await refusalReasons(files, files.join(work, rejectFileName)) });
       const groups = await this.#groups(work, plan, journal);
       const build = await this.#beginBuild(work, plan);
       const done = await this.#build(work, plan, groups, build, turns);
@@ -235,7 +237,16 @@ export class TableImport {
       };
       const statistics = { rows, overtaken, refused: journal.rowsRefused, rowBytes: journal.rowBytes };
       const publish: PublishOptions = { ...(checks === undefined ? {} : { checks }), ...(live === undefined ? {} : { live }) };
-      await build.publish({ statistics, meta }, publish);
+      try {
+        await build.publish({ statistics, meta }, publish);
+      } catch (thrown) {
+        // Refused by its checks: the same files would be refused again, so nothing is kept for another attempt but why rows were refused.
+        if (thrown instanceof MillraceError && thrown.code === "invalid") {
+          this.#set({ rejectFile: await this.#keepRejects(work, plan, journal, build.version) });
+          await files.removeFolder(work);
+        }
+        throw thrown;
+      }
       const rejectFile = await this.#keepRejects(work, plan, journal, build.version);
       await files.removeFolder(work);
       return { version: build.version, rows, overtaken, refused: journal.rowsRefused, rejectFile, unused: planned.unused, missing: planned.missing, bytes };

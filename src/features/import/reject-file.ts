@@ -3,7 +3,7 @@
 // Limits: after `rejectsMax` refused rows the import gives up; values and keys are cut at importLimits.sampleCharactersMax.
 
 import { MillraceError } from "#base/errors";
-import type { OpenFile } from "#platform/files";
+import type { Files, OpenFile } from "#platform/files";
 import { importLimits } from "./import-limits.ts";
 
 export interface Reject {
@@ -72,5 +72,32 @@ export class RejectFile {
     await this.flush();
     await this.#file.sync();
     return this.bytes;
+  }
+}
+
+/** Of a reject file, as far as reasons are looked for. */
+const reasonBytes = 64 << 10;
+
+/** Why its first rows were refused, each reason once, with its column and without values: for the status of an import. Empty when it cannot be read. */
+export async function refusalReasons(files: Files, path: string): Promise<string[]> {
+  const file = await files.open(path, "read");
+  if (file === undefined) return [];
+  try {
+    const bytes = new Uint8Array(reasonBytes);
+    const text = new TextDecoder().decode(bytes.subarray(0, await file.read(bytes, 0)));
+    // What follows the last line break is half a line, or nothing.
+    const reasons = text
+      .split("\n")
+      .slice(0, -1)
+      .map((line) => {
+        const { column, reason } = JSON.parse(line) as Reject;
+        return `${column === undefined ? "" : `column ${column}: `}${reason}`.slice(0, importLimits.sampleCharactersMax);
+      });
+    return [...new Set(reasons)].slice(0, importLimits.refusedWhyMax);
+  } catch {
+    // It is for people to look at, and must not stop an import.
+    return [];
+  } finally {
+    await file.close();
   }
 }
