@@ -6,7 +6,8 @@
 import type { Hashes } from "#features/keyspace/hashes";
 import { type Entry, type Keyspace, keyspaceLimits } from "#features/keyspace/keyspace";
 import { entryKinds } from "#kernel/entry-record";
-import type { Args, Call, CommandFlag, CommandSpec, KeyAccess, KeySpec } from "#wire/resp-command";
+import type { Args, Call, CommandFlag, CommandSpec, KeySpec } from "#wire/resp-command";
+import { keyAccessOf } from "./key-access.ts";
 
 /** What the families of commands on keys work on. */
 export interface DataParts {
@@ -28,7 +29,7 @@ export const texts = {
   notFinite: "ERR increment would produce NaN or Infinity",
   noKey: "ERR no such key",
   outOfRange: "ERR value is out of range",
-  tooLong: "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
+  tooLong: `ERR string exceeds maximum allowed size (${keyspaceLimits.valueBytesMax} bytes)`,
 } as const;
 
 /** What a batch of commands may leave unwritten: well below the limit of one write, with room for one more command. */
@@ -44,7 +45,6 @@ export interface CommandShape {
   readonly category: string;
   readonly group: string;
   readonly keys: CommandSpec["keys"];
-  readonly keyAccess?: KeyAccess | ((args: Args, i: number) => KeyAccess);
   readonly summary: string;
   readonly since?: string;
 }
@@ -53,7 +53,8 @@ export interface CommandShape {
 export function dataCommand({ keyspace }: DataParts, shape: CommandShape, body: (call: Call) => void | Promise<void>): CommandSpec {
   const { category, keys, ...spec } = shape;
   const run = (call: Call): void | Promise<void> => perform(keyspace, call, body);
-  const made: CommandSpec = { ...spec, keys, categories: [category], run };
+  const keyAccess = keyAccessOf(shape.name);
+  const made: CommandSpec = { ...spec, keys, categories: [category], run, ...(keyAccess === undefined ? {} : { keyAccess }) };
   if (keys !== oneKey) return made;
   return {
     ...made,

@@ -265,7 +265,9 @@ export function serverCommands(parts: ServerParts): CommandSpec[] {
     for (const name of sectionNames) {
       const extra = name === "Commandstats" || name === "Latencystats";
       if (!(all || (standard && !extra) || wanted.has(name.toLowerCase()))) continue;
-      const lines = { ...own[name], ...added[name] };
+      const lines: Record<string, string | number> = { ...own[name], ...added[name] };
+      // What was added may have replaced the figure that the text was made of.
+      for (const key of ["used_memory", "maxmemory"]) if (typeof lines[key] === "number") lines[`${key}_human`] = human(lines[key]);
       if (text !== "") text += "\r\n";
       text += `# ${name}\r\n`;
       for (const [key, value] of Object.entries(lines)) text += `${key}:${value}\r\n`;
@@ -397,6 +399,7 @@ export function serverCommands(parts: ServerParts): CommandSpec[] {
       flags: ["readonly"],
       categories: [],
       keys: { first: 2, last: 2, step: 1 },
+      keyAccess: "",
       name: "memory|usage",
       arity: -3,
       since: "4.0.0",
@@ -428,6 +431,7 @@ export function serverCommands(parts: ServerParts): CommandSpec[] {
     container("latency", "2.8.13"),
     { ...admin, name: "module|list", arity: 2, since: "4.0.0", summary: "Modules: none", run: ({ reply }) => reply.array(0) },
     container("module", "5.0.0"),
+    container("object", "6.2.0"),
   ];
 }
 

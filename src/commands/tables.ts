@@ -71,6 +71,7 @@ export function tableCommands(tables: Tables): CommandSpec[] {
       ...common,
       name: "tset",
       arity: -5,
+      keyAccess: "W",
       flags: ["write", "denyoom", "no_multi"],
       summary: "Writes columns of a row, when all conditions hold.",
       run(call) {
@@ -87,6 +88,7 @@ export function tableCommands(tables: Tables): CommandSpec[] {
       ...common,
       name: "tnull",
       arity: -4,
+      keyAccess: "W",
       flags: ["write", "no_multi"],
       summary: "Sets columns of a row to null.",
       run(call) {
@@ -100,6 +102,7 @@ export function tableCommands(tables: Tables): CommandSpec[] {
       ...common,
       name: "tdel",
       arity: -3,
+      keyAccess: "W",
       flags: ["write", "no_multi"],
       summary: "Deletes rows; says how many there were.",
       run: (call) =>

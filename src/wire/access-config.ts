@@ -43,6 +43,8 @@ export const AccessUserConfig = Type.Object(
 export const AccessConfig = Type.Object(
   {
     users: Type.Record(Type.String({ pattern: `^[^\\s\\u0000]{1,${accessLimits.nameCharactersMax}}$` }), AccessUserConfig, {
+      // Without it a user whose name does not fit would go unchecked.
+      additionalProperties: false,
       description: "By name. `default` is who a RESP connection is before it authenticates; when it is not named here, it may do nothing.",
     }),
     anonymous: Type.Optional(Scopes),
@@ -56,15 +58,28 @@ export type AccessConfig = Static<typeof AccessConfig>;
 /** The section, checked. Throws `invalid` and names the place; never a value. */
 export function checkAccessConfig(given: unknown): AccessConfig {
   if (!Value.Check(AccessConfig, given)) {
-    const [first] = Value.Errors(AccessConfig, given);
-    const place = first === undefined ? "" : first.instancePath.replaceAll("/", ".");
-    throw new MillraceError("invalid", `the configuration's access${place} ${first?.message ?? "is not as it should be"}`, {
-      todo: "see docs/access.md for what may stand there",
-    });
+    throw new MillraceError("invalid", `the configuration's access${complaintOf(given)}`, { todo: "see docs/access.md for what may stand there" });
   }
   const names = Object.keys(given.users);
   if (names.length > accessLimits.usersMax) {
     throw new MillraceError("invalid", `the configuration's access names ${names.length} users`, { todo: `name at most ${accessLimits.usersMax}` });
   }
   return given;
+}
+
+/** The place, and what is wrong there. */
+function complaintOf(given: unknown): string {
+  const errors = Value.Errors(AccessConfig, given);
+  // A name too many is reported twice, the second time with the name.
+  const first = errors.find(({ keyword }) => keyword === "additionalProperties") ?? errors[0];
+  if (first === undefined) return " is not as it should be";
+  const place = first.instancePath.replaceAll("/", ".");
+  const params = first.params as { additionalProperties?: readonly string[]; allowedValues?: readonly string[] };
+  if (params.additionalProperties !== undefined) {
+    const name = JSON.stringify(params.additionalProperties[0]?.slice(0, accessLimits.nameCharactersMax));
+    return place === ".users"
+      ? `.users: ${name} cannot be a name, it has 1 to ${accessLimits.nameCharactersMax} characters and no blanks`
+      : `${place} has no field ${name}`;
+  }
+  return `${place} ${first.message}${params.allowedValues === undefined ? "" : `: ${params.allowedValues.join(", ")}`}`;
 }
