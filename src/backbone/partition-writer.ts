@@ -472,7 +472,7 @@ export class PartitionWriter implements LogWriter {
         ? error
         : new MillraceError("unavailable", `partition ${this.partition} takes no more records, ${error.what}`, {
             cause: error,
-            todo: "free or repair the disk, then open the writer again",
+            todo: "free or repair the disk, then start the server again",
           });
     this.#timer?.cancel();
     this.#markTimer?.cancel();

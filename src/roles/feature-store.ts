@@ -72,6 +72,9 @@ export interface FeatureStore {
 }
 
 const hexDigits = 40;
+const memtableBytesMax = 32 << 20;
+/** A memtable takes twice its bytes, and there are several while they are flushed: with little memory they must be small, or nothing else fits. */
+const memtableShare = 16;
 
 /** Opens all of it; resolves when the Redis port listens. Throws what the store throws (`corrupt`, `conflict`), and `conflict` for a taken port. */
 export async function openFeatureStore(options: FeatureStoreOptions): Promise<FeatureStore> {
@@ -91,6 +94,7 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
     folder: join(dataFolder, "store"),
     partition: tableLogPartition,
     memoryBytesMax: options.memoryBytesMax,
+    memtableBytes: Math.min(memtableBytesMax, Math.floor(options.memoryBytesMax / memtableShare)),
     keepTombstones: () => tables?.namespaces ?? [],
     seed: await keptSeed(registry),
     onAlarm: alarm,
