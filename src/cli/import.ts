@@ -28,6 +28,8 @@ export interface ImportCommandOptions {
 
 const count = (value: number): string => value.toLocaleString("en-US", { maximumFractionDigits: 0 });
 
+const rowsOf = (value: number): string => (value === 1 ? "1 row was" : `${count(value)} rows were`);
+
 /** Absolute, also behind `column=`. Patterns stay patterns. */
 function absoluteFile(file: string): string {
   const named = /^([A-Za-z_][A-Za-z0-9_]{0,63})=(.+\.npy)$/i.exec(file);
@@ -42,6 +44,7 @@ export async function importFiles(table: string, files: readonly string[], optio
   const progress = errorIsTerminal() ? bar() : lines();
   const startedMs = systemClock.monotonicMs();
   let result;
+  let last: ImportStatus | undefined;
   try {
     result = await importTable({
       dataFolder: absolutePath(options.data),
@@ -54,9 +57,12 @@ export async function importFiles(table: string, files: readonly string[], optio
       ...(options.query === undefined ? {} : { query: options.query }),
       ...(options.format === undefined ? {} : { format: options.format }),
       ...(tables === undefined ? {} : { tables }),
-      onStatus: progress.show,
+      onStatus: (status) => progress.show((last = status)),
       signal: stopping.signal,
     });
+  } catch (thrown) {
+    if (last !== undefined && last.rowsRefused > 0 && last.rejectFile !== undefined) printError(`${rowsOf(last.rowsRefused)} refused, see ${last.rejectFile}`);
+    throw thrown;
   } finally {
     progress.end();
   }
@@ -67,10 +73,10 @@ export async function importFiles(table: string, files: readonly string[], optio
   }
   const { version, rows, overtaken, refused, rejectFile, unused, missing, bytes } = result;
   printLine(
-    `${count(rows)} rows, ${count(bytes / 2 ** 20)} MiB, in ${(tookMs / 1_000).toFixed(1)} s: version ${version} of ${table}${options.live ? " is live" : " is published"}`,
+    `${count(rows)} ${rows === 1 ? "row" : "rows"}, ${count(bytes / 2 ** 20)} MiB, in ${(tookMs / 1_000).toFixed(1)} s: version ${version} of ${table}${options.live ? " is live" : " is published"}`,
   );
-  if (overtaken > 0) printLine(`${count(overtaken)} rows had a key that came again later: the last one counts`);
-  if (refused > 0) printLine(`${count(refused)} rows were refused, see ${rejectFile ?? "the reject file"}`);
+  if (overtaken > 0) printLine(`${count(overtaken)} ${overtaken === 1 ? "row" : "rows"} had a key that came again later: the last one counts`);
+  if (refused > 0) printLine(`${rowsOf(refused)} refused, see ${rejectFile ?? "the reject file"}`);
   if (missing.length > 0) printLine(`no input has ${missing.join(", ")}: no value there`);
   if (unused.length > 0) printLine(`not in the table, left out: ${unused.join(", ")}`);
 }

@@ -392,7 +392,7 @@ export function entriesContract(variant: KernelVariant): void {
         else {
           const block = blocks[i]!;
           const unit = file.subarray((block + 1) * blockBytes, (block + 1 + index.unitBlocks(block)) * blockBytes);
-          index.check(block, unit);
+          index.check(block, unit, "run");
           const isThere = findInUnit(unit, key, view);
           assert.equal(isThere, expected !== undefined);
           if (expected === undefined) needless++;
@@ -473,11 +473,11 @@ export function entriesContract(variant: KernelVariant): void {
     const index = loadIndex(file);
     index.verify();
     const unit = file.slice(blockBytes, 2 * blockBytes);
-    index.check(0, unit);
+    index.check(0, unit, "run");
     unit[77]! ^= 4;
-    assert.throws(() => index.check(0, unit), codeIs("corrupt"));
-    assert.throws(() => index.check(0, unit.subarray(0, 100)), codeIs("corrupt"));
-    assert.throws(() => index.check(index.dataBlocks, unit), codeIs("corrupt"));
+    assert.throws(() => index.check(0, unit, "run"), codeIs("corrupt"));
+    assert.throws(() => index.check(0, unit.subarray(0, 100), "run"), codeIs("corrupt"));
+    assert.throws(() => index.check(index.dataBlocks, unit, "run"), codeIs("corrupt"));
     for (let i = 0; i < 100; i++) {
       const damaged = loadIndex(file);
       const byte = prng.between(blockBytes, runIndexBytes(damaged.header) - 1);

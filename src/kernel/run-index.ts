@@ -129,14 +129,14 @@ export class RunIndex {
     return this.#directory.unitBlocks(block);
   }
 
-  /** Checks blocks that were read, `bytes` being a whole number of them from `block` on. Throws `corrupt`. */
-  check(block: number, bytes: Uint8Array): void {
+  /** Checks blocks that were read, `bytes` being a whole number of them from `block` on; `run` is its name for the message. Throws `corrupt`. */
+  check(block: number, bytes: Uint8Array, run: string): void {
     const count = bytes.length / blockBytes;
     for (let i = 0; i < count; i++) {
       const from = i * blockBytes;
       const crc = block + i < this.dataBlocks && Number.isInteger(count) ? crc32c(bytes, 0, from, from + blockBytes) : -1;
       if (crc === this.#directory.checksumOf(block + i)) continue;
-      throw new MillraceError("corrupt", `block ${block + i} of a run on disk is damaged`, { todo: "take another copy of the file, or build it again" });
+      throw new MillraceError("corrupt", `block ${block + i} of ${run} is damaged`, { todo: "take another copy of the file, or build it again" });
     }
   }
 }

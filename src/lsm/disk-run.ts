@@ -114,7 +114,7 @@ export class DiskRun {
     this.counts.readBytes += bytes.length;
     const got = await this.#file.read(bytes, (block + 1) * blockBytes);
     if (got !== bytes.length) throw new MillraceError("corrupt", `run file ${this.path} ends inside block ${block}`, { todo: "take another copy of the file" });
-    this.index.check(block, bytes);
+    this.index.check(block, bytes, `run file ${this.path}`);
     return bytes;
   }
 

@@ -168,7 +168,11 @@ test("promise: a damaged, cut or exchanged run file is refused, and nothing of i
         const set = await RunSet.open([bent], { ...options, storage: "disk" });
         refs.reset(keys.count);
         try {
-          await assert.rejects(async () => set.getMany(keys, refs, 0), { code: "corrupt" }, `bit of byte ${at}`);
+          await assert.rejects(
+            async () => set.getMany(keys, refs, 0),
+            { code: "corrupt", message: /file \/base\/bent\.run/ },
+            `bit of byte ${at}: the file is named`,
+          );
           refusedReads++;
         } finally {
           await set.close();
