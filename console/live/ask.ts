@@ -18,7 +18,7 @@ export class Refused extends Error {
 }
 
 /** Messages of millrace are made for logs, `[code] what: what to do`; here code and advice have places of their own. */
-function plain(message: string, todo: string | undefined): string {
+export function plain(message: string, todo?: string): string {
   const said = message.replace(/^\[[a-z-]+\] /, "");
   const without = todo !== undefined && said.endsWith(`: ${todo}`) ? said.slice(0, -todo.length - 2) : said;
   return `${without.charAt(0).toUpperCase()}${without.slice(1)}${/[.!?]$/.test(without) ? "" : "."}`;

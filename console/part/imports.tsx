@@ -1,6 +1,6 @@
 // Imports that run or ran lately, of this server and of terminals on its data folder: how far they are, what they refused, and where it says why.
 
-import { ask } from "../live/ask.ts";
+import { ask, plain } from "../live/ask.ts";
 import { type ImportState, isRunning } from "../live/feature-store.ts";
 import type { Question } from "./ask-first.tsx";
 import { duration, percent, rate, whole } from "./figures.ts";
@@ -115,7 +115,7 @@ export function Imports({ imports, askFirst, onDone }: ImportsProps) {
                   )}
                 </div>
               )}
-              {one.error !== undefined && <p class="why-refused">{one.error}</p>}
+              {one.error !== undefined && <p class="why-refused">{plain(one.error)}</p>}
             </li>
           );
         })}
