@@ -65,6 +65,17 @@ test("the cap is never passed, and its error names the owners", () => {
   assert.ok(totalBytes <= capBytes);
 });
 
+test("idle memories that are too small are named when the cap is reached", () => {
+  const pool = new MemoryPool({ capBytes: 4 * mebi });
+  pool.lease({ ...shape(mebi / 2), owner: "small@1" }).release();
+  const { idleBytes } = pool.statistics();
+  assert.ok(idleBytes > 0);
+  assert.throws(
+    () => pool.lease({ ...shape(3 * mebi), owner: "large@2" }),
+    (error: unknown) => isOverloaded(error) && (error as Error).message.includes(`idle, in memories too small, ${idleBytes}`),
+  );
+});
+
 test("a shape that cannot be is invalid, not overloaded", () => {
   const pool = new MemoryPool();
   assert.throws(

@@ -236,7 +236,10 @@ export class MemoryPool {
   }
 
   #largestOwners(): string {
-    const owners = [...this.statistics().owners].sort(([, a], [, b]) => b.bytes - a.bytes).slice(0, 3);
-    return owners.length === 0 ? "all of it idle, in memories too small" : owners.map(([owner, { bytes }]) => `${owner} ${bytes}`).join(", ");
+    const { owners, idleBytes } = this.statistics();
+    const largest = [...owners].sort(([, a], [, b]) => b.bytes - a.bytes).slice(0, 3);
+    const named = largest.map(([owner, { bytes }]) => `${owner} ${bytes}`);
+    // A restart gives these back: memories are made anew, in the sizes that are needed now.
+    return [...named, ...(idleBytes > 0 ? [`idle, in memories too small, ${idleBytes}`] : [])].join(", ");
   }
 }
