@@ -148,7 +148,7 @@ async function loadAndCheck(data: string, rows: number): Promise<number> {
     await lease.value.runs.getMany(keys, refs, 0);
     if (refs.found !== 1) throw new Error(`row ${row} is not there`);
     const { bytes } = lease.value.runs.memoryOf(refs.source[0]!);
-    const view = new DataView(bytes.buffer, refs.at[0]!);
+    const view = new DataView(bytes.buffer, refs.at[0]);
     const at = (name: string): number => schema.required(name).laid.offset;
     if (view.getFloat32(at("f0"), true) !== 1 || view.getFloat32(at("f1"), true) !== row % 65_536) throw new Error(`row ${row} is wrong`);
   }

@@ -92,7 +92,7 @@ for (const storage of ["memory", "disk"] as const) {
           else {
             assert.ok(refs.source[i] === 20 || refs.source[i] === 21, key);
             const at = refs.at[i]!;
-            assert.equal(textOf(set.memoryOf(refs.source[i]!).bytes.subarray(at, at + refs.bytes[i]!)), row.value);
+            assert.equal(textOf(set.memoryOf(refs.source[i]).bytes.subarray(at, at + refs.bytes[i]!)), row.value);
             assert.deepEqual([refs.kind[i], refs.expiryMs[i]], [8, row.expiryMs]);
           }
         }
