@@ -75,6 +75,8 @@ const hexDigits = 40;
 const memtableBytesMax = 32 << 20;
 /** A memtable takes twice its bytes, and there are several while they are flushed: with little memory they must be small, or nothing else fits. */
 const memtableShare = 16;
+/** What the store leaves of the pool for merging, which makes a run beside those it replaces: without it a full store could not merge deleted rows away. */
+const mergeBytesMax = 768 << 20;
 
 /** Opens all of it; resolves when the Redis port listens. Throws what the store throws (`corrupt`, `conflict`), and `conflict` for a taken port. */
 export async function openFeatureStore(options: FeatureStoreOptions): Promise<FeatureStore> {
@@ -93,7 +95,7 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
     pool,
     folder: join(dataFolder, "store"),
     partition: tableLogPartition,
-    memoryBytesMax: options.memoryBytesMax,
+    memoryBytesMax: options.memoryBytesMax - Math.min(mergeBytesMax, Math.floor(options.memoryBytesMax / 2)),
     memtableBytes: Math.min(memtableBytesMax, Math.floor(options.memoryBytesMax / memtableShare)),
     keepTombstones: () => tables?.namespaces ?? [],
     seed: await keptSeed(registry),

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { newDataFolder, startWholeServer } from "../whole-server.ts";
 import { RawClient, type Tree } from "./raw-client.ts";
 
@@ -39,6 +40,17 @@ test("with the least memory that the configuration allows the server works, refu
   ]);
   assert.equal(said(first!), `$"${value}"`);
   assert.equal(said(last!), `$"${value}"`);
+
+  // What is deleted makes room, by itself after a while.
+  await client.send(Array.from({ length: written / 2 }, (_one, index) => ["DEL", `key:${index}`]));
+  const before = Date.now();
+  for (;;) {
+    const [again] = await client.send([["SET", "key:0", value]]);
+    if (said(again!) === "+OK") break;
+    assert.match(said(again!), /^-OOM /);
+    assert.ok(Date.now() - before < 20_000, "no room 20 s after half of the keys were deleted");
+    await sleep(50);
+  }
   client.close();
 });
 
