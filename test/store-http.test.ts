@@ -121,7 +121,7 @@ test("promise: an import over HTTP, seen from its first moment, read while it go
       const whole = version === "" ? statuses[0] === "found" && b === null : statuses.every((one) => one === "found") && String(a) === String(b);
       if (status !== 200 || !whole) reading.failed.push(text);
       reading.versions.add(version);
-      await sleep(2);
+      await sleep(10);
     }
   })();
 
