@@ -52,7 +52,14 @@ export const scenario: Scenario = {
       for (let index = 0; index < keys; index += 1_000) await expect(client, index);
       client.close();
       report({ metric: "fill_per_core_s", value: keys / (fillCpuMs / 1_000), unit: "1/s", better: "higher", detail: "SET, flush and merging included" });
-      report({ metric: "reopen_s", value: reopenS, unit: "s", better: "lower", target: 3, detail: `${keys} keys; the process is ready after ${(server.readyMs / 1_000).toFixed(2)} s` });
+      report({
+        metric: "reopen_s",
+        value: reopenS,
+        unit: "s",
+        better: "lower",
+        target: 3,
+        detail: `${keys} keys; the process is ready after ${(server.readyMs / 1_000).toFixed(2)} s`,
+      });
       report({
         metric: "memory_ratio",
         value: residentBytes / (keys * (keyBytes + valueBytes)),
