@@ -18,7 +18,7 @@ import { systemProcesses } from "#platform/system-processes";
 import { systemRandom } from "#platform/system-random";
 import { systemWorkers } from "#platform/system-workers";
 import { openDataFolder } from "#roles/data-folder";
-import { blobsFolderOf, tableLogPartition } from "#roles/importer";
+import { blobsFolderOf, tableLogPartition } from "#roles/import-process";
 import { followTable, type TableBase } from "#roles/table-base";
 import { LoadSlots } from "#snapshot/load-slots";
 import { SnapshotStore } from "#snapshot/snapshot-store";

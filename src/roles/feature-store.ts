@@ -41,7 +41,7 @@ import { CommandTable } from "#wire/resp-command-table";
 import { type RespServer, startRespServer } from "#wire/resp-server";
 import type { TablesConfig } from "#wire/table-config";
 import type { DataFolder } from "./data-folder.ts";
-import { blobsFolderOf, newImportJob, startImportProcess, tableLogPartition } from "./importer.ts";
+import { blobsFolderOf, newImportJob, startImportProcess, tableLogPartition } from "./import-process.ts";
 import { followTable, type TableBase } from "./table-base.ts";
 
 export interface FeatureStoreOptions {

@@ -16,7 +16,8 @@ import { SnapshotStore } from "#snapshot/snapshot-store";
 import { openFolderBlobs } from "#backbone/folder-blobs";
 import { systemFiles } from "#platform/system-files";
 import { systemRandom } from "#platform/system-random";
-import { blobsFolderOf, importTable } from "./importer.ts";
+import { blobsFolderOf } from "./import-process.ts";
+import { importTable } from "./importer.ts";
 
 const tables = { items: { key: "u64" as const, columns: { n: { type: "i64" as const } } } };
 const rows = 30_000;

@@ -11,21 +11,15 @@ import type { ImportAsk } from "#features/import/import-jobs";
 import { importLimits } from "#features/import/import-limits";
 import { type ImportResult, type ImportStatus, TableImport } from "#features/import/importer";
 import { registerSchemas, readSchema } from "#features/tables/schema-registry";
-import { moduleBeside } from "#platform/module-beside";
 import { systemChildProcesses } from "#platform/system-child-processes";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemProcesses } from "#platform/system-processes";
-import { randomId, systemRandom } from "#platform/system-random";
-import type { RunningWorker } from "#platform/workers";
+import { systemRandom } from "#platform/system-random";
 import { SnapshotStore } from "#snapshot/snapshot-store";
 import type { TablesConfig } from "#wire/table-config";
 import { openDataFolder } from "./data-folder.ts";
-
-/** Partition of the log in which tables' live writes stand. */
-export const tableLogPartition = "table-log";
-/** Of readers and builders: below everything that serves. */
-const niceness = 10;
+import { blobsFolderOf, importNiceness as niceness, newImportJob, tableLogPartition } from "./import-process.ts";
 
 export interface ImportTableOptions extends ImportAsk {
   readonly dataFolder: string;
@@ -38,16 +32,6 @@ export interface ImportTableOptions extends ImportAsk {
   readonly folders?: readonly string[];
   readonly onStatus?: (status: ImportStatus) => void;
   readonly signal?: AbortSignal;
-}
-
-/** Where the versions of a data folder lie. */
-export function blobsFolderOf(dataFolder: string): string {
-  return systemFiles.join(dataFolder, "blobs");
-}
-
-/** A name for an import on the board. */
-export function newImportJob(): string {
-  return `import-${randomId(systemRandom, 10)}`;
 }
 
 /** Imports into a table. Throws `not-found` for a table that nobody registered, and what TableImport throws. */
@@ -98,18 +82,4 @@ export async function importTable(options: ImportTableOptions): Promise<ImportRe
   } finally {
     await data.close();
   }
-}
-
-/** For ImportJobs of a server: the whole import in a child, which has children of its own. */
-export function startImportProcess(options: {
-  dataFolder: string;
-  folders: readonly string[];
-  memoryBytes?: number;
-}): (ask: ImportAsk, job: string) => RunningWorker {
-  return (ask, job) =>
-    systemChildProcesses.start(
-      moduleBeside("./importer.worker", import.meta.url),
-      { ...ask, ...options, job },
-      { name: job, niceness, rssBytesMax: 512 << 20 },
-    );
 }

@@ -7,7 +7,7 @@ import { systemProcesses } from "#platform/system-processes";
 import { systemRandom } from "#platform/system-random";
 import { SnapshotControl } from "#snapshot/snapshot-control";
 import { openDataFolder } from "./data-folder.ts";
-import { blobsFolderOf } from "./importer.ts";
+import { blobsFolderOf } from "./import-process.ts";
 
 /** Runs one step on the snapshots of a data folder. */
 export async function withSnapshots<T>(dataFolder: string, step: (control: SnapshotControl) => Promise<T>): Promise<T> {
