@@ -22,8 +22,11 @@ function runBench(...args: string[]): Promise<{ code: number | null; stdout: str
   });
 }
 
+/** Every scenario starts servers and processes; together they take a minute of two cores. */
+const skip = process.env["MILLRACE_LONG"] === undefined ? "runs in `npm run test:long`, and as a step of its own in .ci/run" : false;
+
 for (const name of scenarioNames()) {
-  test(`bench ${name} runs in --quick and reports finite values`, async () => {
+  test(`bench ${name} runs in --quick and reports finite values`, { skip }, async () => {
     const { code, stdout, stderr } = await runBench(name, "--quick", "--json");
     assert.equal(code, 0, stderr);
     const metrics = stdout
