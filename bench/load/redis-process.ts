@@ -2,9 +2,9 @@
 // Why a folder of its own: `appendfsync everysec` writes a file, as the product's log at durability `interval` does.
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { createServer } from "node:net";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { freePort } from "../../test/free-port.ts";
 import { temporaryFolder } from "./server-process.ts";
 
 export interface RedisProcess {
@@ -58,17 +58,6 @@ export async function startRedis(options: { appendOnly: boolean }): Promise<Redi
       folder.remove();
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
-  });
 }
 
 async function answers(port: number): Promise<boolean> {

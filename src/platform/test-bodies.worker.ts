@@ -79,8 +79,7 @@ const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
       for (;;) kept.push(Array.from({ length: 1000 }, (_, i) => `string ${i} ${kept.length}`));
     }
     case "exit":
-      process.exit(3);
-    // eslint-disable-next-line no-fallthrough -- exit does not return
+      return process.exit(3);
     case "leave-timer":
       clock.after(1_000_000, () => undefined);
       return;

@@ -129,7 +129,7 @@ export class TableImport {
       const { plan } = planned;
       const work = files.join(folder, plan.id);
       lease = await registry.lease(workLeaseMs);
-      const lock = await registry.tryLock(`import/work/${plan.id}`, lease);
+      const lock = await registry.tryLock(`import/running/${plan.id}`, lease);
       if (lock === undefined) throw new MillraceError("conflict", `the import ${plan.id} is already running`, { todo: "wait for it, or stop it first" });
       const kept = await this.#keepPlan(work, plan);
       const result = await this.#work(work, kept, planned);
