@@ -41,7 +41,7 @@ export const followerLimits = {
 
 export interface LoadContext {
   readonly files: readonly FetchedFile[];
-  /** Aborted when the version is no longer wanted, or its time is over: leave off and give back what was taken. */
+  /** Aborted when the version is no longer wanted, or its time is over: leave off and give back what was taken. The files may then be gone. */
   readonly signal: AbortSignal;
   /** For the state: bytes loaded so far. */
   readonly onProgress: (bytesDone: number) => void;

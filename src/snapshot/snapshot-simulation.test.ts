@@ -196,6 +196,8 @@ function followerOn(world: World, node: SimulatedNode, inPlace: boolean): Snapsh
         signal.throwIfAborted();
         texts.push(new TextDecoder().decode(await node.files.readFile(file.path)));
       }
+      // No longer wanted: its files may be gone, and what is loaded is thrown away.
+      signal.throwIfAborted();
       const rows = manifest.statistics["rows"]!;
       const whole =
         texts.length === (manifest.meta as { files: number }).files &&
