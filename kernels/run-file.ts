@@ -2,7 +2,7 @@
 //
 // State of a writer, words of 4 bytes: 0 fileAt (file offset of the chunk's first byte), 1 chunkAt, 2 chunkBytes, 3 chunkUsed, 4 chunkClosed, 5 stageAt,
 // 6 stageMax, 7 count, 8 tableAt, 9 checksAt, 10 blocksMax, 11 blocks, 12 separatorsAt, 13 separatorsMax, 14 separatorsUsed, 15 lastKeyAt,
-// 16 lastKeyBytes, 17 seedLow, 18 seedHigh, 19 CRC tables, 20 status, 21 tombstones, 22 expiring; f64: 24 key bytes, 26 value bytes, 28 least time,
+// 16 lastKeyBytes, 17 seedLow, 18 seedHigh, 19 room for checksums, 20 status, 21 tombstones, 22 expiring; f64: 24 key bytes, 26 value bytes, 28 least time,
 // 30 greatest, 32 least expiry, 34 greatest.
 // Status: 0 going on, 1 chunk full, 2 run full, 3 malformed record, 4 not in order.
 // A staged entry: u32 high half of the hash, u32 reference, u32 low half.

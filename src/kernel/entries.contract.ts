@@ -8,7 +8,7 @@ import { crc32c } from "#base/crc32c";
 import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import { crc32cOf } from "./checksum.ts";
-import { absentBlock, blockBytes, crcTablesAt } from "./entry-layout.ts";
+import { absentBlock, blockBytes } from "./entry-layout.ts";
 import { EntryView, RecordBatch, recordBytes } from "./entry-record.ts";
 import { absentSource, EntryRefs } from "./entry-refs.ts";
 import { FieldGather, type GatherField } from "./gather-fields.ts";
@@ -155,9 +155,9 @@ export function entriesContract(variant: KernelVariant): void {
     assert.equal(crc32cOf(memory, at, 0), 0);
     memory.bytes.set(text("123456789"), out);
     assert.equal(crc32cOf(memory, out, 9), 0xe3069283, "RFC 3720");
-    for (let bytes = 0; bytes < 200; bytes++) assert.equal(crc32cOf(memory, at + bytes, bytes, bytes), crc32c(memory.bytes, bytes, at + bytes, at + 2 * bytes));
+    for (let bytes = 0; bytes < 2_000; bytes++) assert.equal(crc32cOf(memory, at + bytes, bytes, bytes), crc32c(memory.bytes, bytes, at + bytes, at + 2 * bytes));
     for (let count = 0; count <= 8; count++) {
-      memory.calls.crc32cBlocks(crcTablesAt, at, 4_096, count, out);
+      memory.calls.crc32cBlocks(memory.crcAt, at, 4_096, count, out);
       for (let i = 0; i < count; i++) assert.equal(memory.u32[out / 4 + i], crc32c(memory.bytes, 0, at + i * 4_096, at + (i + 1) * 4_096));
     }
   });

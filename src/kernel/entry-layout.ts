@@ -97,7 +97,8 @@ export const runWriterWords = {
   lastKeyBytes: 16,
   seedLow: 17,
   seedHigh: 18,
-  crcTables: 19,
+  /** KernelMemory.crcAt */
+  crcRoom: 19,
   status: 20,
   tombstones: 21,
   expiring: 22,
@@ -151,6 +152,8 @@ export const absentBlock = 0xffffffff;
 /** Address of the CRC32C tables (16 x 256 words) in every kernel memory. */
 export const crcTablesAt = 4_096;
 export const crcTablesBytes = 16_384;
+/** What a lane's thread sums checksums in, kernels/crc32c.ts. Its first word is crcTablesAt. */
+export const crcRoomBytes = 2_048;
 
 /** Bytes of one item of an entry sort, and of its stack. */
 export const sortItemBytes = 16;

@@ -6,10 +6,10 @@
 
 /** The engine's calls: memtables and run files. Layouts: kernels/entry-probe.ts, mem-table.ts, entry-sort.ts, run-file.ts, gather-fields.ts. */
 export interface EngineCalls {
-  /** CRC32C of the bytes, going on from `seed`. `tables`: crcTablesAt. */
-  crc32c(tables: number, at: number, bytes: number, seed: number): number;
+  /** CRC32C of the bytes, going on from `seed`. `room`: KernelMemory.crcAt. */
+  crc32c(room: number, at: number, bytes: number, seed: number): number;
   /** CRC32C of `count` blocks of `bytes` (a multiple of 16) one behind the other; a u32 each to `out`. */
-  crc32cBlocks(tables: number, at: number, bytes: number, count: number, out: number): void;
+  crc32cBlocks(room: number, at: number, bytes: number, count: number, out: number): void;
   /** Looks up keys that no source holds yet. `args`: probeWords. Returns how many were found. */
   entryProbe(args: number, scratch: number): number;
   /** Which block of a run on disk may hold each key. `args`: indexProbeWords. Returns how many have one. */

@@ -3,7 +3,8 @@
 //   0       never used, so that address 0 stays free
 //   256     header: u32 magic, u32 laneCount, u32 laneBytes, u32 dataFrom; from 272 on the words of the memory pool
 //   4,096   tables of the CRC32C kernel, 16 KiB
-//   20,480  lanes: argument, scratch and result area, one for each thread that calls kernels on this memory
+//   20,480  a room for checksums for each lane, 2 KiB
+//   then    lanes: argument, scratch and result area, one for each thread that calls kernels on this memory
 //   dataFrom (64-aligned) to the end: data: rows, tables, whatever lives longer than a call
 //
 // Why lanes inside: a kernel sees one memory, so arguments lie beside the data. Why several: workers share data but not arguments.
@@ -13,14 +14,14 @@
 
 import { MillraceError } from "#base/errors";
 import { writeCrcTables } from "./crc-tables.ts";
-import { crcTablesAt, crcTablesBytes } from "./entry-layout.ts";
+import { crcRoomBytes, crcTablesAt, crcTablesBytes } from "./entry-layout.ts";
 import type { KernelCalls } from "./kernel-calls.ts";
 import { kernels as liveKernels, type Kernels, type KernelVariant } from "./kernels.ts";
 import { createWasmMemory, memoryBytesMax, type WasmMemory } from "./web-assembly.ts";
 
 const magic = 0x314c524d; // "MRL1"
 const headerFrom = 256;
-const lanesFrom = crcTablesAt + crcTablesBytes;
+const roomsFrom = crcTablesAt + crcTablesBytes;
 const guardBytes = 64;
 
 /** Index of the first u32 that belongs to the memory pool (16 of them). */
@@ -60,7 +61,7 @@ export function memoryBytesFor(shape: KernelMemoryShape): number {
   if (!Number.isInteger(shape.dataBytes) || shape.dataBytes < 0) {
     throw new MillraceError("invalid", `a kernel memory for ${shape.dataBytes} bytes of data`, { todo: "ask for a whole number of bytes" });
   }
-  const total = lanesFrom + lanes * roundUp(laneBytes, 64) + roundUp(shape.dataBytes, 64) + guardBytes;
+  const total = roomsFrom + lanes * (crcRoomBytes + roundUp(laneBytes, 64)) + roundUp(shape.dataBytes, 64) + guardBytes;
   if (total > memoryBytesMax) {
     throw new MillraceError("invalid", `a kernel memory of ${total} bytes exceeds ${memoryBytesMax}`, {
       todo: `split the data into ${Math.ceil(total / memoryBytesMax)} memories or more`,
@@ -110,6 +111,8 @@ export class KernelMemory {
   /** The kernels bound to this memory. Addresses are byte offsets into `bytes`. */
   readonly calls: KernelCalls;
   readonly lane: Lane;
+  /** Room of this lane's thread for checksums: the first argument of the CRC32C calls. */
+  readonly crcAt: number;
   readonly bytes: Uint8Array<SharedArrayBuffer>;
   readonly u32: Uint32Array<SharedArrayBuffer>;
   readonly f32: Float32Array<SharedArrayBuffer>;
@@ -132,7 +135,8 @@ export class KernelMemory {
       throw new MillraceError("invalid", `lane ${lane} of a kernel memory with ${lanes}`, { todo: "create the memory with a lane for each thread" });
     }
     this.calls = kernels.bind(memory);
-    this.lane = new Lane(lanesFrom + lane * laneBytes, laneBytes);
+    this.lane = new Lane(roomsFrom + lanes * crcRoomBytes + lane * laneBytes, laneBytes);
+    this.crcAt = roomsFrom + lane * crcRoomBytes;
     this.dataFrom = this.u32[head + 3]!;
     this.dataBytes = this.bytes.length - guardBytes - this.dataFrom;
   }
@@ -150,8 +154,10 @@ export class KernelMemory {
     }
     const lanes = shape.lanes ?? 1;
     const laneBytes = roundUp(shape.laneBytes ?? kernelMemoryLimits.laneBytesDefault, 64);
-    writeCrcTables(new Uint32Array(memory.buffer), crcTablesAt);
-    new Uint32Array(memory.buffer).set([magic, lanes, laneBytes, lanesFrom + lanes * laneBytes], headerFrom / 4);
+    const u32 = new Uint32Array(memory.buffer);
+    writeCrcTables(u32, crcTablesAt);
+    for (let lane = 0; lane < lanes; lane++) u32[(roomsFrom + lane * crcRoomBytes) / 4] = crcTablesAt;
+    u32.set([magic, lanes, laneBytes, roomsFrom + lanes * (crcRoomBytes + laneBytes)], headerFrom / 4);
     return new KernelMemory(memory, 0, kernels);
   }
 

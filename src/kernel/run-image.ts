@@ -7,7 +7,7 @@
 // Concurrency: immutable; any number of threads, each through its own lane.
 
 import { MillraceError } from "#base/errors";
-import { blockBytes, crcTablesAt, groupBytes } from "./entry-layout.ts";
+import { blockBytes, groupBytes } from "./entry-layout.ts";
 import { probeEntries, type SearchedEntries } from "./entry-probe.ts";
 import { compareBytes, endOfBlock, type EntryView, recordEnd } from "./entry-record.ts";
 import type { EntryRefs } from "./entry-refs.ts";
@@ -103,7 +103,7 @@ export class RunImage {
       const count = Math.min(verifyBlocks, toBlock - first);
       lane.reset();
       const out = lane.take(4 * count);
-      memory.calls.crc32cBlocks(crcTablesAt, at + runHeaderBytes + first * blockBytes, blockBytes, count, out);
+      memory.calls.crc32cBlocks(memory.crcAt, at + runHeaderBytes + first * blockBytes, blockBytes, count, out);
       for (let i = 0; i < count; i++) {
         if (u32[out / 4 + i] === u32[checks + first + i]) continue;
         throw new MillraceError("corrupt", `block ${first + i} of ${this.blocks} of a run is damaged`, {

@@ -7,7 +7,7 @@
 
 import { crc32c } from "#base/crc32c";
 import { MillraceError } from "#base/errors";
-import { absentBlock, blockBytes, crcTablesAt, indexProbeWords, probeArgumentBytes, probeScratchBytes } from "./entry-layout.ts";
+import { absentBlock, blockBytes, indexProbeWords, probeArgumentBytes, probeScratchBytes } from "./entry-layout.ts";
 import { compareBytes, endOfBlock, type EntryView } from "./entry-record.ts";
 import type { KernelMemory } from "./kernel-memory.ts";
 import type { KeyBatch } from "./key-batch.ts";
@@ -74,7 +74,7 @@ export class RunIndex {
       const size = Math.min(part, count - first);
       lane.reset();
       const out = lane.take(4 * size);
-      memory.calls.crc32cBlocks(crcTablesAt, at + runHeaderBytes + first * blockBytes, blockBytes, size, out);
+      memory.calls.crc32cBlocks(memory.crcAt, at + runHeaderBytes + first * blockBytes, blockBytes, size, out);
       for (let i = 0; i < size; i++) {
         if (u32[out / 4 + i] === this.#directory.checksumOf(header.dataBlocks + first + i)) continue;
         throw new MillraceError("corrupt", "the index of a run is damaged", { todo: "take another copy of the file, or build it again" });

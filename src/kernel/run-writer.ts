@@ -14,7 +14,7 @@
 // Limits: what RunWriterSize says; runLimits.
 
 import { MillraceError } from "#base/errors";
-import { blockBytes, crcTablesAt, groupBytes, groupSlots, runWriterStateBytes, runWriterStatus, runWriterWords, stageEntryBytes } from "./entry-layout.ts";
+import { blockBytes, groupBytes, groupSlots, runWriterStateBytes, runWriterStatus, runWriterWords, stageEntryBytes } from "./entry-layout.ts";
 import { crc32cOf } from "./checksum.ts";
 import { type EntryView, recordEnd } from "./entry-record.ts";
 import { type KernelMemory, roundUp } from "./kernel-memory.ts";
@@ -153,7 +153,7 @@ export class RunWriter {
     set(w.separatorsMax, this.#shape.separatorsMax);
     set(w.seedLow, seed.low);
     set(w.seedHigh, seed.high);
-    set(w.crcTables, crcTablesAt);
+    set(w.crcRoom, this.memory.crcAt);
   }
 
   #word(word: number): number {
@@ -372,7 +372,7 @@ export class RunWriter {
   /** Writes the checksums of blocks that lie at an address; returns the number of the next block. */
   #check(at: number, size: number, block: number): number {
     const count = size / blockBytes;
-    this.memory.calls.crc32cBlocks(crcTablesAt, at, blockBytes, count, this.#checksAt + 4 * block);
+    this.memory.calls.crc32cBlocks(this.memory.crcAt, at, blockBytes, count, this.#checksAt + 4 * block);
     return block + count;
   }
 

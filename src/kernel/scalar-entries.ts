@@ -135,9 +135,9 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
   }
 
   return {
-    crc32c: (_tables, at, bytes, seed) => crc32c(u8, seed >>> 0, at, at + bytes),
+    crc32c: (_room, at, bytes, seed) => crc32c(u8, seed >>> 0, at, at + bytes),
 
-    crc32cBlocks(_tables, at, bytes, count, out) {
+    crc32cBlocks(_room, at, bytes, count, out) {
       for (let i = 0; i < count; i++) u32[out / 4 + i] = crc32c(u8, 0, at + i * bytes, at + (i + 1) * bytes);
     },
 

@@ -10,6 +10,7 @@ import { writeCrcTables } from "./crc-tables.ts";
 import {
   absentBlock,
   blockBytes,
+  crcRoomBytes,
   crcTablesAt,
   gatherWords,
   groupBytes,
@@ -125,6 +126,8 @@ function warmUpEntries(kernels: Kernels): void {
   const u8 = new Uint8Array(memory.buffer);
   const u32 = new Uint32Array(memory.buffer);
   writeCrcTables(u32, crcTablesAt);
+  const crcRoom = pageBytes - crcRoomBytes;
+  u32[crcRoom / 4] = crcTablesAt;
   const recordBytes = 52;
   const keyFrom = 8;
   // A page each: CRC tables and arguments, a table, records and lists, a chunk, a writer's lists, answers.
@@ -191,7 +194,7 @@ function warmUpEntries(kernels: Kernels): void {
       chunkBytes: pageBytes,
       stageAt: lists + 32_768,
       stageMax: rows,
-      crcTables: crcTablesAt,
+      crcRoom,
     });
     setWords(lists, runWriterWords, { tableAt: lists + 1_024, checksAt: lists + 2_048, blocksMax: 64, separatorsAt: lists + 4_096, separatorsMax: 4_096 });
     calls.runPack(lists, addresses, rows, 6 * pageBytes - 64);
@@ -201,8 +204,8 @@ function warmUpEntries(kernels: Kernels): void {
     setWords(args, indexProbeWords, { blocks: 4, separators: lists + 4_096, separatorsBytes: 4_096, outBlocks: out });
     u32.fill(absentBlock, out / 4, out / 4 + rows);
     calls.indexProbe(args, scratch);
-    calls.crc32cBlocks(crcTablesAt, chunk, blockBytes, 16, out);
-    calls.crc32c(crcTablesAt, chunk, 4 * blockBytes, round);
+    calls.crc32cBlocks(crcRoom, chunk, blockBytes, 16, out);
+    calls.crc32c(crcRoom, chunk, 4 * blockBytes, round);
     // Rows of four columns of four bytes.
     for (let i = 0; i < rows; i++) {
       u32[out / 4 + 256 + i] = key + i * recordBytes + 12;
