@@ -143,6 +143,11 @@ export interface SyncTable {
   readonly conflicts: number;
   /** Removes tombstones with version <= upTo; returns how many. */
   collect(bucket: number, upTo: Version): number;
+  /**
+   * Removes every entry with version <= upTo, tombstones too, and leaves nothing in their place; returns how many. `expire(bucket, lastVersion)` empties the
+   * bucket. That no older entry comes back afterwards is the business of whoever joins (src/params/sync).
+   */
+  expire(bucket: number, upTo: Version): number;
   /** Buckets written or joined into since the last call, each once; returns how many were written to `into`. The rest come with the next call. */
   takeDirty(into: Uint32Array): number;
   /** Rows of any keys, `dim` numbers each; missing keys (and tombstones) read as their initial values. `found[i]`: 1 or 0. Returns how many were missing. */
