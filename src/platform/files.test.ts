@@ -5,16 +5,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { filesContract } from "./files.contract.ts";
 import { Simulation } from "./simulation.ts";
-import { systemFiles } from "./system-files.ts";
+import { systemFiles, threadFiles } from "./system-files.ts";
 
-filesContract("the machine", async (body) => {
-  const folder = await mkdtemp(join(tmpdir(), "millrace-files-"));
-  try {
-    await body(systemFiles, folder);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-});
+for (const [engine, files] of Object.entries({ "the machine": systemFiles, "the machine, read in the calling thread": threadFiles })) {
+  filesContract(engine, async (body) => {
+    const folder = await mkdtemp(join(tmpdir(), "millrace-files-"));
+    try {
+      await body(files, folder);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+}
 
 filesContract("simulated", async (body) => {
   const simulation = new Simulation({ seed: process.env["SEED"] ?? 1 });

@@ -2,28 +2,14 @@
 // Invariants: 1. priority is lowered before the body is loaded, for every thread there is; later ones inherit it  2. when the parent is gone the process
 // ends at its next turn.
 
-import { readdirSync } from "node:fs";
-import { getPriority, setPriority } from "node:os";
+import { processStandsBack } from "./be-nicer.ts";
 import { childWatchMs } from "./child-processes.ts";
-import type { ChildStart, ToChild, ToParent } from "./worker-protocol.ts";
+import type { WorkerStart, ToChild, ToParent } from "./worker-protocol.ts";
 import { runBody } from "./worker-body-run.ts";
 
-/** Nicer by so much, in every thread: on Linux a priority belongs to a thread, and some are there before us. */
-function beNicer(by: number): void {
-  const priority = Math.min(19, getPriority() + by);
-  const threads = process.platform === "linux" ? readdirSync("/proc/self/task").map(Number) : [0];
-  for (const thread of threads) {
-    try {
-      setPriority(thread, priority);
-    } catch {
-      // A thread that ended meanwhile, or a system that does not allow it: the work goes on as it is.
-    }
-  }
-}
-
-function main(start: ChildStart, listen: (hear: (message: ToChild) => void) => void): Promise<void> {
+function main(start: WorkerStart, listen: (hear: (message: ToChild) => void) => void): Promise<void> {
   process.title = `millrace ${start.name}`;
-  beNicer(start.niceness);
+  processStandsBack(start.niceness);
   const tell = (message: ToParent, done?: () => void): void => void process.send!(message, undefined, {}, () => done?.());
   if (process.platform !== "linux") {
     // Where the parent cannot look, we tell.

@@ -1,7 +1,9 @@
 // The machine's file system. See files.ts for the contract.
 // Cost: every call is one trip through libuv's thread pool (about 20-60 us); the serving loop never blocks on a disk.
+// `threadFiles` reads in the calling thread instead: the pool's threads have the priority of the process, so that reads of a thread that shall stand back
+// (workers.ts, `niceness`) would not stand back with it. Only for threads that nobody waits for.
 
-import { constants } from "node:fs";
+import { constants, readSync } from "node:fs";
 import { type FileHandle, mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -24,10 +26,12 @@ function refused(action: string, path: string, thrown: unknown): MillraceError {
 class SystemFile implements OpenFile {
   readonly #handle: FileHandle;
   readonly #path: string;
+  readonly #readsHere: boolean;
 
-  constructor(handle: FileHandle, path: string) {
+  constructor(handle: FileHandle, path: string, readsHere: boolean) {
     this.#handle = handle;
     this.#path = path;
+    this.#readsHere = readsHere;
   }
 
   async write(bytes: Uint8Array, position: number): Promise<void> {
@@ -64,7 +68,12 @@ class SystemFile implements OpenFile {
     try {
       let done = 0;
       while (done < into.length) {
-        const { bytesRead } = await this.#handle.read(into, done, into.length - done, position + done);
+        const length = into.length - done;
+        // A closed one is refused by the other.
+        const bytesRead =
+          this.#readsHere && this.#handle.fd >= 0
+            ? readSync(this.#handle.fd, into, done, length, position + done)
+            : (await this.#handle.read(into, done, length, position + done)).bytesRead;
         if (bytesRead === 0) break;
         done += bytesRead;
       }
@@ -116,17 +125,19 @@ const openFlags = {
 /** Of this thread: each has its own copy of this module. */
 let temporaryCount = 0;
 
+async function openFile(path: string, mode: "read" | "write" | "create", readsHere: boolean): Promise<OpenFile | undefined> {
+  try {
+    return new SystemFile(await open(path, openFlags[mode], 0o644), path, readsHere);
+  } catch (thrown) {
+    const code = codeOf(thrown);
+    if (mode === "read" && absent.has(code)) return undefined;
+    if (mode === "create" && code === "EEXIST") return undefined;
+    throw refused("open", path, thrown);
+  }
+}
+
 export const systemFiles: Files = {
-  async open(path, mode) {
-    try {
-      return new SystemFile(await open(path, openFlags[mode], 0o644), path);
-    } catch (thrown) {
-      const code = codeOf(thrown);
-      if (mode === "read" && absent.has(code)) return undefined;
-      if (mode === "create" && code === "EEXIST") return undefined;
-      throw refused("open", path, thrown);
-    }
-  },
+  open: (path, mode) => openFile(path, mode, false),
 
   async readFile(path) {
     try {
@@ -222,6 +233,9 @@ export const systemFiles: Files = {
 
   join: (...parts) => join(...parts),
 };
+
+/** The same files; what an open one reads is read in the calling thread, which waits for it. */
+export const threadFiles: Files = { ...systemFiles, open: (path, mode) => openFile(path, mode, true) };
 
 /** A new empty folder of the system's temporary space; whoever asked for it removes it. */
 export async function makeTemporaryFolder(prefix: string): Promise<string> {

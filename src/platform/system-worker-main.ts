@@ -2,10 +2,13 @@
 // Concurrency: runs in the worker's thread; the thread ends when the body has returned and nothing is pending any more (the parent ends it otherwise).
 
 import { type MessagePort, parentPort, workerData } from "node:worker_threads";
+import { threadStandsBack } from "./be-nicer.ts";
+import { systemFiles, threadFiles } from "./system-files.ts";
 import { runBody } from "./worker-body-run.ts";
 import type { ToWorker, WorkerStart } from "./worker-protocol.ts";
 
 function main(port: MessagePort, start: WorkerStart): Promise<void> {
+  threadStandsBack(start.niceness);
   return runBody(
     {
       listen: (hear) => port.on("message", (message: ToWorker) => hear(message)),
@@ -13,6 +16,7 @@ function main(port: MessagePort, start: WorkerStart): Promise<void> {
       close: () => port.close(),
     },
     start,
+    start.niceness > 0 ? threadFiles : systemFiles,
   );
 }
 

@@ -12,8 +12,8 @@ import type { Workers } from "./workers.ts";
 const mainModule = moduleBeside("./system-worker-main", import.meta.url);
 
 export const systemWorkers: Workers = {
-  start(module, data, name) {
-    const start: WorkerStart = { module: module.href, name, data };
+  start(module, data, name, niceness = 0) {
+    const start: WorkerStart = { module: module.href, name, data, niceness };
     const thread = new Worker(mainModule, { name, workerData: start });
     const host = new WorkerHost(name, {
       tell: (message) => thread.postMessage(message),

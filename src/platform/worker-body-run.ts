@@ -5,6 +5,7 @@
 import { MillraceError } from "#base/errors";
 import { MessageQueue } from "./message-queue.ts";
 import { systemClock } from "./system-clock.ts";
+import type { Files } from "./files.ts";
 import { systemFiles } from "./system-files.ts";
 import { packFailure, workerFailure, workerFlooded } from "./worker-failure.ts";
 import type { ToParent, ToWorker, WorkerStart } from "./worker-protocol.ts";
@@ -19,7 +20,7 @@ export interface BodySide {
   close(): void;
 }
 
-export async function runBody(side: BodySide, start: WorkerStart): Promise<void> {
+export async function runBody(side: BodySide, start: WorkerStart, files: Files = systemFiles): Promise<void> {
   const queue = new MessageQueue();
   const stop = new AbortController();
   const reason = new MillraceError("unavailable", `worker ${start.name} was asked to stop`);
@@ -42,7 +43,7 @@ export async function runBody(side: BodySide, start: WorkerStart): Promise<void>
     await loaded.default({
       port: { send: (message) => side.tell(["message", message]), receive: () => queue.receive() },
       clock: systemClock,
-      files: systemFiles,
+      files,
       data: start.data,
       signal: stop.signal,
     });

@@ -5,7 +5,7 @@ import type { FailureMessage } from "./worker-failure.ts";
 export type ToWorker = readonly ["message", unknown] | readonly ["stop"];
 
 /** A child process gets what it is to do as its first message. */
-export type ToChild = ToWorker | readonly ["start", ChildStart];
+export type ToChild = ToWorker | readonly ["start", WorkerStart];
 
 export type ToParent =
   | readonly ["message", unknown]
@@ -14,13 +14,10 @@ export type ToParent =
   /** CPU milliseconds and resident bytes, from children on systems where the parent cannot look. */
   | readonly ["usage", number, number];
 
-/** `workerData` of a thread. */
+/** `workerData` of a thread, first message to a child process. */
 export interface WorkerStart {
   readonly module: string;
   readonly name: string;
   readonly data: unknown;
-}
-
-export interface ChildStart extends WorkerStart {
   readonly niceness: number;
 }

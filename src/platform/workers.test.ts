@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { getPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { moduleBeside } from "./module-beside.ts";
@@ -10,6 +10,7 @@ import { Simulation } from "./simulation.ts";
 import { systemClock } from "./system-clock.ts";
 import { systemFiles } from "./system-files.ts";
 import { systemWorkers } from "./system-workers.ts";
+import { standingBack } from "./workers.ts";
 import { workersContract } from "./workers.contract.ts";
 
 const bodies = moduleBeside("./test-bodies.worker", import.meta.url);
@@ -31,6 +32,32 @@ workersContract("simulated", async (body) => {
     await body({ workers, clock, files, folder: "/data" });
   });
 });
+
+test(
+  "a thread that stands back does so alone, and reads files as others do",
+  { skip: process.platform !== "linux" && "priorities of threads: Linux only" },
+  async () => {
+    const before = getPriority();
+    const niced = standingBack(systemWorkers, 7);
+    for (const [workers, expected] of [
+      [niced, Math.min(19, before + 7)],
+      [systemWorkers, before],
+    ] as const) {
+      const worker = workers.start(bodies, { do: "spin" }, "spin");
+      assert.deepEqual(await worker.receive(), [process.pid, expected]);
+      await worker.stop(0);
+    }
+    assert.equal(getPriority(), before, "the thread that started it");
+    const folder = await mkdtemp(join(tmpdir(), "millrace-workers-"));
+    try {
+      const worker = niced.start(bodies, { do: "files", path: join(folder, "written") }, "files");
+      assert.equal(await worker.failed, undefined);
+      assert.equal(new TextDecoder().decode((await systemFiles.readFile(join(folder, "written")))!), "by the worker");
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  },
+);
 
 test("simulated workers die with their machine's process, and their files with them", async () => {
   const simulation = new Simulation({ seed: 4 });

@@ -45,6 +45,15 @@ export const messagesWaitingMax = 65_536;
 export const stopGraceMsDefault = 2_000;
 
 export interface Workers {
-  /** `module` is the address of the body: `moduleBeside("./x.worker", import.meta.url)` of module-beside.ts. `data` is copied as a message is. */
-  start(module: URL, data: unknown, name: string): RunningWorker;
+  /**
+   * `module` is the address of the body: `moduleBeside("./x.worker", import.meta.url)` of module-beside.ts. `data` is copied as a message is.
+   * `niceness`, 0 (as the process) to 19: for work that stands back behind everything else on this machine, from when its body is loaded on. Such a body reads files
+   * in its own thread, one at a time. A hint: not every system can do it.
+   */
+  start(module: URL, data: unknown, name: string, niceness?: number): RunningWorker;
+}
+
+/** Workers that all stand back. */
+export function standingBack(workers: Workers, niceness = 19): Workers {
+  return { start: (module, data, name) => workers.start(module, data, name, niceness) };
 }
