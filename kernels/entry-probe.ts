@@ -14,7 +14,20 @@
 // outKind, outExpiry, outTime, the answer `timed`, and 1: nobody holds any of the keys yet. Of indexProbe: groupsAt, groups, seedLow, seedHigh, keys, offsets, count, table, blocks,
 // separators, separatorsBytes, outBlocks.
 
-import { compareBytes, headBytes, sameBytes, timeAt, valueBytesMax, valueBytesOf } from "./entry-record";
+import {
+  compareBytes,
+  headBytes,
+  isHead,
+  keyBytesOf,
+  sameBytes,
+  shapeMask,
+  shapeOf,
+  shortValueBytes,
+  timeAt,
+  timesFrom,
+  valueBytesMax,
+  valueBytesOf,
+} from "./entry-record";
 import { hashKey, startOf } from "./key-hash";
 
 const groupMax: u32 = 32;
@@ -58,14 +71,12 @@ function sameUpTo64(a: usize, b: usize, bytes: u32): bool {
   );
 }
 
-/** Whether the record at a reference has this key. `shape`: the bytes of the key << 16. */
-function holds(base: usize, limit: u32, reference: u32, key: usize, shape: u32): bool {
+/** Whether the record at a reference has this key. */
+function holds(base: usize, limit: u32, reference: u32, key: usize, bytes: u32): bool {
   if (reference == 0 || reference > limit) return false;
   const record = base + <usize>reference;
   const head = load<u64>(record);
-  // One comparison: the length of the key, and zeros where a record has zeros.
-  if (((<u32>head) & 0xffffffc0) != shape) return false;
-  const bytes = shape >> 16;
+  if (keyBytesOf(head) != bytes || !isHead(head)) return false;
   const skip = headBytes(head);
   if (!isInside(reference, skip, bytes, head, limit)) return false;
   return sameBytes(record + <usize>skip, key, bytes);
@@ -75,14 +86,13 @@ function holds(base: usize, limit: u32, reference: u32, key: usize, shape: u32):
 export function findFrom(groupsAt: usize, groups: u32, home: u32, mask: u32, base: usize, limit: u32, hash: u64, key: usize, bytes: u32): usize {
   const tag = tagOf(hash);
   const bit = overflowBit(hash);
-  const shape = bytes << 16;
   let group = home;
   for (let walked: u32 = 0; walked < groups; walked++) {
     const at = groupsAt + ((<usize>group) << 6);
     while (mask != 0) {
       const where = at + 16 + ((<usize>ctz(mask)) << 2);
       mask &= mask - 1;
-      if (holds(base, limit, atomic.load<u32>(where), key, shape)) return where;
+      if (holds(base, limit, atomic.load<u32>(where), key, bytes)) return where;
     }
     if ((load<u32>(at, 12) & bit) == 0) return 0;
     group = group + 1 == groups ? 0 : group + 1;
@@ -171,13 +181,15 @@ export function entryProbe(args: usize, scratch: usize): u32 {
       const from = load<u32>(offsets + (number << 2));
       const bytes = load<u32>(offsets + (number << 2), 4) - from;
       const key = keys + <usize>from;
-      const shape = bytes << 16;
+      // One comparison: the length of the key, and a short form. What has the long form is found by the search below.
+      const shape = shapeOf(bytes);
       let record = base + <usize>load<u32>(at, 16);
       let head = load<u64>(record);
       let skip = headBytes(head);
+      let value = shortValueBytes(head);
       // Without a reference the record is the base itself, whose first word is no head with this shape or is refused by the search below.
       let same = false;
-      if (((<u32>head) & 0xffffffc0) == shape && load<u32>(at, 16) != 0 && isInside(load<u32>(at, 16), skip, bytes, head, limit)) {
+      if (((<u32>head) & shapeMask) == shape && load<u32>(at, 16) != 0 && <u64>load<u32>(at, 16) + <u64>(skip + bytes + value) <= <u64>limit) {
         const held = record + <usize>skip;
         same = bytes - 16 <= 48 ? sameUpTo64(held, key, bytes) : sameBytes(held, key, bytes);
       }
@@ -189,12 +201,13 @@ export function entryProbe(args: usize, scratch: usize): u32 {
         record = base + <usize>atomic.load<u32>(where);
         head = load<u64>(record);
         skip = headBytes(head);
+        value = valueBytesOf(head);
       }
       const flags = <u32>head;
       found += 1;
       store<u8>(outSource + number, <u8>source);
       store<u32>(outAt + (number << 2), <u32>record + skip + bytes);
-      store<u32>(outBytes + (number << 2), valueBytesOf(head));
+      store<u32>(outBytes + (number << 2), value);
       store<u8>(outKind + number, <u8>(flags & 15));
       if ((flags & 0x30) == 0) continue;
       if (timed == 0) {
@@ -202,7 +215,7 @@ export function entryProbe(args: usize, scratch: usize): u32 {
         memory.fill(outExpiry, 0, (<usize>count) << 3);
         memory.fill(outTime, 0, (<usize>count) << 3);
       }
-      let field = record + 8;
+      let field = record + <usize>timesFrom(head);
       if ((flags & 0x10) != 0) {
         store<f64>(outExpiry + (number << 3), timeAt(field));
         field += 6;

@@ -1,31 +1,60 @@
 // Reading an entry record (docs/format/run-file.md) and working on short byte strings: what the engine's kernels share.
-//   u8 head (low 4 bits kind, 0x10 has expiry, 0x20 has time)   u8 0   u16 keyBytes   u32 valueBytes   [u48 expiry]   [u48 time]   key   value
+//   u8 head (low 4 bits kind, 0x10 has expiry, 0x20 has time, 0x40 and 0x80 form), then by form
+//   0: u8 keyBytes   u8 valueBytes      0x40: u8 keyBytes   u16 valueBytes      0x80: u24 keyBytes   u32 valueBytes      0xc0: no record
+//   then   [u48 expiry]   [u48 time]   key   value
 // All of it may lie at any address. Reads up to 15 bytes past the end of a record or a key (and ignores them): the host keeps 64 bytes free.
 
 export const keyBytesMax: u32 = 4096;
 export const valueBytesMax: u32 = 1 << 28;
 
+/** The smallest record: no key, no value. */
+const recordBytesMin: usize = 3;
+/** Bytes before the key, five bits for each upper half of a first byte: 3, 9, 9, 15; 4, 10, 10, 16; 8, 14, 14, 20. */
+const headSizes: u64 = 0xa39c8829447a523;
+
 /** Bytes before the key, from the first eight bytes of a record. */
 export function headBytes(head: u64): u32 {
-  const flags = <u32>head;
-  return 8 + ((flags >> 4) & 1) * 6 + ((flags >> 5) & 1) * 6;
+  return (<u32>(headSizes >> (((head >> 4) & 15) * 5))) & 31;
+}
+
+/** Bytes before expiry and time. */
+export function timesFrom(head: u64): u32 {
+  return headBytes(head & ~(<u64>0x30));
 }
 
 export function keyBytesOf(head: u64): u32 {
-  return (<u32>head) >> 16;
+  return (<u32>(head >> 8)) & (0xff | ((((<u32>head) >> 7) & 1) * 0xffff00));
 }
 
 export function valueBytesOf(head: u64): u32 {
-  return <u32>(head >> 32);
+  const form = ((<u32>head) >> 6) & 3;
+  // From bit 16, in the long form from bit 32; 8, 16 or 32 bits.
+  return (<u32>(head >> (<u64>(16 + ((form & 2) << 3))))) & (0xffffffff >> ((0x1018 >> (form << 3)) & 31));
+}
+
+/** The same when the form is known to be short. */
+export function shortValueBytes(head: u64): u32 {
+  return (<u32>(head >> 16)) & (0xff | (((<u32>head) & 0x40) * 0x3fc));
+}
+
+/** What the first 16 bits of a record with a key of so many bytes are under `shapeMask`, in the two short forms; of a longer key, what none is. */
+export function shapeOf(keyBytes: u32): u32 {
+  return keyBytes < 256 ? keyBytes << 8 : 0xffffffff;
+}
+export const shapeMask: u32 = 0xff80;
+
+/** Whether a first byte begins a record. */
+export function isHead(head: u64): bool {
+  return (head & 0xc0) != 0xc0;
 }
 
 /** Length of the record at `at`, or 0 when no whole, well-formed record stands before `limit`. */
 export function recordSize(at: usize, limit: usize): u32 {
-  if (at > limit || limit - at < 8) return 0;
+  if (at > limit || limit - at < recordBytesMin) return 0;
   const head = load<u64>(at);
   const key = keyBytesOf(head);
   const value = valueBytesOf(head);
-  if ((head & 0xffc0) != 0 || key > keyBytesMax || value > valueBytesMax) return 0;
+  if (!isHead(head) || key > keyBytesMax || value > valueBytesMax) return 0;
   const size = headBytes(head) + key + value;
   return <usize>size > limit - at ? 0 : size;
 }

@@ -10,7 +10,7 @@
 
 import { crc32cBlocks } from "./crc32c";
 import { homeOf, place } from "./entry-probe";
-import { compareBytes, copyBytes, headBytes, keyBytesOf, recordSize, timeAt, valueBytesOf } from "./entry-record";
+import { compareBytes, copyBytes, headBytes, keyBytesOf, recordSize, timeAt, timesFrom, valueBytesOf } from "./entry-record";
 import { hashKey, startOf } from "./key-hash";
 
 const blockBytes: u32 = 4096;
@@ -138,7 +138,7 @@ export function runPack(writer: usize, addresses: usize, count: u32, limit: usiz
     keySum += <f64>keyBytes;
     valueSum += <f64>valueBytesOf(head);
     if ((flags & 0x30) != 0) {
-      let field = record + 8;
+      let field = record + <usize>timesFrom(head);
       if ((flags & 0x10) != 0) {
         setWord(writer, 22, word(writer, 22) + 1);
         widen(writer, 32, timeAt(field));

@@ -9,7 +9,7 @@ import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import { crc32cOf } from "./checksum.ts";
 import { absentBlock, blockBytes } from "./entry-layout.ts";
-import { EntryView, RecordBatch, recordBytes } from "./entry-record.ts";
+import { EntryView, RecordBatch, recordBytes, recordHeadBytes } from "./entry-record.ts";
 import { absentSource, EntryRefs } from "./entry-refs.ts";
 import { FieldGather, type GatherField } from "./gather-fields.ts";
 import { KernelMemory } from "./kernel-memory.ts";
@@ -236,7 +236,7 @@ export function entriesContract(variant: KernelVariant): void {
     assert.deepEqual(table.putRecords(bytes, 0, used, 3_000), { taken: 3_000, next: used });
     assert.throws(() => table.putRecords(bytes, 0, used - 1, 3_000), codeIs("corrupt"));
     const broken = bytes.slice(0, used);
-    broken[1] = 1;
+    broken[0] = 0xc1;
     assert.throws(() => table.putRecords(broken, 0, used, 3_000), codeIs("corrupt"));
     assert.throws(() => table.putRecords(bytes, 0, used, 3_001), codeIs("corrupt"));
     batch.clear();
@@ -296,6 +296,52 @@ export function entriesContract(variant: KernelVariant): void {
       assert.equal(value, inNewer ? (i % 4 === 0 ? "" : `new ${i}`) : `old ${i}`);
       assert.equal(refs.kind[at], inNewer ? (i % 4 === 0 ? 0 : 2) : 1);
       assert.deepEqual([refs.expiryMs[at], refs.timeMs[at]], inNewer ? [0, 0] : [i % 2 === 0 ? 5 : 0, 3]);
+    }
+  });
+
+  test(under("every form of an entry's head, at its bounds, with and without times: table and run; a longer form than needed is read too"), () => {
+    const entries: ModelEntry[] = [];
+    let number = 0;
+    for (const keyBytes of [2, 255, 256, 4_096]) {
+      for (const valueBytes of [0, 255, 256, 65_535, 65_536]) {
+        for (const [expiryMs, timeMs] of [[0, 0] as const, [7, 0] as const, [0, 2 ** 48 - 1] as const, [1, 2] as const]) {
+          const key = new Uint8Array(keyBytes).fill(9);
+          key.set([++number >>> 8, number], keyBytes - 2);
+          entries.push({ key, kind: 1 + (number % 15), value: new Uint8Array(valueBytes).fill(number), expiryMs, timeMs });
+          const head = recordHeadBytes(keyBytes, valueBytes);
+          assert.equal(head, keyBytes > 255 || valueBytes > 65_535 ? 8 : valueBytes > 255 ? 4 : 3);
+          assert.equal(recordBytes(keyBytes, valueBytes, expiryMs, timeMs), head + (expiryMs > 0 ? 6 : 0) + (timeMs > 0 ? 6 : 0) + keyBytes + valueBytes);
+        }
+      }
+    }
+    entries.push({ key: new Uint8Array(0), kind: 0, value: new Uint8Array(0), expiryMs: 0, timeMs: 0 });
+    const model = new Map(entries.map((entry) => [hex(entry.key), entry]));
+    const keys = entries.map(({ key }) => key);
+    const table = newTable({ entriesMax: 200, recordBytesMax: 4_000_000 });
+    for (const { key, kind, value, expiryMs, timeMs } of entries) assert.ok(table.putOne(key, kind, value, expiryMs, timeMs));
+    assertProbe(table, model, keys);
+    const run = load(buildRun(ascending(entries)));
+    run.verify();
+    assertProbe(run, model, keys);
+    const view = new EntryView();
+    let position = run.first;
+    for (const entry of ascending(entries)) {
+      position = run.entryAt(position, view);
+      assertEntry(view, entry);
+    }
+
+    const longForms = [0x41, 3, 2, 0, 97, 98, 99, 1, 2, 0x81, 3, 0, 0, 2, 0, 0, 0, 100, 101, 102, 3, 4];
+    table.clear(keySeed(4n));
+    assert.equal(table.putRecords(Uint8Array.from(longForms), 0, longForms.length, 2).taken, 2);
+    const longer = ["abc", "def"].map((key, i) => ({ key: text(key), kind: 1, value: Uint8Array.of(2 * i + 1, 2 * i + 2), expiryMs: 0, timeMs: 0 }));
+    assertProbe(
+      table,
+      new Map(longer.map((entry) => [hex(entry.key), entry])),
+      longer.map(({ key }) => key),
+    );
+    for (const first of [0xc1, 0xff]) {
+      assert.equal(view.read(Uint8Array.of(first, 1, 1, 0, 0, 0, 0, 0, 0, 0), 0, 10), false);
+      assert.throws(() => table.putRecords(new Uint8Array(16).fill(first), 0, 16, 1), codeIs("corrupt"));
     }
   });
 
@@ -605,8 +651,8 @@ export function entriesContract(variant: KernelVariant): void {
     }
   });
 
-  test(under("promise: the golden run of version 1 is written byte by byte, and read"), () => {
-    const golden = readFileSync(new URL("../../test/golden/run/v1/three-entries.run", import.meta.url));
+  test(under("promise: the golden run of version 2 is written byte by byte, and read"), () => {
+    const golden = readFileSync(new URL("../../test/golden/run/v2/three-entries.run", import.meta.url));
     const entries: ModelEntry[] = [
       { key: text("\0\0item:1"), kind: 1, value: text("first"), expiryMs: 0, timeMs: 0 },
       { key: text("\0\0item:2"), kind: 0, value: text(""), expiryMs: 0, timeMs: 1_700_000_000_000 },
@@ -623,6 +669,10 @@ export function entriesContract(variant: KernelVariant): void {
       assertEntry(view, entry);
     }
     assert.equal(position, run.end);
+    const old = Uint8Array.from(golden);
+    old[8] = 1;
+    new DataView(old.buffer).setUint32(blockBytes - 4, crc32c(old, 0, 0, blockBytes - 4), true);
+    assert.throws(() => load(old), codeIs("unsupported"));
     // The bytes that docs/format/run-file.md shows.
     const page = readFileSync(new URL("../../docs/format/run-file.md", import.meta.url), "utf8");
     const lines = [...page.matchAll(/^([0-9a-f]{4}) {2}((?:[0-9a-f]{2} ?){16})/gmu)];

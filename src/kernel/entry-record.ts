@@ -1,12 +1,15 @@
 // The entry record: one key with its value, kind, expiry and time, the same bytes in a memtable, in a run file and in a batch on its way.
 // Byte format: docs/format/run-file.md, "Entry record". Little-endian, at any address.
 //
-//   u8 head (low 4 bits kind, 0x10 has expiry, 0x20 has time)   u8 0   u16 keyBytes   u32 valueBytes
-//   [u48 expiryMs]   [u48 timeMs]   key   value
+//   u8 head (low 4 bits kind, 0x10 has expiry, 0x20 has time, 0x40 and 0x80 form), then by form
+//   0: u8 keyBytes   u8 valueBytes      0x40: u8 keyBytes   u16 valueBytes      0x80: u24 keyBytes   u32 valueBytes      0xc0: no record
+//   then   [u48 expiryMs]   [u48 timeMs]   key   value
 //
+// Why three forms: of a store of short values the heads are a tenth of its memory. The length of a short key stands at the same place in the first two, so that a look-up
+// compares it and the form in one word.
 // Invariants: 1. a record is read only after `recordEnd` found it whole inside its bounds  2. times are whole milliseconds below 2^48, 0 = none
-//             3. kind 0 is a tombstone: it hides older entries of its key.
-// Cost: 8 bytes beside key and value, 6 more for an expiry, 6 more for a time.
+//             3. kind 0 is a tombstone: it hides older entries of its key  4. writers take the shortest form, readers take any.
+// Cost: 3, 4 or 8 bytes beside key and value, 6 more for an expiry, 6 more for a time.
 // Limits: entryLimits.
 
 import { MillraceError } from "#base/errors";
@@ -28,33 +31,52 @@ export const entryLimits = {
 
 const hasExpiry = 0x10;
 const hasTime = 0x20;
-const reservedBits = 0xc0;
-/** Bytes before the optional fields. */
-export const recordHeadBytes = 8;
+const formBits = 0xc0;
+const shortForm = 0x40;
+const longForm = 0x80;
+/** The smallest head, and the smallest record. */
+export const recordHeadBytesMin = 3;
 /** The largest head: both times are there. */
 export const recordHeadBytesMax = 20;
 /** First byte where a block of a run ends before its room does. */
 export const endOfBlock = 0xff;
 
+/** Bytes before the optional fields, in the shortest form. */
+export function recordHeadBytes(keyBytes: number, valueBytes: number): number {
+  if (keyBytes > 0xff || valueBytes > 0xffff) return 8;
+  return valueBytes > 0xff ? 4 : 3;
+}
+
 /** Bytes of a record. */
 export function recordBytes(keyBytes: number, valueBytes: number, expiryMs: number, timeMs: number): number {
-  return recordHeadBytes + (expiryMs > 0 ? 6 : 0) + (timeMs > 0 ? 6 : 0) + keyBytes + valueBytes;
+  return recordHeadBytes(keyBytes, valueBytes) + (expiryMs > 0 ? 6 : 0) + (timeMs > 0 ? 6 : 0) + keyBytes + valueBytes;
 }
 
 /** End of the record at `at` of `bytes`, or -1 when no whole, well-formed record stands between `at` and `limit`. */
 export function recordEnd(bytes: Uint8Array, at: number, limit: number): number {
-  if (limit > bytes.length || at + recordHeadBytes > limit) return -1;
-  const head = bytes[at]!;
-  if ((head & reservedBits) !== 0 || bytes[at + 1] !== 0) return -1;
-  const keyBytes = bytes[at + 2]! | (bytes[at + 3]! << 8);
-  const valueBytes = (bytes[at + 4]! | (bytes[at + 5]! << 8) | (bytes[at + 6]! << 16) | (bytes[at + 7]! << 24)) >>> 0;
-  if (keyBytes > entryLimits.keyBytesMax || valueBytes > entryLimits.valueBytesMax) return -1;
-  const end = at + headBytesOf(head) + keyBytes + valueBytes;
+  if (limit > bytes.length || at + recordHeadBytesMin > limit) return -1;
+  const form = bytes[at]! & formBits;
+  let end = recordKeyAt(bytes, at) + bytes[at + 1]! + bytes[at + 2]!;
+  if (form === shortForm) end += bytes[at + 3]! << 8;
+  else if (form !== 0) {
+    if (form !== longForm || at + 8 > limit) return -1;
+    const keyBytes = recordKeyBytes(bytes, at);
+    const valueBytes = (bytes[at + 4]! | (bytes[at + 5]! << 8) | (bytes[at + 6]! << 16) | (bytes[at + 7]! << 24)) >>> 0;
+    if (keyBytes > entryLimits.keyBytesMax || valueBytes > entryLimits.valueBytesMax) return -1;
+    end = recordKeyAt(bytes, at) + keyBytes + valueBytes;
+  }
   return end > limit ? -1 : end;
 }
 
-function headBytesOf(head: number): number {
-  return recordHeadBytes + ((head & hasExpiry) === 0 ? 0 : 6) + ((head & hasTime) === 0 ? 0 : 6);
+/** Where the key of a record begins that is known to be whole (`recordEnd`). */
+export function recordKeyAt(bytes: Uint8Array, at: number): number {
+  const head = bytes[at]!;
+  return at + ((head & longForm) !== 0 ? 8 : (head & shortForm) !== 0 ? 4 : 3) + ((head & hasExpiry) === 0 ? 0 : 6) + ((head & hasTime) === 0 ? 0 : 6);
+}
+
+/** Length of the key of such a record. */
+export function recordKeyBytes(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! & longForm) === 0 ? bytes[at + 1]! : bytes[at + 1]! | (bytes[at + 2]! << 8) | (bytes[at + 3]! << 16);
 }
 
 function u48At(bytes: Uint8Array, at: number): number {
@@ -83,24 +105,20 @@ export class EntryView {
     const end = recordEnd(bytes, at, limit);
     if (end < 0) return false;
     const head = bytes[at]!;
-    let next = at + recordHeadBytes;
+    const keyAt = recordKeyAt(bytes, at);
     this.bytes = bytes;
     this.at = at;
     this.end = end;
     this.kind = head & 15;
-    this.keyBytes = bytes[at + 2]! | (bytes[at + 3]! << 8);
+    this.keyBytes = recordKeyBytes(bytes, at);
     this.expiryMs = 0;
     this.timeMs = 0;
-    if ((head & hasExpiry) !== 0) {
-      this.expiryMs = u48At(bytes, next);
-      next += 6;
-    }
     if ((head & hasTime) !== 0) {
-      this.timeMs = u48At(bytes, next);
-      next += 6;
-    }
-    this.keyAt = next;
-    this.valueAt = next + this.keyBytes;
+      this.timeMs = u48At(bytes, keyAt - 6);
+      if ((head & hasExpiry) !== 0) this.expiryMs = u48At(bytes, keyAt - 12);
+    } else if ((head & hasExpiry) !== 0) this.expiryMs = u48At(bytes, keyAt - 6);
+    this.keyAt = keyAt;
+    this.valueAt = keyAt + this.keyBytes;
     this.valueBytes = end - this.valueAt;
     return true;
   }
@@ -127,27 +145,45 @@ export function compareBytes(a: Uint8Array, aFrom: number, aTo: number, b: Uint8
 }
 
 /**
+ * Writes what stands before a record's key, in the shortest form, and returns where the key begins. `bytes` has room for the record, and the numbers are within
+ * `entryLimits`: nothing is checked.
+ */
+export function writeRecordHead(bytes: Uint8Array, at: number, kind: number, keyBytes: number, valueBytes: number, expiryMs: number, timeMs: number): number {
+  const first = kind | (expiryMs > 0 ? hasExpiry : 0) | (timeMs > 0 ? hasTime : 0);
+  let next = at + 3;
+  bytes[at + 1] = keyBytes;
+  if (keyBytes > 0xff || valueBytes > 0xffff) {
+    bytes[at] = first | longForm;
+    bytes[at + 2] = keyBytes >>> 8;
+    bytes[at + 3] = keyBytes >>> 16;
+    bytes[at + 4] = valueBytes;
+    bytes[at + 5] = valueBytes >>> 8;
+    bytes[at + 6] = valueBytes >>> 16;
+    bytes[at + 7] = valueBytes >>> 24;
+    next = at + 8;
+  } else {
+    bytes[at + 2] = valueBytes;
+    if (valueBytes > 0xff) {
+      bytes[at] = first | shortForm;
+      bytes[at + 3] = valueBytes >>> 8;
+      next = at + 4;
+    } else bytes[at] = first;
+  }
+  if (expiryMs > 0) next = writeU48(bytes, next, expiryMs);
+  return timeMs > 0 ? writeU48(bytes, next, timeMs) : next;
+}
+
+/**
  * Writes a record to `bytes` at `at` and returns its end. There must be room for it. Throws `invalid` for a key, value, kind or time beyond
  * the limits.
  */
 export function writeRecord(bytes: Uint8Array, at: number, key: Uint8Array, kind: number, value: Uint8Array, expiryMs: number, timeMs: number): number {
   checkRecord(key.length, kind, value.length, expiryMs, timeMs);
-  const valueBytes = value.length;
-  bytes[at] = kind | (expiryMs > 0 ? hasExpiry : 0) | (timeMs > 0 ? hasTime : 0);
-  bytes[at + 1] = 0;
-  bytes[at + 2] = key.length;
-  bytes[at + 3] = key.length >>> 8;
-  bytes[at + 4] = valueBytes;
-  bytes[at + 5] = valueBytes >>> 8;
-  bytes[at + 6] = valueBytes >>> 16;
-  bytes[at + 7] = valueBytes >>> 24;
-  let next = at + recordHeadBytes;
-  if (expiryMs > 0) next = writeU48(bytes, next, expiryMs);
-  if (timeMs > 0) next = writeU48(bytes, next, timeMs);
-  copyShort(key, bytes, next);
-  next += key.length;
-  copyShort(value, bytes, next);
-  return next + valueBytes;
+  const keyAt = writeRecordHead(bytes, at, kind, key.length, value.length, expiryMs, timeMs);
+  const valueAt = keyAt + key.length;
+  copyShort(key, bytes, keyAt);
+  copyShort(value, bytes, valueAt);
+  return valueAt + value.length;
 }
 
 /** Below some 24 bytes a loop is faster than the call of `set`. */
@@ -156,6 +192,7 @@ function copyShort(from: Uint8Array, to: Uint8Array, at: number): void {
   else for (let i = 0; i < from.length; i++) to[at + i] = from[i]!;
 }
 
+/** Cuts off a fraction. */
 function writeU48(bytes: Uint8Array, at: number, ms: number): number {
   const high = Math.floor(ms / 2 ** 32);
   const low = ms - high * 2 ** 32;

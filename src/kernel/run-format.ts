@@ -13,10 +13,11 @@
 import { crc32c } from "#base/crc32c";
 import { MillraceError } from "#base/errors";
 import { blockBytes, groupBytes } from "./entry-layout.ts";
-import { entryLimits } from "./entry-record.ts";
+import { entryLimits, recordHeadBytesMin } from "./entry-record.ts";
 import type { KeySeed } from "./key-hash.ts";
 
-export const runFormatVersion = 1;
+/** 1 had longer heads of entry records; no release wrote it. */
+export const runFormatVersion = 2;
 export const runHeaderBytes = blockBytes;
 /** "MILLRRUN". */
 const magicLow = 0x4c4c494d;
@@ -110,7 +111,7 @@ export function readRunHeader(bytes: Uint8Array, at = 0, what = "the run"): RunH
   const version = view.getUint32(8, true);
   if (version !== runFormatVersion || view.getUint32(12, true) !== runHeaderBytes) {
     throw new MillraceError("unsupported", `${what} has version ${version} of the run format`, {
-      todo: `use a millrace that knows it; this one knows ${runFormatVersion}`,
+      todo: `use a millrace that knows it; this one knows version ${runFormatVersion}${version < runFormatVersion ? ", and earlier ones cannot be read: import or write the data again" : ""}`,
     });
   }
   const word = (index: number): number => view.getUint32(wordsFrom + 4 * index, true);
@@ -141,7 +142,8 @@ function contradiction(h: RunHeader): string | undefined {
   if (h.groups < 1 || h.indexFrom + h.groups * groupBytes > h.checksFrom || !isBlock(h.checksFrom)) return "the checksums do not follow the index";
   if (h.blocks !== h.checksFrom / blockBytes - 1) return "the number of checksums is wrong";
   if (h.checksFrom + 4 * h.blocks > h.fileBytes || h.fileBytes % 64 !== 0 || h.fileBytes > runLimits.fileBytesMax) return "the end is wrong";
-  if (!Number.isSafeInteger(entries) || entries > h.groups * 12 || entries > (h.dataBlocks * blockBytes) / 8) return "more entries than there is room for";
+  if (!Number.isSafeInteger(entries) || entries > h.groups * 12 || entries > (h.dataBlocks * blockBytes) / recordHeadBytesMin)
+    return "more entries than there is room for";
   if ((entries === 0) !== (h.dataBlocks === 0)) return "entries without data";
   if (h.statistics.tombstones > entries || h.statistics.expiring > entries) return "more tombstones or expiries than entries";
   return undefined;

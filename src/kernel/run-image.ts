@@ -9,7 +9,7 @@
 import { MillraceError } from "#base/errors";
 import { blockBytes, groupBytes } from "./entry-layout.ts";
 import { probeEntries, type SearchedEntries } from "./entry-probe.ts";
-import { compareBytes, endOfBlock, type EntryView, recordEnd } from "./entry-record.ts";
+import { compareBytes, endOfBlock, EntryView, recordEnd } from "./entry-record.ts";
 import type { EntryRefs } from "./entry-refs.ts";
 import type { KernelMemory } from "./kernel-memory.ts";
 import type { KeyBatch } from "./key-batch.ts";
@@ -26,6 +26,7 @@ export class RunImage {
   readonly header: RunHeader;
   readonly #where: SearchedEntries;
   readonly #directory: RunDirectory;
+  readonly #entry = new EntryView();
   /** Addresses of the data. */
   readonly #from: number;
   readonly #end: number;
@@ -134,22 +135,15 @@ export class RunImage {
     if (this.count === 0) return this.end;
     const unit = this.#directory.unitOf(key, 0, key.length);
     const { bytes } = this.memory;
+    const entry = this.#entry;
     let position = runHeaderBytes + unit * blockBytes;
     while (position < this.end) {
       const at = this.at + position;
-      const end = recordEnd(bytes, at, this.at + this.end);
-      if (end < 0) throw this.#damaged(position);
-      const keyAt = end - this.#tail(at);
-      if (compareBytes(bytes, keyAt, keyAt + (bytes[at + 2]! | (bytes[at + 3]! << 8)), key, 0, key.length) >= 0) return position;
-      position = this.#skipPadding(end - this.at);
+      if (!entry.read(bytes, at, this.at + this.end)) throw this.#damaged(position);
+      if (compareBytes(bytes, entry.keyAt, entry.valueAt, key, 0, key.length) >= 0) return position;
+      position = this.#skipPadding(entry.end - this.at);
     }
     return this.end;
-  }
-
-  /** Bytes of key and value of the record at an address. */
-  #tail(at: number): number {
-    const { bytes } = this.memory;
-    return (bytes[at + 2]! | (bytes[at + 3]! << 8)) + ((bytes[at + 4]! | (bytes[at + 5]! << 8) | (bytes[at + 6]! << 16) | (bytes[at + 7]! << 24)) >>> 0);
   }
 
   /** Where the next record begins: here, or in the next block. */

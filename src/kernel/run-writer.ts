@@ -16,7 +16,7 @@
 import { MillraceError } from "#base/errors";
 import { blockBytes, groupBytes, groupSlots, runWriterStateBytes, runWriterStatus, runWriterWords, stageEntryBytes } from "./entry-layout.ts";
 import { crc32cOf } from "./checksum.ts";
-import { type EntryView, recordEnd } from "./entry-record.ts";
+import { EntryView, recordEnd } from "./entry-record.ts";
 import { type KernelMemory, roundUp } from "./kernel-memory.ts";
 import type { KeySeed } from "./key-hash.ts";
 import { type RunHeader, runHeaderBytes, runLimits, type RunStatistics, writeRunHeader } from "./run-format.ts";
@@ -257,11 +257,10 @@ export class RunWriter {
 
   #keepMinKey(address: number, limit: number): void {
     const { bytes } = this.memory;
-    if (recordEnd(bytes, address, limit) < 0) throw noRecord(address);
-    const keyBytes = bytes[address + 2]! | (bytes[address + 3]! << 8);
-    const keyAt = address + 8 + ((bytes[address]! & 0x10) >>> 4) * 6 + ((bytes[address]! & 0x20) >>> 5) * 6;
-    bytes.copyWithin(this.#minKeyAt, keyAt, keyAt + keyBytes);
-    this.#minKeyBytes = keyBytes;
+    const entry = new EntryView();
+    if (!entry.read(bytes, address, limit)) throw noRecord(address);
+    bytes.copyWithin(this.#minKeyAt, entry.keyAt, entry.valueAt);
+    this.#minKeyBytes = entry.keyBytes;
   }
 
   #refuseFinished(): void {

@@ -128,8 +128,8 @@ function warmUpEntries(kernels: Kernels): void {
   writeCrcTables(u32, crcTablesAt);
   const crcRoom = pageBytes - crcRoomBytes;
   u32[crcRoom / 4] = crcTablesAt;
-  const recordBytes = 52;
-  const keyFrom = 8;
+  const recordBytes = 47;
+  const keyFrom = 3;
   // A page each: CRC tables and arguments, a table, records and lists, a chunk, a writer's lists, answers.
   const scratch = crcTablesAt + 16_384;
   const args = scratch + 1_024;
@@ -144,7 +144,7 @@ function warmUpEntries(kernels: Kernels): void {
   const groups = 30;
   for (let i = 0; i < rows; i++) {
     const record = records + i * recordBytes;
-    u8.set([1, 0, 12, 0, 32], record);
+    u8.set([1, 12, 32], record);
     u8.set([i >>> 4, i & 15], record + keyFrom);
     u32[addresses / 4 + i] = record;
     u32[offsets / 4 + i] = i * recordBytes + keyFrom;

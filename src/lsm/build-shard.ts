@@ -13,7 +13,7 @@ import { crc32c } from "#base/crc32c";
 import { combineCrc32c } from "#base/crc32c-combine";
 import { MillraceError } from "#base/errors";
 import { crc32cOf } from "#kernel/checksum";
-import { recordEnd } from "#kernel/entry-record";
+import { recordEnd, recordKeyAt, recordKeyBytes } from "#kernel/entry-record";
 import type { KeySeed } from "#kernel/key-hash";
 import { KernelMemory, memoryBytesFor, roundUp } from "#kernel/kernel-memory";
 import { runHeaderBytes, type RunStatistics } from "#kernel/run-format";
@@ -248,19 +248,13 @@ function keepLast(memory: KernelMemory, addresses: Uint32Array): number {
 }
 
 function haveEqualKeys(bytes: Uint8Array, a: number, b: number): boolean {
-  const keyBytes = bytes[a + 2]! | (bytes[a + 3]! << 8);
-  if (keyBytes !== (bytes[b + 2]! | (bytes[b + 3]! << 8))) return false;
-  const aKey = keyAt(bytes, a);
-  const bKey = keyAt(bytes, b);
+  const keyBytes = recordKeyBytes(bytes, a);
+  if (keyBytes !== recordKeyBytes(bytes, b)) return false;
+  const aKey = recordKeyAt(bytes, a);
+  const bKey = recordKeyAt(bytes, b);
   // From the end: neighbours in key order differ there.
   for (let i = keyBytes - 1; i >= 0; i--) if (bytes[aKey + i] !== bytes[bKey + i]) return false;
   return true;
-}
-
-/** Head of 8 bytes, then 6 for each of the two times that the flags name. */
-function keyAt(bytes: Uint8Array, at: number): number {
-  const flags = bytes[at]!;
-  return at + 8 + ((flags & 0x10) === 0 ? 0 : 6) + ((flags & 0x20) === 0 ? 0 : 6);
 }
 
 async function readWhole(file: OpenFile, into: Uint8Array, at: number, path: string): Promise<void> {

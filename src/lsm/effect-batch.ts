@@ -5,17 +5,13 @@
 // Cost: no allocation once it has grown; about 0.15 us an effect. Limits: `storeLimits`.
 
 import { MillraceError } from "#base/errors";
-import { entryKinds, recordBytes, recordHeadBytes } from "#kernel/entry-record";
+import { entryKinds, recordBytes, writeRecordHead } from "#kernel/entry-record";
 import { storeLimits } from "./store.ts";
 
-const twoTo32 = 0x1_0000_0000;
-const hasExpiry = 0x10;
-const hasTime = 0x20;
 const u48Max = 2 ** 48 - 1;
 
 export class EffectBatch {
   #bytes = new Uint8Array(8_192);
-  #view = new DataView(this.#bytes.buffer);
   #used = 0;
   #count = 0;
   #deletes = 0;
@@ -71,18 +67,12 @@ export class EffectBatch {
       });
     }
     const bytes = recordBytes(keyBytes, value.length, expiryMs, timeMs);
-    let at = this.#used;
-    const end = at + bytes;
+    const end = this.#used + bytes;
     if (end > this.#bytes.length) this.#grow(end);
-    const view = this.#view;
     const target = this.#bytes;
-    view.setUint16(at, kind | (expiryMs > 0 ? hasExpiry : 0) | (timeMs > 0 ? hasTime : 0), true);
-    view.setUint16(at + 2, keyBytes, true);
-    view.setUint32(at + 4, value.length, true);
-    at += recordHeadBytes;
-    if (expiryMs > 0) at = putU48(view, at, expiryMs);
-    if (timeMs > 0) at = putU48(view, at, timeMs);
-    view.setUint16(at, namespace, false);
+    const at = writeRecordHead(target, this.#used, kind, keyBytes, value.length, expiryMs, timeMs);
+    target[at] = namespace >>> 8;
+    target[at + 1] = namespace;
     copyBytes(key, target, at + 2);
     copyBytes(value, target, at + keyBytes);
     this.#used = end;
@@ -96,7 +86,6 @@ export class EffectBatch {
     const grown = new Uint8Array(Math.min(storeLimits.batchBytesMax, Math.max(end, this.#bytes.length * 2)));
     grown.set(this.#bytes.subarray(0, this.#used));
     this.#bytes = grown;
-    this.#view = new DataView(grown.buffer);
   }
 }
 
@@ -107,11 +96,4 @@ function copyBytes(from: Uint8Array, to: Uint8Array, at: number): void {
   const { length } = from;
   if (length > 32) to.set(from, at);
   else for (let i = 0; i < length; i++) to[at + i] = from[i]!;
-}
-
-function putU48(view: DataView, at: number, value: number): number {
-  const whole = Math.floor(value);
-  view.setUint32(at, whole % twoTo32, true);
-  view.setUint16(at + 4, Math.floor(whole / twoTo32), true);
-  return at + 6;
 }

@@ -10,7 +10,7 @@ import { decodeEffectHead, effectBodyBytesMax, effectFlags, effectHeadBytes, Eff
 import { storeLimits } from "./store.ts";
 
 const ascii = (text: string): Uint8Array => new TextEncoder().encode(text);
-const goldenFile = new URL("../../test/golden/effects/v1/two-transactions.bin", import.meta.url);
+const goldenFile = new URL("../../test/golden/effects/v2/two-transactions.bin", import.meta.url);
 
 /** The record of docs/format/effect-record.md. */
 function goldenRecord(): Uint8Array {
@@ -46,7 +46,7 @@ function listed(effects: Effects): [number, string, number, string, number, numb
   return found;
 }
 
-test("promise: effect records of version 1 are read for ever", () => {
+test("promise: effect records of version 2 are read for ever", () => {
   const golden = new Uint8Array(readFileSync(goldenFile));
   assert.deepEqual(goldenRecord(), golden, "the writer's bytes");
   assert.deepEqual(decodeEffectHead(golden), { flags: 0, entries: 3, producer: 1_704_067_200_000, sequence: 5 });
@@ -57,6 +57,15 @@ test("promise: effect records of version 1 are read for ever", () => {
     [7, "k", 8, "row", 1_800_000_000_000, 1_704_067_200_000],
     [0, "gone", 0, "", 0, 1_704_067_200_000],
   ]);
+});
+
+test("another version of effect records is refused, and says which", () => {
+  for (const version of [1, 3]) {
+    const record = goldenRecord();
+    record[0] = version;
+    assert.equal(decodeEffectHead(record), "version");
+    assert.match(String(new EffectReader().read(record)), new RegExp(`version ${version}.*knows 2`));
+  }
 });
 
 test("a transaction longer than a record is cut over several and comes out whole", () => {

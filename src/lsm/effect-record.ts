@@ -4,13 +4,13 @@
 // append, which is also there whole or not at all.
 // Invariants: 1. `EffectReader` never throws, whatever the bytes: it says what is wrong  2. entries come out only as whole transactions  3. replaying any
 // beginning of the records, any number of times, gives the state that its last entries describe.
-// Versions: 1 = this one.
+// Versions: 2 = this one; 1 had longer heads of entries, and no release wrote it.
 
 import { logLimits } from "#backbone/log";
 import { entryKinds, EntryView } from "#kernel/entry-record";
 import { storeLimits } from "./store.ts";
 
-export const effectRecordVersion = 1;
+export const effectRecordVersion = 2;
 export const effectHeadBytes = 24;
 export const effectFlags = { continues: 1, continued: 2 } as const;
 /** Entry bytes that one record takes. */
@@ -41,16 +41,15 @@ export function encodeEffectHead(bytes: Uint8Array, head: EffectHead): void {
   view.setUint32(20, Math.floor(head.sequence / twoTo32), true);
 }
 
-/** The head of a record; `version` when a later version wrote it, undefined when it is none. */
+/** The head of a record; `version` when it has another version, undefined when it is none. */
 export function decodeEffectHead(record: Uint8Array): EffectHead | "version" | undefined {
   if (record.length < effectHeadBytes) return undefined;
   const view = new DataView(record.buffer, record.byteOffset, record.byteLength);
-  if (view.getUint8(0) > effectRecordVersion) return "version";
+  if (view.getUint8(0) !== effectRecordVersion && view.getUint8(0) > 0) return "version";
   const flags = view.getUint8(1);
   const producerHigh = view.getUint32(12, true);
   const sequenceHigh = view.getUint32(20, true);
-  if (view.getUint8(0) !== effectRecordVersion || flags > 3 || view.getUint16(2, true) !== 0 || producerHigh > 0x1f_ffff || sequenceHigh > 0x1f_ffff)
-    return undefined;
+  if (view.getUint8(0) === 0 || flags > 3 || view.getUint16(2, true) !== 0 || producerHigh > 0x1f_ffff || sequenceHigh > 0x1f_ffff) return undefined;
   return {
     flags,
     entries: view.getUint32(4, true),
@@ -91,7 +90,7 @@ export class EffectReader {
   read(record: Uint8Array): EffectsRead {
     const head = decodeEffectHead(record);
     if (head === undefined) return "it does not begin as an effect record";
-    if (head === "version") return "a later version of millrace wrote it";
+    if (head === "version") return `it has version ${record[0]!} of the format, this program knows ${effectRecordVersion}`;
     if (head.producer === this.#producer && head.sequence !== this.#sequence + 1)
       return `it is number ${head.sequence} of its producer after ${this.#sequence}`;
     const continued = (head.flags & effectFlags.continued) !== 0;

@@ -12,7 +12,7 @@ import type { MemoryLease, MemoryPool } from "#kernel/memory-pool";
 import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
 import type { Workers } from "#platform/workers";
-import { EffectReader } from "./effect-record.ts";
+import { decodeEffectHead, EffectReader } from "./effect-record.ts";
 import { Engine, type Recovered } from "./engine.ts";
 import { leaseForRun, type LoadedFile, readRun } from "./loaded-run.ts";
 import { ManifestHead, runFileNumber } from "./manifest.ts";
@@ -191,9 +191,13 @@ class Opening {
       for (const record of found.records) {
         const read = reader.read(record);
         if (typeof read === "string") {
-          throw new MillraceError("corrupt", `record ${offset} of partition ${partition} holds no effects: ${read}`, {
-            todo: "restore the log from a backup, or start the version that wrote it; nothing was changed",
-          });
+          throw new MillraceError(
+            decodeEffectHead(record) === "version" ? "unsupported" : "corrupt",
+            `record ${offset} of partition ${partition} holds no effects: ${read}`,
+            {
+              todo: "restore the log from a backup, or start the version that wrote it; nothing was changed",
+            },
+          );
         }
         producer = Math.max(producer, reader.producer);
         offset++;

@@ -5,7 +5,7 @@
 // Concurrency: one thread; a write is under way while the next chunk is filled. Limits: `fileBytesTarget` a file, then the next begins.
 
 import { MillraceError } from "#base/errors";
-import type { EntryView } from "#kernel/entry-record";
+import { entryKinds, type EntryView, writeRecordHead } from "#kernel/entry-record";
 import type { KernelMemory } from "#kernel/kernel-memory";
 import type { KeySeed } from "#kernel/key-hash";
 import { runHeaderBytes } from "#kernel/run-format";
@@ -83,17 +83,7 @@ export class RunFiles {
   stageTombstone(entry: EntryView): boolean {
     const { bytes } = this.#memory;
     const from = this.#stageAt + this.#stageUsed;
-    const hasTime = entry.timeMs > 0;
-    bytes[from] = hasTime ? 0x20 : 0;
-    bytes[from + 1] = 0;
-    bytes[from + 2] = entry.keyBytes;
-    bytes[from + 3] = entry.keyBytes >>> 8;
-    bytes.fill(0, from + 4, from + 8);
-    let next = from + 8;
-    if (hasTime) {
-      bytes.set(entry.bytes.subarray(entry.keyAt - 6, entry.keyAt), next);
-      next += 6;
-    }
+    const next = writeRecordHead(bytes, from, entryKinds.tombstone, entry.keyBytes, 0, 0, entry.timeMs);
     bytes.set(entry.bytes.subarray(entry.keyAt, entry.keyAt + entry.keyBytes), next);
     return this.#count(from, next + entry.keyBytes - from);
   }

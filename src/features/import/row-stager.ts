@@ -5,18 +5,15 @@
 // Invariants: 1. rows keep their order within a slice, so of equal keys the last one wins  2. a refused row leaves no trace but in the reject file.
 // Limits: importLimits.rowBytesMax a row; a record must fit into a stage block.
 
-import { recordBytes, recordHeadBytes } from "#kernel/entry-record";
+import { recordBytes, writeRecordHead } from "#kernel/entry-record";
 import type { KeySeed } from "#kernel/key-hash";
-import { rowKind, writeU48 } from "../tables/row-cells.ts";
+import { rowKind } from "../tables/row-cells.ts";
 import { RowPacker } from "../tables/row-packer.ts";
 import type { TableSchema } from "../tables/table-schema.ts";
 import type { ColumnBatch } from "./column-batch.ts";
 import { importLimits } from "./import-limits.ts";
 import { sharedFaults } from "./row-source.ts";
 import type { StageBlocks } from "./stage-blocks.ts";
-
-const expiryFlag = 0x10;
-const timeFlag = 0x20;
 
 /** The slice of a key's hash: equal parts of the range of its high half. */
 export function sliceOf(hashHigh: number, slices: number): number {
@@ -52,8 +49,7 @@ export class RowStager {
   readonly #keysAt: number;
   readonly #offsetsAt: number;
   readonly #hashesAt: number;
-  /** Head of every record, but for the lengths: flags and times. */
-  readonly #head: Uint8Array;
+  readonly #expiryMs: number;
   readonly #refused = new Uint16Array(batchRowsMax);
 
   constructor(options: StagerOptions) {
@@ -64,12 +60,7 @@ export class RowStager {
     this.#keysAt = blocks.scratchAt;
     this.#offsetsAt = this.#keysAt + keyRoomBytes;
     this.#hashesAt = this.#offsetsAt + offsetRoomBytes;
-    const expiryMs = this.#packer.expiryOf(timeMs);
-    this.#head = new Uint8Array(recordBytes(0, 0, expiryMs, timeMs));
-    this.#head[0] = rowKind | timeFlag | (expiryMs > 0 ? expiryFlag : 0);
-    const view = new DataView(this.#head.buffer);
-    if (expiryMs > 0) writeU48(view, recordHeadBytes, expiryMs);
-    writeU48(view, this.#head.length - 6, timeMs);
+    this.#expiryMs = this.#packer.expiryOf(timeMs);
   }
 
   /** Stages the rows of a batch that are not refused; `refuse` is told of the others. Waits when blocks must be written. */
@@ -121,7 +112,7 @@ export class RowStager {
 
   /** Puts packed rows from `row` on into their blocks; returns the first that was not, since full blocks must be written. */
   #stage(row: number, rows: number, refused: Uint16Array): number {
-    const { blocks, slices } = this.#options;
+    const { blocks, slices, timeMs } = this.#options;
     const { bytes: target, u32 } = blocks.memory;
     const { view, recordBytesMax } = blocks;
     const packed = this.#packer.bytes;
@@ -129,26 +120,21 @@ export class RowStager {
     const bounds = this.#packer.offsets;
     const keyBounds = this.#offsetsAt / 4;
     const hashes = this.#hashesAt / 4;
-    const head = this.#head;
-    const headBytes = head.length;
-    const first = head[0]!;
+    const expiryMs = this.#expiryMs;
     for (; row < rows; row++) {
       if (refused[row] !== 0) continue;
       const keyFrom = u32[keyBounds + row]!;
       const keyBytes = u32[keyBounds + row + 1]! - keyFrom;
       const from = bounds[row]!;
       const size = bounds[row + 1]! - from;
-      const record = headBytes + keyBytes + size;
+      const record = recordBytes(keyBytes, size, expiryMs, timeMs);
       if (record > recordBytesMax) {
         refused[row] = sharedFaults.rowBytes;
         continue;
       }
       let at = blocks.take(sliceOf(u32[hashes + 2 * row + 1]!, slices), record);
       if (at === 0) break;
-      view.setUint32(at, first | (keyBytes << 16), true);
-      view.setUint32(at + 4, size, true);
-      for (let i = recordHeadBytes; i < headBytes; i++) target[at + i] = head[i]!;
-      at += headBytes;
+      at = writeRecordHead(target, at, rowKind, keyBytes, size, expiryMs, timeMs);
       // By words: what is written behind the key is overwritten by the row, which has more than three bytes.
       const keyAt = this.#keysAt + keyFrom;
       for (let i = 0; i < keyBytes; i += 4) view.setUint32(at + i, view.getUint32(keyAt + i, true), true);

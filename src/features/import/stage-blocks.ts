@@ -1,6 +1,6 @@
 // Staged rows on their way to a file: one block in hand for each slice of the key hash, filled in one kernel memory, written one behind the other into ONE file.
 // Why one file of blocks and not a file a slice: one sequential writer, one sync a checkpoint, and an interrupted import is cut back to a length.
-//   block: u32 magic "MRSB"   u16 slice   u16 version 1   u32 payload bytes   u32 rows   u32 CRC32C of the payload   u32 CRC32C of the 20 bytes before
+//   block: u32 magic "MRSB"   u16 slice   u16 version 2   u32 payload bytes   u32 rows   u32 CRC32C of the payload   u32 CRC32C of the 20 bytes before
 //          payload: entry records (docs/format/run-file.md), whole ones
 // Invariants: 1. rows of one slice stand in the order in which they were staged  2. `take` moves no bytes that are staged: a full block waits until `flush`
 // 3. after `checkpoint` resolves everything staged survives a power cut.
@@ -14,7 +14,7 @@ import type { OpenFile } from "#platform/files";
 
 export const stageBlockHeadBytes = 24;
 const magic = 0x4253524d;
-const version = 1;
+const version = 2;
 
 export interface StagedBlock {
   readonly slice: number;
