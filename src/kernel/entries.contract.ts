@@ -155,7 +155,8 @@ export function entriesContract(variant: KernelVariant): void {
     assert.equal(crc32cOf(memory, at, 0), 0);
     memory.bytes.set(text("123456789"), out);
     assert.equal(crc32cOf(memory, out, 9), 0xe3069283, "RFC 3720");
-    for (let bytes = 0; bytes < 2_000; bytes++) assert.equal(crc32cOf(memory, at + bytes, bytes, bytes), crc32c(memory.bytes, bytes, at + bytes, at + 2 * bytes));
+    for (let bytes = 0; bytes < 2_000; bytes++)
+      assert.equal(crc32cOf(memory, at + bytes, bytes, bytes), crc32c(memory.bytes, bytes, at + bytes, at + 2 * bytes));
     for (let count = 0; count <= 8; count++) {
       memory.calls.crc32cBlocks(memory.crcAt, at, 4_096, count, out);
       for (let i = 0; i < count; i++) assert.equal(memory.u32[out / 4 + i], crc32c(memory.bytes, 0, at + i * 4_096, at + (i + 1) * 4_096));

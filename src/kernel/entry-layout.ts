@@ -141,6 +141,57 @@ export const gatherWords = {
 /** 32 rows of 8 bytes of scratch included. */
 export const gatherArgumentBytes = 80 + 256;
 
+/** Words of the arguments of packRows, kernels/stage-rows.ts. */
+export const packWords = { rows: 0, out: 1, rowBytes: 2, template: 3, columns: 4, columnCount: 5 } as const;
+export const packArgumentBytes = 32;
+/** Words of a column of packRows. */
+export const packColumnWords = { data: 0, width: 1, offset: 2, valid: 3, bitAt: 4, bit: 5 } as const;
+export const packColumnBytes = 32;
+
+/** Words of the arguments of stageRows, kernels/stage-rows.ts. */
+export const stageWords = {
+  keys: 0,
+  /** Bounds of the keys behind `keys`, one more than rows. */
+  offsets: 1,
+  /** u16 a row: 0, or why it is refused. */
+  refused: 2,
+  /** The next row, and the end of them. */
+  row: 3,
+  rowsEnd: 4,
+  values: 5,
+  /** Bounds of the values behind `values`; 0: value i begins at i * valueBytes. */
+  valueOffsets: 6,
+  valueBytes: 7,
+  /** What stands in all records behind the lengths: times, prefix of the key. */
+  front: 8,
+  /** Bytes of it without the prefix. */
+  timesBytes: 9,
+  prefixBytes: 10,
+  /** Without the prefix. A key that is longer, or empty, is refused with `keyFault`. */
+  keyBytesMax: 11,
+  keyFault: 12,
+  /** Of a record beyond recordBytesMax. */
+  recordFault: 13,
+  seedLow: 14,
+  seedHigh: 15,
+  slices: 16,
+  slicesAt: 17,
+  blockBytes: 18,
+  recordBytesMax: 19,
+  /** Sums, added to: rows, bytes of keys and values, refused rows. */
+  stagedRows: 20,
+  stagedBytes: 21,
+  refusedRows: 22,
+  /** Answer: the slice that needs a block. */
+  slice: 23,
+  /** First byte of the records without their form: kind, and which times there are. */
+  flags: 24,
+} as const;
+export const stageArgumentBytes = 128;
+/** Words of a slice: block in hand (0: none), bytes used of it, rows in it. */
+export const sliceWords = { block: 0, used: 1, rows: 2 } as const;
+export const sliceBytes = 16;
+
 /** One search group: 12 tags, the overflow bits, 12 references. */
 export const groupBytes = 64;
 export const groupSlots = 12;

@@ -42,7 +42,15 @@ export interface EngineCalls {
   gatherFields(args: number): number;
 }
 
-export interface KernelCalls extends EngineCalls {
+/** The calls of bulk loads. Layouts: kernels/stage-rows.ts. */
+export interface StagingCalls {
+  /** Packs rows of one length from columns. `args`: packWords. */
+  packRows(args: number): void;
+  /** Deals rows to the blocks of their slices; 0 when all are done, 1 when a slice needs a block. `args`: stageWords, which it goes on from and brings up to date. */
+  stageRows(args: number): number;
+}
+
+export interface KernelCalls extends EngineCalls, StagingCalls {
   /** Empties the heap at `heap` (16 + 8 k bytes, 16-aligned) and sets how many it keeps. */
   topKReset(heap: number, k: number): void;
   /** Sorts the kept entries best first; returns how many. The heap must be reset before it takes offers again. */
@@ -143,6 +151,8 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "runClose",
   "runIndexBuild",
   "gatherFields",
+  "packRows",
+  "stageRows",
 ];
 
 /** The row of a key that is not in a table. */

@@ -64,7 +64,7 @@ export async function readInputs(options: ReadOptions): Promise<ImportJournal> {
   try {
     await staged.truncate(before.stagedBytes);
     await rejected.truncate(before.rejectBytes);
-    const blocks = new StageBlocks({ file: staged, length: before.stagedBytes, slices: plan.slices, blockBytes, scratchBytes: stagerScratchBytes });
+    const blocks = new StageBlocks({ file: staged, length: before.stagedBytes, slices: plan.slices, blockBytes, scratchBytes: stagerScratchBytes(schema) });
     const stager = new RowStager({ blocks, schema, slices: plan.slices, seed: plan.seed, timeMs: plan.timeMs });
     stager.rows = before.rowsStaged;
     stager.bytes = before.rowBytes;

@@ -2,13 +2,15 @@
 // Why one file of blocks and not a file a slice: one sequential writer, one sync a checkpoint, and an interrupted import is cut back to a length.
 //   block: u32 magic "MRSB"   u16 slice   u16 version 2   u32 payload bytes   u32 rows   u32 CRC32C of the payload   u32 CRC32C of the 20 bytes before
 //          payload: entry records (docs/format/run-file.md), whole ones
-// Invariants: 1. rows of one slice stand in the order in which they were staged  2. `take` moves no bytes that are staged: a full block waits until `flush`
+// The kernel fills the blocks in hand (kernels/stage-rows.ts) by a list of slices that lies in the memory, too.
+// Invariants: 1. rows of one slice stand in the order in which they were staged  2. bytes that are staged do not move: a full block waits until `flush`
 // 3. after `checkpoint` resolves everything staged survives a power cut.
 // Limits: slices * blockBytes of memory and as much again for full ones.
 
 import { MillraceError } from "#base/errors";
 import { crc32c } from "#base/crc32c";
 import { crc32cOf } from "#kernel/checksum";
+import { sliceBytes, sliceWords } from "#kernel/entry-layout";
 import { KernelMemory } from "#kernel/kernel-memory";
 import type { OpenFile } from "#platform/files";
 
@@ -26,17 +28,15 @@ export interface StagedBlock {
 }
 
 export class StageBlocks {
-  /** The memory of all blocks; addresses of `take` count in it. */
+  /** The memory of all blocks. */
   readonly memory: KernelMemory;
-  readonly view: DataView;
+  /** Address of the list of slices: block in hand (0 = none), bytes and rows in it (sliceWords). */
+  readonly slicesAt: number;
+  readonly scratchAt: number;
+  readonly blockBytes: number;
+  readonly #view: DataView;
   readonly #slices: number;
-  readonly #blockBytes: number;
-  readonly #from: number;
   readonly #file: OpenFile;
-  /** Address of the block in hand of each slice, 0 = none; bytes and rows in it. */
-  readonly #at: Float64Array;
-  readonly #used: Uint32Array;
-  readonly #rows: Uint32Array;
   readonly #free: number[] = [];
   /** Full blocks: slice, address, bytes, rows. */
   #full: { slice: number; at: number; bytes: number; rows: number }[] = [];
@@ -47,43 +47,44 @@ export class StageBlocks {
   constructor(options: { file: OpenFile; length: number; slices: number; blockBytes: number; scratchBytes: number }) {
     const { slices, blockBytes } = options;
     const blocks = 2 * slices + 1;
-    this.memory = KernelMemory.create({ dataBytes: blocks * blockBytes + options.scratchBytes + 128 });
-    this.view = new DataView(this.memory.bytes.buffer);
+    this.memory = KernelMemory.create({ dataBytes: blocks * blockBytes + slices * sliceBytes + options.scratchBytes + 192 });
+    this.#view = new DataView(this.memory.bytes.buffer);
     this.#slices = slices;
-    this.#blockBytes = blockBytes;
-    this.#from = this.memory.reserve(blocks * blockBytes);
+    this.blockBytes = blockBytes;
+    const from = this.memory.reserve(blocks * blockBytes);
+    this.slicesAt = this.memory.reserve(slices * sliceBytes);
     this.scratchAt = this.memory.reserve(options.scratchBytes);
-    for (let block = blocks - 1; block >= 0; block--) this.#free.push(this.#from + block * blockBytes);
+    for (let block = blocks - 1; block >= 0; block--) this.#free.push(from + block * blockBytes);
     this.#file = options.file;
     this.#length = options.length;
-    this.#at = new Float64Array(slices);
-    this.#used = new Uint32Array(slices);
-    this.#rows = new Uint32Array(slices);
   }
-
-  readonly scratchAt: number;
 
   /** Largest record that fits. */
   get recordBytesMax(): number {
-    return this.#blockBytes - stageBlockHeadBytes;
+    return this.blockBytes - stageBlockHeadBytes;
   }
 
-  /** Address for a record of `bytes` in the slice; 0 when full blocks must be flushed first. */
-  take(slice: number, bytes: number): number {
-    let at = this.#at[slice]!;
-    let used = this.#used[slice]!;
-    if (at === 0 || used + bytes > this.#blockBytes) {
-      const next = this.#free.pop();
-      if (next === undefined) return 0;
-      if (at !== 0) this.#full.push({ slice, at, bytes: used, rows: this.#rows[slice]! });
-      at = next;
-      used = stageBlockHeadBytes;
-      this.#at[slice] = at;
-      this.#rows[slice] = 0;
-    }
-    this.#used[slice] = used + bytes;
-    this.#rows[slice] = this.#rows[slice]! + 1;
-    return at + used;
+  /** Gives the slice an empty block, the one in hand is full; false when full blocks must be flushed first. */
+  advance(slice: number): boolean {
+    const next = this.#free.pop();
+    if (next === undefined) return false;
+    this.#putAway(slice);
+    const { u32 } = this.memory;
+    const s = (this.slicesAt + slice * sliceBytes) / 4;
+    u32[s + sliceWords.block] = next;
+    u32[s + sliceWords.used] = stageBlockHeadBytes;
+    u32[s + sliceWords.rows] = 0;
+    return true;
+  }
+
+  /** The block in hand of a slice, if there is one, is full. */
+  #putAway(slice: number): void {
+    const { u32 } = this.memory;
+    const s = (this.slicesAt + slice * sliceBytes) / 4;
+    const at = u32[s + sliceWords.block]!;
+    if (at === 0) return;
+    this.#full.push({ slice, at, bytes: u32[s + sliceWords.used]!, rows: u32[s + sliceWords.rows]! });
+    u32[s + sliceWords.block] = 0;
   }
 
   /** Blocks that are full and not yet written. */
@@ -99,7 +100,7 @@ export class StageBlocks {
     const parts: Uint8Array[] = [];
     let bytesAll = 0;
     for (const { slice, at, bytes, rows } of full) {
-      const { view } = this;
+      const view = this.#view;
       const payload = bytes - stageBlockHeadBytes;
       const sum = crc32cOf(this.memory, at + stageBlockHeadBytes, payload);
       view.setUint32(at, magic, true);
@@ -120,13 +121,7 @@ export class StageBlocks {
 
   /** Writes everything, syncs, and returns the length of the file. */
   async checkpoint(): Promise<number> {
-    for (let slice = 0; slice < this.#slices; slice++) {
-      const at = this.#at[slice]!;
-      if (at === 0) continue;
-      this.#full.push({ slice, at, bytes: this.#used[slice]!, rows: this.#rows[slice]! });
-      this.#at[slice] = 0;
-      this.#used[slice] = 0;
-    }
+    for (let slice = 0; slice < this.#slices; slice++) this.#putAway(slice);
     await this.flush();
     await this.#file.sync();
     return this.#length;
