@@ -1,19 +1,26 @@
 // The registry of one machine: a SQLite file that its processes share. Contract: registry.ts.
 // Why SQLite: locking between processes, crash safety and compare-and-set in one file, inside Node, without a server. WAL lets readers go on while one
 // process writes. It does its own I/O: this file is the only one that imports it, and simulations use the memory registry.
+// Why syncs of our own: SQLite syncs a commit while it holds the file, on the thread that called. Beside an import that writes as fast as the disk takes it, a sync takes
+// tens of milliseconds: of the server's loop when it puts, and of everybody who waits for the file. So commits are not synced; `put` and `delete` sync the write-ahead log
+// behind it, away from the thread, before they resolve. The log is a chain of checksums, so what survives a power cut is always a beginning of it.
 // Invariants: 1. every change is one IMMEDIATE transaction, so compare-and-set is linear over processes  2. what was put without a lease survives a
-// power cut (the commit is synced); leases, locks and what hangs on a lease need not and are not synced, but are never half there  3. the token of a lock
+// power cut once `put` has resolved (others may see it a moment earlier); leases, locks and what hangs on a lease need not and are not synced, but are never half there  3. the token of a lock
 // name never falls while the file lives  4. a lease of a process that is gone on this machine ends at the next try for its lock and within `sweepMs`
 // elsewhere; any other ends by the wall clock, which the processes of a machine share; a clock set back gives a lease its own time anew, not more.
-// Cost: get or held about 15 us on the calling thread, a synced put one disk sync there (puts without a lease are rare: heads, names, schemas).
-// Concurrency: one thread a registry, any number of registries and processes a file. A process that finds the file locked waits up to `busyMs`, blocking.
+// Cost: get or held about 15 us on the calling thread, a change 0.1 to 0.3 ms; a put without a lease waits for one disk sync. Every `checkpointPages` pages one change
+// copies the write-ahead log into the file: two disk syncs, on the thread of whoever made that change.
+// Concurrency: one thread a registry, any number of registries and processes a file. A process that finds the file locked waits up to `busyMs`, blocking; it is held for a
+// change, never for a sync.
 // Limits: `registryLimits`; deleted keys are remembered for watchers, `tombstonesMax` of them.
 // File: `PRAGMA user_version` 1; tables below.
 
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { MillraceError } from "#base/errors";
 import type { Clock, Timer } from "#platform/clock";
+import type { OpenFile } from "#platform/files";
 import type { Processes } from "#platform/processes";
+import { systemFiles } from "#platform/system-files";
 import { type Change, checkKey, checkLeaseTime, checkPrefix, checkValue, type Entry, type Lease, leaseEnded, type Lock, type Registry } from "./registry.ts";
 import { waitForLock } from "./registry-lock-wait.ts";
 import { Wake } from "./wake.ts";
@@ -28,6 +35,9 @@ export interface SqliteRegistryOptions {
   readonly watchPollMs?: number;
   /** How many deleted keys are remembered for watchers; one that comes later compares instead. 100 to 1,000,000, default 10,000. */
   readonly tombstonesMax?: number;
+  /** Pages of 4 KiB in the write-ahead log at which a change of this registry copies them into the file, blocking for two disk syncs. Default 1,000. A loop that serves takes more,
+   * so that processes that come and go do it first. Cost: the log's disk space. */
+  readonly checkpointPages?: number;
   /** How long a call waits, blocking its thread, while another process holds the file. Milliseconds, default 1,000. */
   readonly busyMs?: number;
 }
@@ -80,6 +90,7 @@ class SqliteRegistry implements Registry {
   #poll: Timer | undefined;
   #seenRevision = 0;
   #sweptMs = 0;
+  #folderSynced = false;
 
   constructor(options: SqliteRegistryOptions) {
     this.#path = options.path;
@@ -94,6 +105,8 @@ class SqliteRegistry implements Registry {
     }
     try {
       this.#prepareFile();
+      this.#database.exec("pragma synchronous = normal");
+      this.#database.exec(`pragma wal_autocheckpoint = ${options.checkpointPages ?? 1_000}`);
     } catch (thrown) {
       this.#database.close();
       throw thrown instanceof MillraceError ? thrown : this.#refused("open", thrown);
@@ -117,23 +130,27 @@ class SqliteRegistry implements Registry {
     checkKey(key);
     checkValue(key, value);
     const { expect, lease } = options;
-    return this.#change("put", lease === undefined, () => {
+    const put = this.#change("put", () => {
       if (lease !== undefined && !this.#leaseLives(lease.id)) throw leaseEnded(`registry key ${key}`);
       if (expect !== undefined && expect !== (this.#revisionOf(key) ?? 0)) return undefined;
       const revision = this.#nextRevision();
       this.#run("insert or replace into entry values (?, ?, ?, ?)", key, value, revision, lease?.id ?? null);
       return { key, value: value.slice(), revision };
     });
+    if (lease === undefined && put !== undefined) await this.#sync();
+    return put;
   }
 
   async delete(key: string, options: { expect?: number } = {}): Promise<boolean> {
     checkKey(key);
-    return this.#change("delete", true, () => {
+    const deleted = this.#change("delete", () => {
       const revision = this.#revisionOf(key);
       if (revision === undefined || (options.expect !== undefined && options.expect !== revision)) return false;
       this.#bury(key);
       return true;
     });
+    if (deleted) await this.#sync();
+    return deleted;
   }
 
   async *watch(prefix: string, outer: AbortSignal): AsyncGenerator<Change, void, void> {
@@ -163,7 +180,7 @@ class SqliteRegistry implements Registry {
 
   async lease(ttlMs: number): Promise<Lease> {
     checkLeaseTime(ttlMs);
-    const id = this.#change("lease", false, () => {
+    const id = this.#change("lease", () => {
       const count = this.#one<{ leases: number }>("update counter set leases = leases + 1 returning leases")!.leases;
       const made = `lease-${count}`;
       this.#run("insert into lease values (?, ?, ?, ?)", made, this.#processes?.self ?? "", this.#clock.nowMs() + ttlMs, ttlMs);
@@ -171,10 +188,10 @@ class SqliteRegistry implements Registry {
     });
     const lease = new SqliteLease(id, ttlMs, this.#clock, {
       lives: () => this.#read("look at", () => this.#leaseLives(id)),
-      renew: () => this.#change("renew", false, () => this.#leaseLives(id) && this.#renew(id, ttlMs)),
+      renew: () => this.#change("renew", () => this.#leaseLives(id) && this.#renew(id, ttlMs)),
       end: () => {
         this.#leases.delete(lease);
-        if (!this.#ending.signal.aborted || this.#closing) this.#change("end", false, () => this.#endLease(id));
+        if (!this.#ending.signal.aborted || this.#closing) this.#change("end", () => this.#endLease(id));
       },
     });
     this.#leases.add(lease);
@@ -183,7 +200,7 @@ class SqliteRegistry implements Registry {
 
   async tryLock(name: string, lease: Lease): Promise<Lock | undefined> {
     checkKey(name);
-    const token = this.#change("lock", false, () => {
+    const token = this.#change("lock", () => {
       if (!this.#leaseLives(lease.id)) throw leaseEnded(`lock ${name}`);
       const row = this.#one<{ token: number; lease: string | null }>("select token, lease from lock where name = ?", name);
       if (row !== undefined && row.lease !== null && this.#leaseLives(row.lease) && !this.#endIfGone(row.lease)) return undefined;
@@ -199,7 +216,7 @@ class SqliteRegistry implements Registry {
       held: async () => this.#read("look at", () => this.#one(held, name, token, lease.id, this.#clock.nowMs()) !== undefined),
       release: async () => {
         if (this.#ending.signal.aborted && !this.#closing) return;
-        this.#change("unlock", false, () => this.#run("update lock set lease = null where name = ? and token = ? and lease = ?", name, token, lease.id));
+        this.#change("unlock", () => this.#run("update lock set lease = null where name = ? and token = ? and lease = ?", name, token, lease.id));
       },
     };
   }
@@ -236,11 +253,25 @@ class SqliteRegistry implements Registry {
     }
   }
 
-  /** One transaction. `synced`: it survives a power cut. */
-  #change<T>(action: string, synced: boolean, work: () => T): T {
+  /** All changes made before it survive a power cut once it resolves. */
+  async #sync(): Promise<void> {
+    let log: OpenFile | undefined;
+    try {
+      // None: the last one to close the file has copied and synced it all.
+      log = await systemFiles.open(`${this.#path}-wal`, "read");
+      await log?.sync();
+      if (this.#folderSynced) return;
+      await systemFiles.syncFolder(systemFiles.join(this.#path, ".."));
+      this.#folderSynced = true;
+    } finally {
+      await log?.close();
+    }
+  }
+
+  /** One transaction; it survives the end of the process, and a power cut after `#sync`. */
+  #change<T>(action: string, work: () => T): T {
     this.#checkOpen();
     try {
-      this.#database.exec(synced ? "pragma synchronous = full" : "pragma synchronous = normal");
       this.#database.exec("begin immediate");
       this.#touched = false;
       try {
@@ -387,7 +418,7 @@ class SqliteRegistry implements Registry {
     if (this.#processes !== undefined && now - this.#sweptMs >= sweepMs) {
       this.#sweptMs = now;
       const gone = this.#all<{ id: string; owner: string }>("select id, owner from lease").filter((lease) => this.#processes!.isGone(lease.owner));
-      if (gone.length > 0) this.#change("sweep", false, () => gone.forEach((lease) => this.#endLease(lease.id)));
+      if (gone.length > 0) this.#change("sweep", () => gone.forEach((lease) => this.#endLease(lease.id)));
     }
     const revision = this.#read("watch", () => this.#one<{ revision: number }>("select revision from counter")!.revision);
     if (revision === this.#seenRevision) return;
@@ -428,7 +459,7 @@ class SqliteRegistry implements Registry {
   /** Before a read: the same, but only writes when there is something to end. */
   #reapOverdue(): void {
     if (this.#one("select 1 from lease where expires <= ? limit 1", this.#clock.nowMs()) === undefined) return;
-    this.#change("expire", false, () => undefined);
+    this.#change("expire", () => undefined);
   }
 
   #refused(action: string, thrown: unknown): MillraceError {

@@ -17,10 +17,18 @@ export interface DataFolder {
   close(): Promise<void>;
 }
 
-/** Opens the backbone of a data folder, making what is missing. */
-export async function openDataFolder(folder: string, durability: Durability, intervalMs?: number): Promise<DataFolder> {
+/** For the registry of a process that serves: imports and commands, which come and go, copy its log into its file before a loop that serves has to. */
+export const servingCheckpointPages = 8_000;
+
+/** Opens the backbone of a data folder, making what is missing. `checkpointPages`: of the registry. */
+export async function openDataFolder(folder: string, durability: Durability, intervalMs?: number, checkpointPages?: number): Promise<DataFolder> {
   await systemFiles.makeFolder(folder);
-  const registry = openSqliteRegistry({ path: systemFiles.join(folder, "registry.sqlite"), clock: systemClock, processes: systemProcesses });
+  const registry = openSqliteRegistry({
+    path: systemFiles.join(folder, "registry.sqlite"),
+    clock: systemClock,
+    processes: systemProcesses,
+    ...(checkpointPages === undefined ? {} : { checkpointPages }),
+  });
   const log = openEmbeddedLog({
     files: systemFiles,
     clock: systemClock,
