@@ -19,9 +19,11 @@ import { readSchema } from "#features/tables/schema-registry";
 import { EntryRefs } from "#kernel/entry-refs";
 import { KeyBatch } from "#kernel/key-batch";
 import { MemoryPool } from "#kernel/memory-pool";
+import { RunLoader } from "#lsm/run-loader";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemRandom } from "#platform/system-random";
+import { systemWorkers } from "#platform/system-workers";
 import { openDataFolder } from "#roles/data-folder";
 import { blobsFolderOf } from "#roles/import-process";
 import type { ImportTableOptions } from "#roles/importer";
@@ -124,11 +126,13 @@ async function loadAndCheck(data: string, rows: number): Promise<number> {
   const snapshots = new SnapshotStore({ blobs, registry: folder.registry, clock: systemClock, random: systemRandom, kind: "table" });
   const pool = new MemoryPool({ capBytes: 4 * 2 ** 30 });
   const before = ownCpuMs();
+  const loader = new RunLoader(systemWorkers);
   const { follower } = followTable({
     snapshots,
     schema,
     node: "bench",
     pool,
+    loader,
     slots: new LoadSlots(),
     folder: join(data, "local"),
     onAlarm: (alarm) => console.error(alarm),
@@ -156,6 +160,7 @@ async function loadAndCheck(data: string, rows: number): Promise<number> {
   if (lease.value.rows !== rows) throw new Error(`${lease.value.rows} rows are served instead of ${rows}`);
   lease.release();
   await follower.stop();
+  await loader.stop();
   await folder.close();
   return cpuMs;
 }

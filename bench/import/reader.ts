@@ -12,12 +12,13 @@ import { openTables } from "#features/tables/tables";
 import { KeyBatch } from "#kernel/key-batch";
 import { MemoryPool } from "#kernel/memory-pool";
 import { openStore } from "#lsm/open-store";
+import { RunLoader } from "#lsm/run-loader";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemProcesses } from "#platform/system-processes";
 import { systemRandom } from "#platform/system-random";
 import { systemWorkers } from "#platform/system-workers";
-import { openDataFolder } from "#roles/data-folder";
+import { openDataFolder, servingCheckpointPages } from "#roles/data-folder";
 import { blobsFolderOf, tableLogPartition } from "#roles/import-process";
 import { followTable, type TableBase } from "#roles/table-base";
 import { LoadSlots } from "#snapshot/load-slots";
@@ -44,7 +45,7 @@ export interface RoundResult {
 const keysPerRead = 100;
 
 async function serve(work: ReaderWork): Promise<void> {
-  const folder = await openDataFolder(work.data, "none");
+  const folder = await openDataFolder(work.data, "none", undefined, servingCheckpointPages);
   const pool = new MemoryPool({ capBytes: 3 * 2 ** 30 });
   const { registry, log } = folder;
   const store = await openStore({
@@ -60,6 +61,7 @@ async function serve(work: ReaderWork): Promise<void> {
   }).opened;
   const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(work.data), processes: systemProcesses });
   const snapshots = new SnapshotStore({ blobs, registry, clock: systemClock, random: systemRandom, kind: "table" });
+  const loader = new RunLoader(systemWorkers);
   const bases: TableBase[] = [];
   let errors = 0;
   const tables = await openTables({
@@ -73,6 +75,7 @@ async function serve(work: ReaderWork): Promise<void> {
         schema,
         node: "bench",
         pool,
+        loader,
         slots: new LoadSlots(),
         folder: join(work.data, "local", schema.name),
         onAlarm: (alarm) => {

@@ -6,7 +6,9 @@
 // Cost: a probe is two cache misses a found key, one an absent one, overlapped over 32 keys; 6.3 bytes a key of index, 0.5-1 of table.
 // Concurrency: immutable; any number of threads, each through its own lane.
 
+import { combineEqualCrc32c } from "#base/crc32c-combine";
 import { MillraceError } from "#base/errors";
+import { crc32cOf } from "./checksum.ts";
 import { blockBytes, groupBytes } from "./entry-layout.ts";
 import { probeEntries, type SearchedEntries } from "./entry-probe.ts";
 import { compareBytes, endOfBlock, EntryView, recordEnd } from "./entry-record.ts";
@@ -90,8 +92,8 @@ export class RunImage {
   }
 
   /**
-   * Checks the blocks `fromBlock` to `toBlock` (default: all; 250 blocks take about half a millisecond), and with block 0 the list of checksums.
-   * Throws `corrupt` at the first that is damaged.
+   * Checks the blocks `fromBlock` to `toBlock` (default: all; 250 blocks take about half a millisecond), and from block 0 on first the list of checksums: `verify(0, 0)`
+   * checks it alone. Throws `corrupt` at the first that is damaged.
    */
   verify(fromBlock = 0, toBlock = this.blocks): void {
     const { memory, at, header } = this;
@@ -112,6 +114,18 @@ export class RunImage {
         });
       }
     }
+  }
+
+  /**
+   * CRC32C of the file up to the end of block `toBlock - 1`, by the list of checksums, from that up to block `fromBlock` (for 0 it is the header's, and `before` is not
+   * looked at); `toBlock` may be `blocks + 1` for the whole file. That of the bytes once `verify` has found list and blocks right. Cost: 60 ns a block instead of 2 us.
+   */
+  checksumOf(before: number, fromBlock: number, toBlock: number): number {
+    const { memory, at, header } = this;
+    const checks = (at + header.checksFrom) / 4;
+    const first = fromBlock === 0 ? crc32cOf(memory, at, runHeaderBytes) : before;
+    const sum = combineEqualCrc32c(first, memory.u32, checks + fromBlock, checks + Math.min(toBlock, this.blocks), blockBytes);
+    return toBlock > this.blocks ? crc32cOf(memory, at + header.checksFrom, header.fileBytes - header.checksFrom, sum) : sum;
   }
 
   /** As MemTable.probe. */

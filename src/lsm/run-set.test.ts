@@ -2,6 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { crc32c } from "#base/crc32c";
+import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import { EntryRefs } from "#kernel/entry-refs";
 import { EntryView, writeRecord } from "#kernel/entry-record";
@@ -11,6 +13,7 @@ import { keySeed } from "#kernel/key-hash";
 import { Simulation, type SimulatedNode } from "#platform/simulation";
 import type { RunToLoad } from "./loaded-run.ts";
 import { RunFiles, runFilesBytes } from "./run-files.ts";
+import { RunLoader } from "./run-loader.ts";
 import { RunSet } from "./run-set.ts";
 import { ScanPage } from "./scan-page.ts";
 import type { ScanRange } from "./store.ts";
@@ -191,6 +194,43 @@ test("promise: a damaged, cut or exchanged run file is refused, and nothing of i
     }
     await assert.rejects(RunSet.open([{ ...runs[0]!, path: "/base/none.run" }], { ...options, storage: "memory" }), { code: "corrupt" });
     await assert.rejects(RunSet.open([{ ...runs[1]!, path: runs[0]!.path, bytes: whole.length }], { ...options, storage: "memory" }), { code: "corrupt" });
+  });
+  assert.equal(testPool.statistics().leasedBytes, 0, "what failed holds nothing");
+});
+
+test("promise: a loader's runs are those of the calling thread, and bytes that are not what the manifest names are refused by both", async () => {
+  const random = new Prng(6);
+  const simulation = new Simulation({ seed: 6 });
+  await simulation.run(async () => {
+    const node = simulation.node("a");
+    const rows = randomRows(random, 1_500);
+    const runs = await Promise.all((await build(node, rows)).map(async (run) => ({ ...run, crc32c: crc32c((await node.files.readFile(run.path))!) })));
+    const loader = new RunLoader(node.workers);
+    const options = { files: node.files, clock: node.clock, pool: testPool, owner: "test", storage: "memory" } as const;
+    for (const one of [options, { ...options, loader }]) {
+      let read = 0;
+      const set = await RunSet.open(runs, { ...one, onRead: (bytes) => (read += bytes) });
+      assert.equal(
+        read,
+        runs.reduce((sum, { bytes }) => sum + bytes, 0),
+      );
+      assert.equal((await scanAll(set, { from: bytesOf(""), to: bytesOf("\xff"), limit: 1_000, nowMs: 0 })).length, rows.size);
+      await set.close();
+      // A whole run, but of another version.
+      await assert.rejects(RunSet.open([{ ...runs[0]!, crc32c: runs[1]!.crc32c }], one), { code: "corrupt", message: /not the file that was listed/ });
+      // Behind the last checksum nothing names the bytes but the manifest.
+      const bytes = (await node.files.readFile(runs[0]!.path))!.slice();
+      for (const at of [bytes.length - 1, random.below(bytes.length)]) {
+        const bent = bytes.slice();
+        bent[at] = bent[at]! ^ 1;
+        await node.files.writeFileAtomic("/base/bent.run", bent);
+        await assert.rejects(RunSet.open([{ ...runs[0]!, path: "/base/bent.run" }], one), { code: "corrupt" }, `byte ${at}`);
+      }
+      const stop = new AbortController();
+      stop.abort(new MillraceError("unavailable", "no longer wanted"));
+      await assert.rejects(RunSet.open(runs, { ...one, signal: stop.signal }), { code: "unavailable" });
+    }
+    await loader.stop();
   });
   assert.equal(testPool.statistics().leasedBytes, 0, "what failed holds nothing");
 });

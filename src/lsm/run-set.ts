@@ -17,6 +17,7 @@ import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
 import { DiskRun, type DiskWalk } from "./disk-run.ts";
 import { leaseForRun, readRun, type RunToLoad } from "./loaded-run.ts";
+import type { RunLoader } from "./run-loader.ts";
 import type { ScanPage } from "./scan-page.ts";
 import { Scanner } from "./scanner.ts";
 import { type ScanRange, storeLimits } from "./store.ts";
@@ -33,8 +34,12 @@ export interface RunSetOptions {
   /** Whom the pool counts them for: table and version. */
   readonly owner: string;
   readonly storage: "memory" | "disk";
-  /** Told of bytes as they are read. */
+  /** Told of bytes as they are read; of those that a loader reads, file by file. */
   readonly onRead?: (bytes: number) => void;
+  /** Reads and verifies files in memory mode; without it the calling thread does, in slices. */
+  readonly loader?: RunLoader;
+  /** Looked at before each file. */
+  readonly signal?: AbortSignal;
 }
 
 interface MemoryFile {
@@ -68,9 +73,9 @@ export class RunSet {
     }
   }
 
-  /** Opens all files, several at once. Throws `corrupt` when one is damaged, `overloaded` when the pool has no room; then nothing stays taken. */
+  /** Opens all files, several at once. Throws `corrupt` when one is damaged, `overloaded` when the pool has no room, the signal's reason; then nothing stays taken. */
   static async open(runs: readonly RunToLoad[], options: RunSetOptions): Promise<RunSet> {
-    const { files, clock, pool, owner, storage, onRead } = options;
+    const { files, clock, pool, owner, storage, onRead, loader, signal } = options;
     if (runs.length > storeLimits.sourcesMax) {
       throw new MillraceError("invalid", `a version of ${runs.length} run files`, { todo: `build it with at most ${storeLimits.sourcesMax} shards` });
     }
@@ -80,6 +85,7 @@ export class RunSet {
     let next = 0;
     const opener = async (): Promise<void> => {
       while (next < runs.length) {
+        signal?.throwIfAborted();
         const i = next++;
         const run = runs[i]!;
         if (storage === "disk") {
@@ -88,7 +94,9 @@ export class RunSet {
         }
         const { lease, at } = leaseForRun(pool, owner, run.bytes);
         leases.push(lease);
-        loaded[i] = { lease, image: await readRun(files, clock, run, lease.memory, at, onRead) };
+        const image = loader === undefined ? await readRun(files, clock, run, lease.memory, at, onRead) : await loader.load(run, lease, at);
+        if (loader !== undefined) onRead?.(run.bytes);
+        loaded[i] = { lease, image };
       }
     };
     const ends = await Promise.allSettled(Array.from({ length: Math.min(filesAtOnce, runs.length) }, opener));

@@ -4,11 +4,13 @@ import { runFileName, tableVersionMeta } from "#features/import/table-version";
 import type { BaseSource, BaseVersion } from "#features/tables/table-base";
 import type { TableSchema } from "#features/tables/table-schema";
 import type { MemoryPool } from "#kernel/memory-pool";
+import type { RunLoader } from "#lsm/run-loader";
 import { RunSet } from "#lsm/run-set";
 import { MillraceError } from "#base/errors";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemWorkers } from "#platform/system-workers";
+import { standingBack } from "#platform/workers";
 import type { AlarmSink } from "#snapshot/alarm";
 import type { LoadSlots } from "#snapshot/load-slots";
 import { SnapshotFollower } from "#snapshot/snapshot-follower";
@@ -19,6 +21,8 @@ export interface TableBaseOptions {
   readonly schema: TableSchema;
   readonly node: string;
   readonly pool: MemoryPool;
+  /** Reads versions into memories of the pool, for all tables of a process. Without it the serving thread does. */
+  readonly loader?: RunLoader;
   readonly slots: LoadSlots;
   readonly folder: string;
   readonly onAlarm: AlarmSink;
@@ -29,7 +33,7 @@ export interface TableBase {
   readonly follower: SnapshotFollower<BaseVersion>;
 }
 
-export function followTable({ snapshots, schema, node, pool, slots, folder, onAlarm }: TableBaseOptions): TableBase {
+export function followTable({ snapshots, schema, node, pool, loader, slots, folder, onAlarm }: TableBaseOptions): TableBase {
   const { name } = schema;
   const { storage } = schema.document;
   const follower = new SnapshotFollower<BaseVersion>({
@@ -38,18 +42,18 @@ export function followTable({ snapshots, schema, node, pool, slots, folder, onAl
     node,
     files: systemFiles,
     clock: systemClock,
-    workers: systemWorkers,
+    workers: standingBack(systemWorkers),
     slots,
     folder,
     onAlarm,
-    // Every block of a run in memory is checked when it is loaded, on disk when it is read.
+    // Every block of a run in memory is checked when it is loaded, and the whole against the manifest; on disk when it is read.
     loadVerifies: storage === "memory",
-    async load(manifest, { files, onProgress }) {
+    async load(manifest, { files, signal, onProgress }) {
       const meta = tableVersionMeta(manifest.meta, name);
       let done = 0;
       const runs = Array.from({ length: meta.runs }, (_, run) => {
         const file = files.find((one) => one.name === runFileName(run));
-        if (file !== undefined) return { path: file.path, bytes: file.bytes, headerCrc32c: undefined };
+        if (file !== undefined) return { path: file.path, bytes: file.bytes, headerCrc32c: undefined, crc32c: file.crc32c };
         throw new MillraceError("corrupt", `version ${manifest.version} of table ${name} has no run ${run}`, { todo: "import it again, or roll back" });
       });
       const set = await RunSet.open(runs, {
@@ -58,6 +62,8 @@ export function followTable({ snapshots, schema, node, pool, slots, folder, onAl
         pool,
         owner: `table ${name} ${manifest.version}`,
         storage,
+        signal,
+        ...(loader === undefined ? {} : { loader }),
         onRead: (bytes) => onProgress((done += bytes)),
       });
       return { value: { version: manifest.version, runs: set, rows: set.count }, close: () => set.close() };

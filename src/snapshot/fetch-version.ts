@@ -3,10 +3,10 @@
 //   FOLDER/VERSION/files/FILE~       what has come so far of a file (no file's name has a tilde)
 //   FOLDER/VERSION/manifest          last: every file that was wanted then was there and right
 // Where the blobs are files of this machine they are read in place: nothing is copied, and FOLDER/VERSION holds the manifest alone.
-// Invariants: 1. what is returned was checked, byte by byte, as it lies on the disk (verify-files.ts), now or, with `trustFinished`, by the process that put the
-// manifest there  2. a file that is wrong is fetched again once; then the blobs hold other bytes than the manifest says, which is `corrupt`
+// Invariants: 1. what is returned was checked, byte by byte, as it lies on the disk (verify-files.ts); with `loadVerifies` the loader does that, and here only what was
+// copied is checked once, before its manifest is put  2. a file that is wrong is fetched again once; then the blobs hold other bytes than the manifest says, which is `corrupt`
 // 3. the manifest comes after every file's bytes and name are synced.
-// Cost: one read of the blobs and one write a byte, none in place; one read more to check. Limits: `fetchLimits`; never more disk than the version's bytes.
+// Cost: one read of the blobs and one write a byte, none in place; one read more to check, in place with `loadVerifies` none. Limits: `fetchLimits`; never more disk than the version's bytes.
 
 import { MillraceError } from "#base/errors";
 import type { Clock } from "#platform/clock";
@@ -38,8 +38,8 @@ export interface FetchParts {
   readonly signal: AbortSignal;
   /** Checksums are taken in a thread; without it here, in pieces. */
   readonly workers?: Workers;
-  /** Files of a finished fetch (the manifest is there) count by their size alone. */
-  readonly trustFinished: boolean;
+  /** Whoever loads the files compares every byte with the manifest: files of a finished fetch (the manifest is there) and files in place then count by their size. */
+  readonly loadVerifies: boolean;
   readonly onProgress: (stage: FetchStage, bytesDone: number, bytesAll: number) => void;
   /** At most so much a second from the blobs; default: no limit. */
   readonly bytesPerSecondMax?: number;
@@ -73,13 +73,15 @@ export async function fetchVersion(parts: FetchParts): Promise<FetchedFile[]> {
   };
   const verify = (list: readonly FetchedFile[]): Promise<readonly string[]> => {
     const onProgress = (bytesDone: number): void => parts.onProgress("verifying", bytesDone, bytesAll);
+    if (list.length === 0) return Promise.resolve([]);
     onProgress(0);
     return verifyFiles(list, { ...parts, onProgress }, parts.workers);
   };
 
-  if (finished && parts.trustFinished && (await sizesAgree(files, fetched))) return fetched;
+  if (finished && parts.loadVerifies && (await sizesAgree(files, fetched))) return fetched;
   await fetchAll();
-  let bad = await verify(fetched);
+  // In place nothing could be fetched again, so nothing is gained by looking before the loader does.
+  let bad = await verify(parts.loadVerifies ? fetched.filter((file) => parts.pathOf(file) === undefined) : fetched);
   if (bad.length > 0) {
     // A disk that decayed, or a part that a crash had torn: once more from the front.
     const again = fetched.filter(({ name }) => bad.includes(name));

@@ -71,7 +71,8 @@ export interface SnapshotFollowerOptions<T> {
   readonly onAlarm?: AlarmSink;
   /** Shared by the followers of a process. Default: slots of its own. */
   readonly slots?: LoadSlots;
-  /** The loader checks every byte itself: files that an earlier process has checked and finished are then not read a second time before it. Default false. */
+  /** `load` compares every byte with the manifest (`crc32c` of each file): files in place, and those that an earlier fetch has finished, are then not read a second time
+   * before it. Default false. */
   readonly loadVerifies?: boolean;
   /** Versions besides the serving one that stay in memory for a roll-back without loading. Default 0. */
   readonly spareMax?: number;
@@ -394,7 +395,7 @@ export class SnapshotFollower<T> {
       signal,
       read: (file, start, end) => store.read(manifest, file, start, end, signal),
       pathOf: (file) => store.pathOf(manifest, file),
-      trustFinished: this.#options.loadVerifies === true,
+      loadVerifies: this.#options.loadVerifies === true,
       onProgress: (stage, bytesDone) => {
         loading.stage = stage;
         loading.bytesDone = bytesDone;
