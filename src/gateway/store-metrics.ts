@@ -40,6 +40,7 @@ export function storeGauges(face: StoreFace, tables: Tables, redis: RespMetrics)
     gauge("rec_store_logged_bytes", "Bytes of effects logged since the start", () => face.state().counts.loggedBytes),
     gauge("rec_pool_bytes", "Memories of the pool, idle ones too", () => face.memories().totalBytes),
     gauge("rec_pool_idle_bytes", "Memories that wait to be used again", () => face.memories().idleBytes),
+    gauge("rec_pool_dropped_bytes", "Memories given up for others and not yet collected, on top of rec_pool_bytes", () => face.memories().droppedBytes),
     gauge("rec_redis_connections", "Connections of the Redis port", () => face.redis().connections),
     gauge("rec_redis_commands", "Commands since the start", () => redis.commands),
     gauge("rec_redis_error_replies", "Error replies since the start", () => redis.errorReplies),

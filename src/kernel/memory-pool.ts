@@ -1,26 +1,35 @@
 // Pool of shared memories: versions come and go, their memories stay and are used again.
-// Why: a shared WebAssembly memory is freed only after a garbage collection in every thread that saw it, which in idle threads never comes
-// (measured: six dropped versions of 1 GiB stayed resident). So nothing is dropped; a switch to a new version reuses what the last but one used.
+// Why: a shared WebAssembly memory is freed only after a full garbage collection in every thread that saw it, which by itself does not come
+// (measured: six dropped versions of 1 GiB stayed resident). So memories are kept; a switch to a new version reuses what the last but one used.
 //
-// Life of a memory:   idle --lease--> held --release--> closing --last reader leaves--> idle
+// Life of a memory:   idle --lease--> held --release--> closing --last reader leaves--> idle --room is needed--> dropped --collected--> gone
 //                                       ^ readers come and go ^         ^ readers only leave ^
 // Sizes are classes, four to a doubling (1, 1.25, 1.5, 1.75 x 2^n), so a version that grew a little fits into the memory of an older one, and
-// at most a fifth is wasted. A lease takes the smallest idle memory that fits, up to twice the size asked for; then a new one while the cap
-// allows; then any idle one that fits; then it throws `overloaded`, naming the owners that hold most.
+// at most a fifth is wasted. A lease takes the smallest idle memory that fits, up to one and a half times the size that it would make; then a new one while the cap
+// allows; then a new one for which idle ones of other sizes are dropped; then any idle one; then it throws `overloaded`, naming the owners that hold most. Who owns threads
+// that see memories listens by `onDropped` and has them collect their garbage soon, or the machine holds dropped memories on.
 //
-// Invariants: 1. a memory is idle only when its lease was released and no reader is left  2. the sum of all sizes never exceeds capBytes
+// Invariants: 1. a memory is idle only when its lease was released and no reader is left  2. the sum of all sizes never exceeds capBytes, nor, with those that
+//                were dropped and not yet collected, twice that: beyond it nothing is dropped or made until they are
 //             3. the reader count lives in the memory itself (atomic), so a worker that got the memory counts like everyone else
 //             4. a reader that comes after the release is refused, and so is one that means an earlier lease (generation).
 // A leased memory is dirty: whoever lays out data clears what it needs clear.
 // Concurrency: lease, release and statistics belong to the thread that made the pool; `joinReaders` works in any thread.
-// Limits: capBytes; classes from classBytesMin to 4 GiB.
+// Limits: capBytes; classes from classBytesMin to 4 GiB. That a memory is collected is known of the pool's own thread only (FinalizationRegistry).
 
 import { assert, MillraceError } from "#base/errors";
 import { KernelMemory, type KernelMemoryShape, memoryBytesFor, poolWordsFrom } from "./kernel-memory.ts";
 import type { Kernels } from "./kernels.ts";
 import { createWasmMemory, memoryBytesMax, pageBytes, type WasmMemory } from "./web-assembly.ts";
 
-export const memoryPoolLimits = { classBytesMin: 1 << 20, capBytesDefault: 4 * 2 ** 30 } as const;
+export const memoryPoolLimits = {
+  classBytesMin: 1 << 20,
+  capBytesDefault: 4 * 2 ** 30,
+  /** An idle memory is taken up to so many times the size that would be made; a larger one waits for those who need it, or makes room. */
+  reuseRatioMax: 1.5,
+  /** Of capBytes: all memories and those that were dropped and are not yet collected. Twice, so that all that is idle can be given up for one that takes its place. */
+  withDroppedShareMax: 2,
+} as const;
 
 const readersWord = poolWordsFrom;
 const generationWord = poolWordsFrom + 1;
@@ -28,7 +37,7 @@ const generationWord = poolWordsFrom + 1;
 const closed = 0x8000_0000 | 0;
 
 export interface MemoryPoolOptions {
-  /** Most bytes of all memories together, idle ones too. Default 4 GiB; typical: half of the machine. Memories are never given back. */
+  /** Most bytes of all memories together, idle ones too. Default 4 GiB; typical: half of the machine. Idle memories are given back only when others need room. */
   readonly capBytes?: number;
   /** Kernels that work in the memories. Default: the live ones. */
   readonly kernels?: Kernels;
@@ -70,6 +79,10 @@ export interface MemoryPoolStats {
   readonly leasedBytes: number;
   /** Released, but still read. */
   readonly closingBytes: number;
+  /** Given up to make room, and not yet collected by this thread: on top of `totalBytes`. */
+  readonly droppedBytes: number;
+  /** Memories given up since the start. */
+  readonly dropped: number;
   /** Leases served by a memory that was there, and by a new one. */
   readonly reused: number;
   readonly created: number;
@@ -129,6 +142,10 @@ export class MemoryPool {
   #reused = 0;
   #created = 0;
   #refused = 0;
+  #dropped = 0;
+  #droppedBytes = 0;
+  readonly #listeners = new Set<() => void>();
+  readonly #collected = new FinalizationRegistry<number>((bytes) => (this.#droppedBytes -= bytes));
 
   constructor(options: MemoryPoolOptions = {}) {
     this.capBytes = options.capBytes ?? memoryPoolLimits.capBytesDefault;
@@ -175,6 +192,15 @@ export class MemoryPool {
     };
   }
 
+  /**
+   * Calls `listener` in the turn in which memories were dropped, before the lease that needed their room returns: soon after it, all threads that saw memories of
+   * this pool should collect their garbage. Returns how to stop listening.
+   */
+  onDropped(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
   statistics(): MemoryPoolStats {
     this.#sweep();
     const owners = new Map<string, { bytes: number; memories: number; readers: number }>();
@@ -199,6 +225,8 @@ export class MemoryPool {
       idleBytes,
       leasedBytes: this.#totalBytes - idleBytes - closingBytes,
       closingBytes,
+      droppedBytes: this.#droppedBytes,
+      dropped: this.#dropped,
       reused: this.#reused,
       created: this.#created,
       refused: this.#refused,
@@ -217,14 +245,14 @@ export class MemoryPool {
 
   #take(needed: number): Slot | undefined {
     this.#sweep();
-    const idle = this.#slots.filter((slot) => slot.state === "idle" && slot.bytes >= needed).sort((a, b) => a.bytes - b.bytes)[0];
     const bytes = classBytesOf(needed);
-    const fitsCap = this.#totalBytes + bytes <= this.capBytes;
-    if (idle !== undefined && (idle.bytes <= 2 * bytes || !fitsCap)) {
+    const idle = this.#slots.filter(({ state }) => state === "idle").sort((a, b) => a.bytes - b.bytes);
+    const fitting = idle.find((slot) => slot.bytes >= needed);
+    if (fitting !== undefined && (fitting.bytes <= memoryPoolLimits.reuseRatioMax * bytes || !this.#makeRoom(bytes, idle))) {
       this.#reused++;
-      return idle;
+      return fitting;
     }
-    if (!fitsCap) return undefined;
+    if (fitting === undefined && !this.#makeRoom(bytes, idle)) return undefined;
     const wasm = createWasmMemory(bytes);
     assert(wasm.buffer.byteLength === bytes, "classes are whole pages");
     const slot: Slot = { wasm, words: new Int32Array(wasm.buffer), bytes, state: "idle", owner: "" };
@@ -235,11 +263,39 @@ export class MemoryPool {
     return slot;
   }
 
+  /** Drops idle memories (given in the order of their sizes) until one of `bytes` has room: the smallest that suffices alone, else the largest first. */
+  #makeRoom(bytes: number, idle: readonly Slot[]): boolean {
+    const { capBytes } = this;
+    if (this.#totalBytes + bytes + this.#droppedBytes > capBytes * memoryPoolLimits.withDroppedShareMax) return false;
+    let lacking = this.#totalBytes + bytes - capBytes;
+    if (lacking <= 0) return true;
+    const left = [...idle];
+    const chosen: Slot[] = [];
+    while (lacking > 0) {
+      const enough = left.findIndex((slot) => slot.bytes >= lacking);
+      const [slot] = left.splice(enough, 1);
+      if (slot === undefined) return false;
+      chosen.push(slot);
+      lacking -= slot.bytes;
+    }
+    const chosenBytes = chosen.reduce((sum, slot) => sum + slot.bytes, 0);
+    for (const slot of chosen) {
+      this.#slots.splice(this.#slots.indexOf(slot), 1);
+      this.#collected.register(slot.wasm, slot.bytes);
+    }
+    this.#totalBytes -= chosenBytes;
+    this.#droppedBytes += chosenBytes;
+    this.#dropped += chosen.length;
+    for (const listener of this.#listeners) listener();
+    return true;
+  }
+
   #largestOwners(): string {
-    const { owners, idleBytes } = this.statistics();
+    const { owners, idleBytes, droppedBytes } = this.statistics();
     const largest = [...owners].sort(([, a], [, b]) => b.bytes - a.bytes).slice(0, 3);
     const named = largest.map(([owner, { bytes }]) => `${owner} ${bytes}`);
-    // A restart gives these back: memories are made anew, in the sizes that are needed now.
-    return [...named, ...(idleBytes > 0 ? [`idle, in memories too small, ${idleBytes}`] : [])].join(", ");
+    if (idleBytes > 0) named.push(`idle ${idleBytes}`);
+    if (droppedBytes > 0) named.push(`dropped and not yet collected, beyond the cap, ${droppedBytes}`);
+    return named.join(", ");
   }
 }

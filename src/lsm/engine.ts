@@ -18,6 +18,7 @@ import { entryKinds } from "#kernel/entry-record";
 import type { KeyBatch } from "#kernel/key-batch";
 import type { KernelMemory } from "#kernel/kernel-memory";
 import type { MemoryLease } from "#kernel/memory-pool";
+import { collectDropped } from "#kernel/collect-dropped";
 import { RunImage } from "#kernel/run-image";
 import type { Timer } from "#platform/clock";
 import type { EffectBatch } from "./effect-batch.ts";
@@ -43,7 +44,7 @@ const loggedTimesMax = 3;
 const flushAfterMs = 30_000;
 /** The store counts as idle when nothing was flushed for so long. */
 const idleAfterMs = 5_000;
-/** Memtables above the memory limit that deletes may take, and a flush. */
+/** Memtables above the memory limit that deletes may take (also those that the active memtable holds and a flush must bring to disk before they make room), and a flush. */
 const deletesAllowance = 2;
 const flushAllowance = 1;
 const retryMsMin = 1_000;
@@ -82,6 +83,8 @@ export class Engine implements Store {
   readonly #numbers: SourceNumbers;
   readonly #producer: number;
   #active: WriteTable;
+  /** Deletes that went into the active memtable since it was made. */
+  #activeDeletes = 0;
   /** Oldest first. */
   #frozen: WriteTable[] = [];
   /** Newest first. */
@@ -103,6 +106,7 @@ export class Engine implements Store {
   #ageTimer: Timer | undefined;
   #idleTimer: Timer | undefined;
   #runWaiters: (() => void)[] = [];
+  readonly #collecting: { stop(): void };
   #closed: Promise<void> | undefined;
   #flushes = 0;
   #merges = 0;
@@ -120,6 +124,9 @@ export class Engine implements Store {
     this.#producer = producer;
     this.#flusher = new WorkLine(settings.workers, `${settings.partition}-flush`);
     this.#merger = new WorkLine(settings.workers, `${settings.partition}-merge`);
+    this.#collecting = collectDropped(settings.pool, settings.clock, () => {
+      for (const line of [this.#flusher, this.#merger]) line.collectGarbage();
+    });
     this.#commit = new GroupCommit({
       writer,
       clock: settings.clock,
@@ -187,10 +194,11 @@ export class Engine implements Store {
     this.#commit.check(bytes);
     let active = this.#active;
     if (!active.fits(count, bytes) || active.loggedBytes > loggedTimesMax * this.#settings.memtableBytes) {
-      // Deletes may pass the limit a little: they are what makes room again.
-      this.#freeze(effects.deletes === count ? deletesAllowance : 0);
+      // Deletes may pass the limit a little: they are what makes room again, but only once they are flushed.
+      this.#freeze(effects.deletes === count || this.#makesRoom ? deletesAllowance : 0);
       active = this.#active;
     }
+    this.#activeDeletes += effects.deletes;
     const { entries } = effects;
     active.apply(entries, count, this.#commit.next, this.#settings.clock.monotonicMs());
     const ticket = this.#commit.add(entries, count);
@@ -211,7 +219,7 @@ export class Engine implements Store {
     let frozenBytes = 0;
     let replayBytes = this.#active.loggedBytes;
     for (const table of this.#frozen) {
-      frozenBytes += table.bytes;
+      frozenBytes += table.memoryBytes;
       replayBytes += table.loggedBytes;
     }
     return {
@@ -233,7 +241,7 @@ export class Engine implements Store {
 
   async flush(): Promise<void> {
     if (this.#refused !== undefined && this.#refused.reason !== "memory") throw this.#refused.error;
-    if (!this.#active.isEmpty) this.#freeze(flushAllowance);
+    if (!this.#active.isEmpty) this.#freeze(this.#makesRoom ? deletesAllowance : flushAllowance);
     const until = this.#frozen.at(-1);
     const failures = this.#flushFailures;
     while (until !== undefined && this.#frozen.includes(until)) {
@@ -257,6 +265,7 @@ export class Engine implements Store {
     const { partition } = this.#settings;
     this.#refused = { reason: "closed", error: new MillraceError("invalid", `store ${partition} is closed`, { todo: "open it again" }) };
     for (const timer of [this.#retry, this.#mergeRetry, this.#ageTimer, this.#idleTimer]) timer?.cancel();
+    this.#collecting.stop();
     this.#wakeHeld();
     await this.#commit.settled();
     await this.#flushing;
@@ -274,9 +283,15 @@ export class Engine implements Store {
 
   // ---- memtables ----
 
+  /** Whether the active memtable mostly holds deletes. */
+  get #makesRoom(): boolean {
+    return this.#activeDeletes > 0 && this.#activeDeletes * 2 >= this.#active.table.count;
+  }
+
+  /** What the pool counts for it: whole memories, with lanes and what a larger memory has to spare. */
   #memoryBytes(): number {
-    let bytes = this.#runBytes + this.#active.bytes;
-    for (const table of this.#frozen) bytes += table.bytes;
+    let bytes = this.#runBytes + this.#active.memoryBytes;
+    for (const table of this.#frozen) bytes += table.memoryBytes;
     return bytes;
   }
 
@@ -284,7 +299,7 @@ export class Engine implements Store {
    * that may stand above the limit. */
   #freeze(allowance = 0): void {
     const { memtableBytes, memoryBytesMax, pool, partition, seed, clock } = this.#settings;
-    const needed = WriteTable.bytesFor(memtableBytes);
+    const needed = this.#active.memoryBytes;
     const held = this.#memoryBytes();
     const source = held + needed * (1 - allowance) > memoryBytesMax ? undefined : this.#numbers.take();
     let fresh: WriteTable;
@@ -310,6 +325,7 @@ export class Engine implements Store {
     this.#commit.cut();
     this.#frozen.push(this.#active);
     this.#active = fresh;
+    this.#activeDeletes = 0;
     this.#reorder();
     this.#flushedMs = clock.monotonicMs();
     this.#startWork();
@@ -331,7 +347,7 @@ export class Engine implements Store {
     for (const run of this.#runs) {
       for (const file of run.files) {
         add(file.source, { memory: file.lease.memory, probe: (keys, refs, source) => file.image.probe(keys, refs, source) });
-        runBytes += file.listed.bytes;
+        runBytes += file.lease.memory.bytes.length;
       }
     }
     this.#runBytes = runBytes;
@@ -359,7 +375,7 @@ export class Engine implements Store {
         const { sinceMs, isEmpty } = this.#active;
         if (this.#refused === undefined && !isEmpty && sinceMs !== undefined && this.#settings.clock.monotonicMs() - sinceMs >= flushAfterMs) {
           try {
-            this.#freeze(flushAllowance);
+            this.#freeze(this.#makesRoom ? deletesAllowance : flushAllowance);
           } catch {
             // Memory is short: said already, and the next write says it again.
           }

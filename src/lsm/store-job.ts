@@ -4,6 +4,7 @@
 
 import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
+import { collectGarbage } from "#platform/garbage";
 import type { KeySeed } from "#kernel/key-hash";
 import { KernelMemory } from "#kernel/kernel-memory";
 import { MemTable } from "#kernel/mem-table";
@@ -52,9 +53,14 @@ export interface LoadJob {
   readonly into: ImageTicket;
 }
 
-export type StoreJob = FlushJob | MergeJob | LoadJob;
+/** Lets go of memories that the pool dropped: a collection of garbage in the thread that does the job. */
+export interface CollectJob {
+  readonly kind: "collect";
+}
 
-/** Files that were made, in key order; none for a load. */
+export type StoreJob = FlushJob | MergeJob | LoadJob | CollectJob;
+
+/** Files that were made, in key order; none for a load and a collection. */
 export interface StoreJobResult {
   readonly files: readonly WrittenFile[];
 }
@@ -73,6 +79,10 @@ export function mergeScratchBytes(size: MergeSize): number {
 export async function doJob(job: StoreJob, files: Files, clock: Clock, lane = workerLane): Promise<StoreJobResult> {
   if (job.kind === "flush") return flushTable(job, files, lane);
   if (job.kind === "merge") return mergeRuns(job, files, lane);
+  if (job.kind === "collect") {
+    collectGarbage();
+    return { files: [] };
+  }
   await readRun(files, clock, job.run, KernelMemory.attach(job.into.ticket.memory, lane), job.into.at);
   return { files: [] };
 }

@@ -104,7 +104,7 @@ test("a transaction larger than a record of the log is whole after opening again
 test("promise: at the memory limit writes are overloaded, reads go on and deletes make room", async () => {
   await inSimulation(4, async ({ open, clock }) => {
     const alarms: string[] = [];
-    const store = await open({ memoryBytesMax: 4 << 20, onAlarm: (alarm) => alarms.push(alarm.code) });
+    const store = await open({ memoryBytesMax: 16 << 20, onAlarm: (alarm) => alarms.push(alarm.code) });
     let written = 0;
     assert.throws(
       () => {

@@ -30,6 +30,14 @@ export class WorkLine {
     return turn;
   }
 
+  /** After the jobs that were asked for, the worker's thread collects its garbage; memories that were dropped are freed by that. Without a worker nothing. */
+  collectGarbage(): void {
+    this.#turn = this.#turn.then(async () => {
+      // A worker that fails at this fails the next job, which says it.
+      if (this.#worker !== undefined) await this.#ask({ kind: "collect" }).catch(() => undefined);
+    });
+  }
+
   async stop(): Promise<void> {
     await this.#turn;
     const worker = this.#worker;

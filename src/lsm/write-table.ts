@@ -32,7 +32,6 @@ export function tableWriterSize(entriesMax: number, recordBytesMax: number): Run
 const recordBytesExpected = 64;
 
 export class WriteTable {
-  readonly bytes: number;
   /** Its number among the sources of a look-up, for as long as it lives. */
   readonly source: number;
   readonly #lease: MemoryLease;
@@ -46,11 +45,10 @@ export class WriteTable {
   /** When its first effect came, monotonic; undefined while it is empty. */
   sinceMs: number | undefined;
 
-  private constructor(lease: MemoryLease, table: MemTable, size: MemTableSize, bytes: number, source: number, offset: number) {
+  private constructor(lease: MemoryLease, table: MemTable, size: MemTableSize, source: number, offset: number) {
     this.#lease = lease;
     this.#size = size;
     this.#table = table;
-    this.bytes = bytes;
     this.source = source;
     this.endOffset = offset;
   }
@@ -70,11 +68,16 @@ export class WriteTable {
     const size = WriteTable.sizeOf(recordBytesMax);
     const dataBytes = WriteTable.bytesFor(recordBytesMax);
     const lease = pool.lease({ owner, dataBytes, lanes: tableLanes, laneBytes: tableLaneBytes });
-    return new WriteTable(lease, MemTable.create(lease.memory, size, seed), size, dataBytes, source, offset);
+    return new WriteTable(lease, MemTable.create(lease.memory, size, seed), size, source, offset);
   }
 
   get table(): MemTable {
     return this.#table;
+  }
+
+  /** Of the whole memory that it lies in. */
+  get memoryBytes(): number {
+    return this.#lease.memory.bytes.length;
   }
 
   get isEmpty(): boolean {

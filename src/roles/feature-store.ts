@@ -19,11 +19,13 @@ import { Hashes } from "#features/keyspace/hashes";
 import { HashSweep } from "#features/keyspace/hash-sweep";
 import { Keyspace } from "#features/keyspace/keyspace";
 import { openTables, type Tables } from "#features/tables/tables";
+import { collectDropped } from "#kernel/collect-dropped";
 import type { KeySeed } from "#kernel/key-hash";
 import { recordBytes } from "#kernel/entry-record";
 import { MemoryPool, type MemoryPoolStats } from "#kernel/memory-pool";
 import { openStore } from "#lsm/open-store";
 import type { Store } from "#lsm/store";
+import { collectGarbage } from "#platform/garbage";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemNetwork } from "#platform/system-network";
@@ -84,6 +86,7 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
   const { registry, log } = folder;
   const { join } = systemFiles;
   const pool = new MemoryPool({ capBytes: options.memoryBytesMax });
+  const collecting = collectDropped(pool, systemClock, collectGarbage);
   const alarm = ({ message }: MillraceError): void => warn(message);
   let tables: Tables | undefined;
   const { opened } = openStore({
@@ -193,6 +196,7 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
         tables?.close();
         for (const { follower } of bases) await follower.stop();
         await store.close();
+        collecting.stop();
         return outcome;
       },
     };
@@ -216,7 +220,13 @@ async function keptSeed(registry: Registry): Promise<KeySeed> {
 function infoOf(store: Store, keyspace: Keyspace, pool: MemoryPoolStats): Readonly<Record<string, Readonly<Record<string, string | number>>>> {
   const { memoryBytes, memoryBytesMax, offset, loggedOffset, flushedOffset, replayBytes, working, refused, runs, counts } = store.state;
   return {
-    Memory: { used_memory: memoryBytes, maxmemory: memoryBytesMax, pool_bytes: pool.totalBytes, pool_idle_bytes: pool.idleBytes },
+    Memory: {
+      used_memory: memoryBytes,
+      maxmemory: memoryBytesMax,
+      pool_bytes: pool.totalBytes,
+      pool_idle_bytes: pool.idleBytes,
+      pool_dropped_bytes: pool.droppedBytes,
+    },
     Persistence: {
       log_offset: offset,
       log_acknowledged: loggedOffset,

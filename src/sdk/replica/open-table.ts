@@ -19,9 +19,11 @@ import { openSqliteRegistry } from "#backbone/sqlite-registry";
 import { readSchema } from "#features/tables/schema-registry";
 import { schemaOf, type TableSchema } from "#features/tables/table-schema";
 import { keySeed } from "#kernel/key-hash";
+import { collectDropped } from "#kernel/collect-dropped";
 import { MemoryPool } from "#kernel/memory-pool";
 import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
+import { collectGarbage } from "#platform/garbage";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemProcesses } from "#platform/system-processes";
@@ -129,6 +131,7 @@ export async function openReplica(
     throw new MillraceError("unsupported", `table ${name} lies on disk`, { todo: "read it at its server: a replica holds its rows in memory" });
   }
   const pool = new MemoryPool({ capBytes: options.memoryBytesMax ?? 4 * 2 ** 30 });
+  const collecting = collectDropped(pool, clock, collectGarbage);
   const snapshots = new SnapshotStore({ blobs: sources.blobs, registry, clock, random, kind: replicaLayout.kind });
   const feed = folderFeed({ files, clock, registry, log: sources.log, folder: sources.engineFolder, partition: replicaLayout.partition, pool });
   const seed = keySeed(new DataView(random.bytes(new Uint8Array(8)).buffer).getBigUint64(0));
@@ -165,6 +168,7 @@ export async function openReplica(
   const watching = watchSchema(name, registry, clock, stop.signal, takeSchema, alarm);
   const close = async (): Promise<void> => {
     stop.abort(new MillraceError("unavailable", `the replica of table ${name} was closed`));
+    collecting.stop();
     await base.stop();
     await delta.stop();
     await watching;
