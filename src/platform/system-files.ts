@@ -1,7 +1,7 @@
 // The machine's file system. See files.ts for the contract.
 // Cost: every call is one trip through libuv's thread pool (about 20-60 us); the serving loop never blocks on a disk.
 // `threadFiles` reads in the calling thread instead: the pool's threads have the priority of the process, so that reads of a thread that shall stand back
-// (workers.ts, `niceness`) would not stand back with it. Only for threads that nobody waits for.
+// (workers.ts, `niceness`) would not stand back with it; after each read it gives way. Only for threads that nobody waits for.
 
 import { constants, readSync } from "node:fs";
 import { type FileHandle, mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { threadId } from "node:worker_threads";
 import { MillraceError } from "#base/errors";
+import { giveWay } from "./be-nicer.ts";
 import { refusedByFileSystem } from "./file-errors.ts";
 import type { Files, OpenFile } from "./files.ts";
 import { replaceFile } from "./replace-file.ts";
@@ -76,6 +77,7 @@ class SystemFile implements OpenFile {
             : (await this.#handle.read(into, done, length, position + done)).bytesRead;
         if (bytesRead === 0) break;
         done += bytesRead;
+        if (this.#readsHere) giveWay();
       }
       return done;
     } catch (thrown) {

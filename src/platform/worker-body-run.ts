@@ -4,6 +4,7 @@
 
 import { MillraceError } from "#base/errors";
 import { MessageQueue } from "./message-queue.ts";
+import type { Clock } from "./clock.ts";
 import { systemClock } from "./system-clock.ts";
 import type { Files } from "./files.ts";
 import { systemFiles } from "./system-files.ts";
@@ -20,7 +21,11 @@ export interface BodySide {
   close(): void;
 }
 
-export async function runBody(side: BodySide, start: WorkerStart, files: Files = systemFiles): Promise<void> {
+export async function runBody(
+  side: BodySide,
+  start: WorkerStart,
+  { clock, files }: { readonly clock: Clock; readonly files: Files } = { clock: systemClock, files: systemFiles },
+): Promise<void> {
   const queue = new MessageQueue();
   const stop = new AbortController();
   const reason = new MillraceError("unavailable", `worker ${start.name} was asked to stop`);
@@ -42,7 +47,7 @@ export async function runBody(side: BodySide, start: WorkerStart, files: Files =
     if (typeof loaded.default !== "function") throw new MillraceError("internal", `worker ${start.name}: ${start.module} has no default export to run`);
     await loaded.default({
       port: { send: (message) => side.tell(["message", message]), receive: () => queue.receive() },
-      clock: systemClock,
+      clock,
       files,
       data: start.data,
       signal: stop.signal,
