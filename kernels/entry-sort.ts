@@ -12,7 +12,7 @@ import { compareBytes, headBytes, keyBytesOf, windowAt } from "./entry-record";
 
 /** Depth of a segment whose windows are length and address: no two are equal. */
 const byAddress: u32 = 0xffffffff;
-const small: u32 = 12;
+export const small: u32 = 12;
 const visitsARecord: i64 = 16;
 
 function keyAt(record: usize): usize {
@@ -48,7 +48,7 @@ export function entrySortFill(items: usize, addresses: usize, count: u32): void 
   }
 }
 
-function push(stack: usize, from: u32, to: u32, depth: u32, low: u32, progress: u32): void {
+export function push(stack: usize, from: u32, to: u32, depth: u32, low: u32, progress: u32): void {
   const height = load<u32>(stack);
   const at = stack + 32 + ((<usize>height) << 5);
   store<u32>(at, from);
@@ -64,7 +64,8 @@ export function entrySortBegin(stack: usize, count: u32): void {
   if (count > 1) push(stack, 0, count, 0, 0, 0);
 }
 
-function insertionSort(items: usize, from: u32, to: u32, depth: u32): void {
+/** Sorts few items whose keys agree up to `depth`. */
+export function insertionSort(items: usize, from: u32, to: u32, depth: u32): void {
   const first = items + ((<usize>from) << 4);
   const end = items + ((<usize>to) << 4);
   for (let i = first + 16; i < end; i += 16) {

@@ -209,3 +209,5 @@ export const crcRoomBytes = 2_048;
 /** Bytes of one item of an entry sort, and of its stack. */
 export const sortItemBytes = 16;
 export const sortStackBytes = 2_048;
+/** What sortRecords needs beside its items, kernels/sort-records.ts. */
+export const recordSortWorkBytes = 98_304 + sortStackBytes;

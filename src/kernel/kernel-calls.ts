@@ -42,12 +42,16 @@ export interface EngineCalls {
   gatherFields(args: number): number;
 }
 
-/** The calls of bulk loads. Layouts: kernels/stage-rows.ts. */
+/** The calls of bulk loads. Layouts: kernels/stage-rows.ts, sort-records.ts. */
 export interface StagingCalls {
   /** Packs rows of one length from columns. `args`: packWords. */
   packRows(args: number): void;
   /** Deals rows to the blocks of their slices; 0 when all are done, 1 when a slice needs a block. `args`: stageWords, which it goes on from and brings up to date. */
   stageRows(args: number): number;
+  /** Addresses of records that lie one behind another; how many, or 2^32 - 1 when they are not whole, or more than `most`. Layouts: kernels/sort-records.ts. */
+  findRecords(from: number, end: number, addresses: number, most: number): number;
+  /** Sorts by key, of equal keys the one at the highest address stays; returns how many are left. `items`, `spare`: 16 bytes a record, `work`: recordSortWorkBytes. */
+  sortRecords(addresses: number, count: number, items: number, spare: number, work: number): number;
 }
 
 export interface KernelCalls extends EngineCalls, StagingCalls {
@@ -153,6 +157,8 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "gatherFields",
   "packRows",
   "stageRows",
+  "findRecords",
+  "sortRecords",
 ];
 
 /** The row of a key that is not in a table. */

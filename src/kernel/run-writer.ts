@@ -13,6 +13,8 @@
 // Cost: 12 bytes an entry while writing, and the index at the end, beside a chunk. Concurrency: one thread, through the lane of its memory.
 // Limits: what RunWriterSize says; runLimits.
 
+import { crc32c } from "#base/crc32c";
+import { combineEqualCrc32c } from "#base/crc32c-combine";
 import { MillraceError } from "#base/errors";
 import { blockBytes, groupBytes, groupSlots, runWriterStateBytes, runWriterStatus, runWriterWords, stageEntryBytes } from "./entry-layout.ts";
 import { crc32cOf } from "./checksum.ts";
@@ -379,6 +381,14 @@ export class RunWriter {
   get header(): RunHeader {
     if (this.#header === undefined) throw new MillraceError("internal", "the header of a run that is not finished");
     return this.#header;
+  }
+
+  /** CRC32C of the whole finished file, put together from those of its blocks. */
+  get fileChecksum(): number {
+    const { fileBytes, checksFrom, blocks } = this.header;
+    const first = this.#checksAt / 4;
+    const sum = combineEqualCrc32c(crc32c(this.headerBytes), this.memory.u32, first, first + blocks, blockBytes);
+    return crc32cOf(this.memory, this.#checksAt, fileBytes - checksFrom, sum);
   }
 
   /** The first 4,096 bytes of the file: written last, at position 0. */

@@ -1,8 +1,8 @@
-// The scalar twin of kernels/stage-rows.ts: the same calls over the same bytes. Bytes only: whatever packs and stages, a table is the same.
+// The scalar twin of kernels/stage-rows.ts and sort-records.ts: the same calls over the same bytes. Bytes only: whatever packs and stages, a table is the same.
 // Cost: some 5 x the binaries. Concurrency: as the kernels, one thread a set of arguments.
 
 import { packColumnBytes, packColumnWords, packWords, sliceBytes, sliceWords, stageWords } from "./entry-layout.ts";
-import { recordHeadBytes, writeRecordHead } from "./entry-record.ts";
+import { compareBytes, recordEnd, recordHeadBytes, recordKeyAt, recordKeyBytes, writeRecordHead } from "./entry-record.ts";
 import type { StagingCalls } from "./kernel-calls.ts";
 import { KeyHasher } from "./key-hash.ts";
 import type { WasmMemory } from "./web-assembly.ts";
@@ -96,6 +96,30 @@ export function bindScalarStaging(memory: WasmMemory): StagingCalls {
         add(stageWords.stagedBytes, prefixBytes + keyBytes + valueBytes);
       }
       return 0;
+    },
+
+    findRecords(from, end, addresses, most) {
+      let count = 0;
+      for (let at = from; at < end; count++) {
+        const next = recordEnd(u8, at, end);
+        if (next < 0 || count === most) return 0xffffffff;
+        u32[addresses / 4 + count] = at;
+        at = next;
+      }
+      return count;
+    },
+
+    sortRecords(addresses, count) {
+      const list = u32.subarray(addresses / 4, addresses / 4 + count);
+      const order = (a: number, b: number): number => {
+        const aKey = recordKeyAt(u8, a);
+        const bKey = recordKeyAt(u8, b);
+        return compareBytes(u8, aKey, aKey + recordKeyBytes(u8, a), u8, bKey, bKey + recordKeyBytes(u8, b));
+      };
+      list.sort((a, b) => order(a, b) || a - b);
+      let kept = 0;
+      for (let i = 0; i < count; i++) if (i + 1 === count || order(list[i]!, list[i + 1]!) !== 0) list[kept++] = list[i]!;
+      return kept;
     },
   };
 }

@@ -1,7 +1,7 @@
 // One shard of a bulk build: staged entry records in, one run file out. Pure: what goes in decides every byte that comes out, so any process on any machine may do it, again
 // after a kill too.
 // Why in memory: a global sort writes and reads everything several times; a shard that fits into memory is sorted there and written once (docs/design/import.md).
-// How: the staged blocks are read into one kernel memory and checked, the records' addresses are sorted by key, of equal keys the last staged one stays, and the run writer
+// How: the staged blocks are read into one kernel memory and checked, the addresses of their records are sorted by key, of equal keys the last staged one stays, and the run writer
 // packs them straight into the file; its header, the first block, comes last.
 // Invariants: 1. no byte of a staged block is used before its checksum agreed  2. the same records, seed and format give the same file
 // 3. a file under its name is whole and synced: it is written beside and renamed  4. the memory is taken once and used again by the next shard that fits: a shared memory that is dropped stays resident.
@@ -9,16 +9,13 @@
 // Concurrency: one builder, one thread, one shard at a time.
 // Limits: one run file is less than 4 GiB (runLimits); a shard that needs more memory than the builder may take is refused with how much it needs.
 
-import { crc32c } from "#base/crc32c";
-import { combineCrc32c } from "#base/crc32c-combine";
 import { MillraceError } from "#base/errors";
 import { crc32cOf } from "#kernel/checksum";
-import { recordEnd, recordKeyAt, recordKeyBytes } from "#kernel/entry-record";
+import { recordSortWorkBytes, sortItemBytes } from "#kernel/entry-layout";
 import type { KeySeed } from "#kernel/key-hash";
 import { KernelMemory, memoryBytesFor, roundUp } from "#kernel/kernel-memory";
 import { runHeaderBytes, type RunStatistics } from "#kernel/run-format";
 import { RunWriter, runWriterBytes } from "#kernel/run-writer";
-import { EntrySort, sortScratchBytes } from "#kernel/sort-entries";
 import type { WasmMemory } from "#kernel/web-assembly";
 import type { Clock } from "#platform/clock";
 import type { Files, OpenFile } from "#platform/files";
@@ -88,7 +85,12 @@ export function shardMemoryBytes(rows: number, bytes: number, longestRecordBytes
 
 function kernelBytes(rows: number, bytes: number, longest: number): number {
   return (
-    roundUp(bytes, 64) + roundUp(4 * rows, 64) + roundUp(sortScratchBytes(rows), 64) + roundUp(runWriterBytes(writerSize(rows, bytes, longest)), 64) + 4_096
+    roundUp(bytes, 64) +
+    roundUp(4 * rows, 64) +
+    roundUp(sortItemBytes * rows, 64) +
+    roundUp(recordSortWorkBytes, 64) +
+    roundUp(runWriterBytes(writerSize(rows, bytes, longest)), 64) +
+    4_096
   );
 }
 
@@ -112,14 +114,20 @@ export class ShardBuilder {
     const memory = this.#memoryFor(rows, bytes, longest);
     const stageAt = memory.reserve(bytes + 64);
     const addressesAt = memory.reserve(4 * rows);
-    const scratchAt = memory.reserve(sortScratchBytes(rows));
+    const itemsAt = memory.reserve(sortItemBytes * rows);
+    const workAt = memory.reserve(recordSortWorkBytes);
+    const seed = indexSeedOf(shard.seed);
+    const writer = RunWriter.create(memory, writerSize(rows, bytes, longest), seed);
     await this.#read(shard.staged, memory, stageAt);
-    this.#find(memory, stageAt, bytes, addressesAt, rows);
-    const sort = new EntrySort(memory, addressesAt, rows, scratchAt);
-    while (!sort.step()) await this.#breathe();
-    const addresses = memory.u32.subarray(addressesAt / 4, addressesAt / 4 + rows);
-    const kept = keepLast(memory, addresses);
-    const writer = RunWriter.create(memory, writerSize(rows, bytes, longest), indexSeedOf(shard.seed));
+    await this.#breathe();
+    if (memory.calls.findRecords(stageAt, stageAt + bytes, addressesAt, rows) >>> 0 !== rows) {
+      throw damaged("a staged file", "does not hold the records that were announced");
+    }
+    // The writer takes more than 16 bytes an entry and has nothing to keep yet: its room is the sort's second one.
+    const kept = memory.calls.sortRecords(addressesAt, rows, itemsAt, writer.at, workAt) >>> 0;
+    writer.reset(seed);
+    await this.#breathe();
+    const addresses = memory.u32.subarray(addressesAt / 4, addressesAt / 4 + kept);
     const { files } = this.#options;
     const beside = `${path}.part`;
     await files.remove(beside);
@@ -127,7 +135,7 @@ export class ShardBuilder {
     if (file === undefined)
       throw new MillraceError("conflict", `${beside} is being written by another process`, { todo: "run one build for a file at a time" });
     try {
-      const out = new RunFile(file, memory);
+      const out = new RunFile(file);
       for (let taken = 0; taken < kept;) {
         taken += writer.addSorted(memory, addresses, taken, kept);
         if (writer.isFull) throw new MillraceError("overloaded", `a run of ${writer.count} entries is full`, { todo: "cut the table into more shards" });
@@ -138,7 +146,7 @@ export class ShardBuilder {
       for (const chunk of writer.finish()) await out.append(chunk);
       const built = await out.finish(writer.headerBytes);
       await files.rename(beside, path);
-      return { ...built, overtaken: rows - kept, statistics: writer.header.statistics };
+      return { bytes: built, crc32c: writer.fileChecksum, overtaken: rows - kept, statistics: writer.header.statistics };
     } finally {
       await file.close();
     }
@@ -184,77 +192,32 @@ export class ShardBuilder {
     }
   }
 
-  /** Writes the address of every record. */
-  #find(memory: KernelMemory, from: number, bytes: number, addressesAt: number, rows: number): void {
-    const { u32 } = memory;
-    const end = from + bytes;
-    let found = 0;
-    for (let at = from; at < end;) {
-      const next = recordEnd(memory.bytes, at, end);
-      if (next < 0 || found === rows) throw damaged("a staged file", "does not hold the records that were announced");
-      u32[addressesAt / 4 + found++] = at;
-      at = next;
-    }
-    if (found !== rows) throw damaged("a staged file", "does not hold the records that were announced");
-  }
-
   async #breathe(): Promise<void> {
     this.#options.signal?.throwIfAborted();
     await this.#options.clock.yield();
   }
 }
 
-/** The file of a run behind its header, which is written last, and the checksum of both. */
+/** The file of a run: what comes behind its header is appended, the header is written last. */
 class RunFile {
   readonly #file: OpenFile;
-  readonly #memory: KernelMemory;
   #position = runHeaderBytes;
-  #crc = 0;
 
-  constructor(file: OpenFile, memory: KernelMemory) {
+  constructor(file: OpenFile) {
     this.#file = file;
-    this.#memory = memory;
   }
 
   async append(chunk: Uint8Array): Promise<void> {
-    const { lane, bytes } = this.#memory;
-    for (let from = 0; from < chunk.length; from += laneBytes / 2) {
-      const part = chunk.subarray(from, from + laneBytes / 2);
-      lane.reset();
-      const at = lane.take(part.length);
-      bytes.set(part, at);
-      this.#crc = crc32cOf(this.#memory, at, part.length, this.#crc);
-    }
     await this.#file.write(chunk, this.#position);
     this.#position += chunk.length;
   }
 
-  async finish(header: Uint8Array): Promise<{ bytes: number; crc32c: number }> {
+  /** Returns the length of the file. */
+  async finish(header: Uint8Array): Promise<number> {
     await this.#file.write(header, 0);
     await this.#file.sync();
-    return { bytes: this.#position, crc32c: combineCrc32c(crc32c(header), this.#crc, this.#position - header.length) };
+    return this.#position;
   }
-}
-
-/** Of equal keys, which stand side by side in the order in which they were staged, leaves the last; returns how many are left. */
-function keepLast(memory: KernelMemory, addresses: Uint32Array): number {
-  const { bytes } = memory;
-  let kept = 0;
-  for (let i = 0; i < addresses.length; i++) {
-    if (i + 1 < addresses.length && haveEqualKeys(bytes, addresses[i]!, addresses[i + 1]!)) continue;
-    addresses[kept++] = addresses[i]!;
-  }
-  return kept;
-}
-
-function haveEqualKeys(bytes: Uint8Array, a: number, b: number): boolean {
-  const keyBytes = recordKeyBytes(bytes, a);
-  if (keyBytes !== recordKeyBytes(bytes, b)) return false;
-  const aKey = recordKeyAt(bytes, a);
-  const bKey = recordKeyAt(bytes, b);
-  // From the end: neighbours in key order differ there.
-  for (let i = keyBytes - 1; i >= 0; i--) if (bytes[aKey + i] !== bytes[bKey + i]) return false;
-  return true;
 }
 
 async function readWhole(file: OpenFile, into: Uint8Array, at: number, path: string): Promise<void> {
