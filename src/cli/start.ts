@@ -64,8 +64,10 @@ export async function start(options: StartCommandOptions & { readonly version: s
     throw thrown;
   }
   const { eventsRebuilt, items, users } = server.gateway.status();
+  const { rowsLoaded, offset, recordsReplayed } = server.gateway.started();
   const tookMs = (systemClock.monotonicMs() - startMs).toFixed(0);
-  printLine(`ready after ${tookMs} ms: ${eventsRebuilt} events counted again from the log, ${items} items, ${users} users`);
+  printLine(`ready after ${tookMs} ms: ${eventsRebuilt} events, ${items} items, ${users} users`);
+  printLine(`  ${rowsLoaded} rows of aggregations loaded, ${recordsReplayed} records counted again from offset ${offset} of the log`);
   printLine(`  page     ${server.address}/`);
   printLine(`  API      ${server.address}/openapi.json`);
   printLine(`  metrics  ${server.address}/metrics`);

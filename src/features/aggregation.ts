@@ -4,6 +4,9 @@
 // 3. each event is folded once (the intake's duty: it drops known ids and folds by log offset)  4. memory is bounded by the declared limits
 // and the number of handles.
 
+import type { StoredColumns } from "./checkpoint/stored-state.ts";
+import type { TopList } from "./top-list.ts";
+
 /** An event as the stores see it: ids are handles, the type is its index in the declared event types. */
 export interface FoldEvent {
   readonly type: number;
@@ -18,8 +21,22 @@ export interface FoldEvent {
 /** Weight per event type name; types left out do not count. All weights >= 0. */
 export type TypeWeights = Readonly<Record<string, number>>;
 
+/** How a store is kept in tables (src/features/checkpoint): as columns beside others of the same items or users, or in a table of its own. */
+export interface KeptStore {
+  readonly by: "item" | "user";
+  readonly place: "beside others" | "own table";
+  readonly part: StoredColumns;
+  /** A number that stands in no row. */
+  readonly number?: { get(): number; set(value: number): void };
+  /** The list of the best, which is kept as it is. */
+  readonly top?: TopList;
+  readonly topKey?: (handle: number) => number;
+}
+
 export interface AggregationStore {
   fold(event: FoldEvent): void;
+  /** `name`: of the declaration. */
+  kept(name: string): KeptStore;
   /** Bytes held, an estimate where native maps are involved. */
   readonly bytes: number;
 }

@@ -6,6 +6,9 @@
 
 import { f64Column, u32Column, u8Column } from "#base/chunked";
 import type { ItemBody, ItemRow, UserBody, UserRow } from "#wire/api";
+import type { RowMarks } from "./checkpoint/row-marks.ts";
+import type { StateRowReader, StateRowWriter } from "./checkpoint/state-row.ts";
+import type { StoredColumns } from "./checkpoint/stored-state.ts";
 import { HandleTable } from "./handle-table.ts";
 import { TopList } from "./top-list.ts";
 
@@ -37,6 +40,8 @@ export class Catalog {
   #availableCount = 0;
   #userCount = 0;
   #columns = 0;
+  #itemMarks: RowMarks | undefined;
+  #userMarks: RowMarks | undefined;
   #follower: ((item: number) => void) | undefined;
 
   constructor(options: CatalogOptions) {
@@ -65,6 +70,7 @@ export class Catalog {
   meetItem(id: string, atMs: number): number {
     const item = this.#internItem(id);
     if (this.#presence.get(item) === presence.absent && this.#itemBodies[item] === undefined) {
+      this.#itemMarks?.touch(item);
       this.#itemBodies[item] = {};
       this.createdAt.set(item, atMs);
       this.#setPresence(item, presence.available);
@@ -76,6 +82,7 @@ export class Catalog {
   meetUser(id: string): number {
     const user = this.users.intern(id);
     if (this.#userBodies[user] === undefined) {
+      this.#userMarks?.touch(user);
       this.#userBodies[user] = {};
       this.#userCount += 1;
     }
@@ -85,6 +92,7 @@ export class Catalog {
   /** Replaces an item's document. `atMs` is the creation time where the document has none and the item is new. */
   putItem(id: string, body: ItemBody, atMs: number): number {
     const item = this.#internItem(id);
+    this.#itemMarks?.touch(item);
     const before = this.#itemBodies[item];
     const known = this.#presence.get(item) !== presence.absent;
     if (known && before?.state !== body.state) this.stateVersion.set(item, this.stateVersion.get(item) + 1);
@@ -115,6 +123,7 @@ export class Catalog {
   deleteItem(id: string): boolean {
     const item = this.items.find(id);
     if (item === undefined || this.#presence.get(item) === presence.absent) return false;
+    this.#itemMarks?.touch(item);
     this.#itemBodies[item] = {};
     this.category.set(item, 0);
     this.#setPresence(item, presence.absent);
@@ -154,6 +163,7 @@ export class Catalog {
 
   putUser(id: string, body: UserBody): number {
     const user = this.meetUser(id);
+    this.#userMarks?.touch(user);
     this.#userBodies[user] = body;
     return user;
   }
@@ -162,6 +172,7 @@ export class Catalog {
   deleteUser(id: string): boolean {
     const user = this.users.find(id);
     if (user === undefined || this.#userBodies[user] === undefined) return false;
+    this.#userMarks?.touch(user);
     this.#userBodies[user] = undefined;
     this.#userCount -= 1;
     return true;
@@ -171,6 +182,55 @@ export class Catalog {
     const user = this.users.find(id);
     const body = user === undefined ? undefined : this.#userBodies[user];
     return body === undefined ? undefined : { id, ...body };
+  }
+
+  /** What is known of an item, as columns of a table. Handles are restored beside it; `categories` must be there before. `fresh` is restored by itself. */
+  get storedItems(): StoredColumns {
+    return {
+      columns: { document: { type: "string" }, created_at: { type: "f64" }, presence: { type: "i64" }, state_version: { type: "i64" } },
+      follow: (marks) => {
+        this.#itemMarks = marks;
+      },
+      save: (item, row) => {
+        saveDocument(this.#itemBodies[item], row);
+        row.f64("created_at", this.createdAt.get(item));
+        row.whole("presence", this.#presence.get(item));
+        row.whole("state_version", this.stateVersion.get(item));
+      },
+      load: (item, row) => {
+        this.#ensureItems(item + 1);
+        const body = loadDocument(row) as ItemBody;
+        const is = row.whole("presence");
+        if (is > presence.hidden) throw row.damaged(`presence ${is}`);
+        this.#itemBodies[item] = body;
+        this.createdAt.set(item, row.f64("created_at"));
+        this.category.set(item, is === presence.absent || body.category === undefined ? 0 : this.categories.intern(body.category) + 1);
+        this.stateVersion.set(item, row.whole("state_version"));
+        this.#presence.set(item, is);
+        this.#itemCount += Number(is !== presence.absent);
+        this.#availableCount += Number(is === presence.available);
+        this.#follower?.(item);
+      },
+    };
+  }
+
+  get storedUsers(): StoredColumns {
+    return {
+      columns: { document: { type: "string" }, known: { type: "i64" } },
+      follow: (marks) => {
+        this.#userMarks = marks;
+      },
+      save: (user, row) => {
+        const body = this.#userBodies[user];
+        saveDocument(body, row);
+        row.whole("known", body === undefined ? 0 : 1);
+      },
+      load: (user, row) => {
+        if (row.whole("known") === 0) return;
+        this.#userBodies[user] = loadDocument(row) as UserBody;
+        this.#userCount += 1;
+      },
+    };
   }
 
   /** Offers an item to `fresh` when it is available: for refilling. */
@@ -186,14 +246,17 @@ export class Catalog {
 
   #internItem(id: string): number {
     const item = this.items.intern(id);
-    if (item >= this.#columns) {
-      this.#columns = item + 1;
-      this.createdAt.ensure(this.#columns);
-      this.category.ensure(this.#columns);
-      this.stateVersion.ensure(this.#columns);
-      this.#presence.ensure(this.#columns);
-    }
+    this.#ensureItems(item + 1);
     return item;
+  }
+
+  #ensureItems(count: number): void {
+    if (count <= this.#columns) return;
+    this.#columns = count;
+    this.createdAt.ensure(count);
+    this.category.ensure(count);
+    this.stateVersion.ensure(count);
+    this.#presence.ensure(count);
   }
 
   #setPresence(item: number, next: number): void {
@@ -205,5 +268,22 @@ export class Catalog {
     else this.fresh.remove(item);
     if ((next === presence.available) !== (before === presence.available)) this.#onAvailability(item, next === presence.available);
     this.#follower?.(item);
+  }
+}
+
+/** As JSON; nothing for one that says nothing. */
+function saveDocument(body: ItemBody | UserBody | undefined, row: StateRowWriter): void {
+  if (body === undefined) return;
+  const text = JSON.stringify(body);
+  if (text !== "{}") row.text("document", text);
+}
+
+function loadDocument(row: StateRowReader): object {
+  const text = row.text("document");
+  if (text === "") return {};
+  try {
+    return JSON.parse(text) as object;
+  } catch {
+    throw row.damaged("a document that is no JSON");
   }
 }

@@ -15,7 +15,9 @@
 import { MillraceError } from "#base/errors";
 import { BlockAllocator, chunkBits, chunkMask, f32Column, f64Column, u32Column, u8Column } from "#base/chunked";
 import { kthLargest } from "#base/select-largest";
-import type { Aggregation, AggregationStore, FoldEvent } from "./aggregation.ts";
+import type { RowMarks } from "./checkpoint/row-marks.ts";
+import type { StoredColumns } from "./checkpoint/stored-state.ts";
+import type { Aggregation, AggregationStore, FoldEvent, KeptStore } from "./aggregation.ts";
 import { DecayedCountStore } from "./decayed-count.ts";
 import { RecentListStore } from "./recent-list.ts";
 
@@ -63,6 +65,7 @@ export class CooccurrenceStore implements AggregationStore {
   readonly #cut: { readonly keys: Uint32Array; readonly held: Float32Array; readonly strengths: Float32Array; readonly sorted: Float32Array };
   #items = 0;
   #evictions = 0;
+  #marks: RowMarks | undefined;
 
   constructor(options: CooccurrenceOptions, list: RecentListStore, norm: DecayedCountStore) {
     this.options = options;
@@ -128,18 +131,75 @@ export class CooccurrenceStore implements AggregationStore {
     return this.#evictions;
   }
 
+  kept(): KeptStore {
+    return { by: "item", place: "own table", part: this.#stored() };
+  }
+
+  /**
+   * As columns of a table: `neighbours` (handles) and `weights` (f32) as of the time `weights_at` (ms), and the size of the table in memory. Entries stand in the order of
+   * its slots, from behind an empty one: put in again in this order, with linear probing, each falls into the slot that it had.
+   */
+  #stored(): StoredColumns {
+    return {
+      columns: { neighbours: { type: "bytes" }, weights: { type: "bytes" }, weights_at: { type: "f64" }, slot_bits: { type: "i64" } },
+      follow: (marks) => {
+        this.#marks = marks;
+      },
+      save: (item, row) => {
+        const bits = item < this.#items ? this.#bits.get(item) : 0;
+        if (bits === 0) return;
+        const address = this.#address.get(item);
+        const keys = this.#neighbours.chunks[address >>> chunkBits]!;
+        const held = this.#weights.chunks[address >>> chunkBits]!;
+        const start = address & chunkMask;
+        const mask = (1 << bits) - 1;
+        let first = 0;
+        while (keys[start + first] !== 0) first += 1;
+        const { keys: neighbours, held: weights } = this.#cut;
+        let used = 0;
+        for (let step = 1; step <= mask; step += 1) {
+          const slot = start + ((first + step) & mask);
+          if (keys[slot] === 0) continue;
+          neighbours[used] = keys[slot]! - 1;
+          weights[used] = held[slot]!;
+          used += 1;
+        }
+        row.list("neighbours", neighbours, 0, used);
+        row.list("weights", weights, 0, used);
+        row.f64("weights_at", this.#reference.get(item));
+        row.whole("slot_bits", bits);
+      },
+      load: (item, row) => {
+        const neighbours = row.u32s("neighbours");
+        const weights = row.f32s("weights");
+        const bits = row.whole("slot_bits");
+        if (bits === 0) return;
+        if (bits < firstBits || bits > this.#bitsMax || neighbours.length !== weights.length || neighbours.length >= 1 << bits) {
+          throw row.damaged(`${neighbours.length} neighbours and ${weights.length} weights in a table of 2^${bits} slots`);
+        }
+        this.#ensure(item);
+        this.#place(item, bits);
+        this.#reference.set(item, row.f64("weights_at"));
+        const address = this.#address.get(item);
+        const keys = this.#neighbours.chunks[address >>> chunkBits]!;
+        const held = this.#weights.chunks[address >>> chunkBits]!;
+        let used = 0;
+        for (let at = 0; at < neighbours.length; at += 1) {
+          if (insert(keys, held, address & chunkMask, bits, neighbours[at]! + 1, weights[at]!)) used += 1;
+        }
+        if (used !== neighbours.length) throw row.damaged("a neighbour that stands twice");
+        this.#used.set(item, used);
+      },
+    };
+  }
+
   get bytes(): number {
     return this.#neighbours.bytes + this.#weights.bytes + this.#address.bytes + this.#used.bytes + this.#bits.bytes + this.#reference.bytes;
   }
 
   #add(item: number, neighbour: number, atMs: number, weight: number): void {
-    if (item >= this.#items) {
-      this.#address.ensure(item + 1);
-      this.#used.ensure(item + 1);
-      this.#bits.ensure(item + 1);
-      this.#reference.ensure(item + 1);
-      this.#items = item + 1;
-    }
+    this.#marks?.touch(item);
+    if (item >= this.#items) this.#ensure(item);
     // The hot path: columns are read from their chunks here, since a shared `get` sees arrays of several types and cannot be inlined.
     const chunk = item >>> chunkBits;
     const at = item & chunkMask;
@@ -168,6 +228,15 @@ export class CooccurrenceStore implements AggregationStore {
     if (insert(this.#neighbours.chunks[tables]!, this.#weights.chunks[tables]!, address & chunkMask, bits, neighbour + 1, weight * 2 ** exponent)) {
       usedOf[at]! += 1;
     }
+  }
+
+  #ensure(item: number): void {
+    if (item < this.#items) return;
+    this.#address.ensure(item + 1);
+    this.#used.ensure(item + 1);
+    this.#bits.ensure(item + 1);
+    this.#reference.ensure(item + 1);
+    this.#items = item + 1;
   }
 
   /** Gives the item an empty table of `1 << bits` slots. */

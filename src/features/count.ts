@@ -2,7 +2,9 @@
 // Cost: 8 bytes a handle, an addition an event.
 
 import { chunkBits, chunkMask, f64Column } from "#base/chunked";
-import { type Aggregation, type AggregationStore, type FoldEvent, type StoreContext, type TypeWeights, weightTable } from "./aggregation.ts";
+import type { RowMarks } from "./checkpoint/row-marks.ts";
+import type { StoredColumns } from "./checkpoint/stored-state.ts";
+import { type Aggregation, type AggregationStore, type FoldEvent, type KeptStore, type StoreContext, type TypeWeights, weightTable } from "./aggregation.ts";
 
 export interface CountOptions {
   readonly by: "item" | "user";
@@ -15,6 +17,7 @@ export class CountStore implements AggregationStore {
   readonly #weights: Float64Array;
   #count = 0;
   #total = 0;
+  #marks: RowMarks | undefined;
 
   constructor(options: CountOptions, context: StoreContext) {
     this.options = options;
@@ -25,10 +28,8 @@ export class CountStore implements AggregationStore {
     const weight = this.#weights[event.type]!;
     if (weight === 0) return;
     const handle = this.options.by === "item" ? event.item : event.user;
-    if (handle >= this.#count) {
-      this.#values.ensure(handle + 1);
-      this.#count = handle + 1;
-    }
+    this.#marks?.touch(handle);
+    this.#ensure(handle);
     this.#values.chunks[handle >>> chunkBits]![handle & chunkMask]! += weight;
     this.#total += weight;
   }
@@ -49,6 +50,43 @@ export class CountStore implements AggregationStore {
 
   get bytes(): number {
     return this.#values.bytes;
+  }
+
+  kept(name: string): KeptStore {
+    return {
+      by: this.options.by,
+      place: "beside others",
+      part: this.#stored(name),
+      // A sum of the rows would be rounded otherwise.
+      number: {
+        get: () => this.#total,
+        set: (total) => {
+          this.#total = total;
+        },
+      },
+    };
+  }
+
+  #stored(name: string): StoredColumns {
+    return {
+      columns: { [name]: { type: "f64" } },
+      follow: (marks) => {
+        this.#marks = marks;
+      },
+      save: (handle, row) => row.f64(name, this.at(handle)),
+      load: (handle, row) => {
+        const value = row.f64(name);
+        if (value === 0) return;
+        this.#ensure(handle);
+        this.#values.set(handle, value);
+      },
+    };
+  }
+
+  #ensure(handle: number): void {
+    if (handle < this.#count) return;
+    this.#values.ensure(handle + 1);
+    this.#count = handle + 1;
   }
 }
 

@@ -6,7 +6,9 @@
 // Cost: an event 30 ns and, with `top`, its rank gain; 16 bytes a handle.
 
 import { chunkBits, chunkMask, f64Column } from "#base/chunked";
-import { type Aggregation, type AggregationStore, type FoldEvent, type StoreContext, type TypeWeights, weightTable } from "./aggregation.ts";
+import type { RowMarks } from "./checkpoint/row-marks.ts";
+import type { StoredColumns } from "./checkpoint/stored-state.ts";
+import { type Aggregation, type AggregationStore, type FoldEvent, type KeptStore, type StoreContext, type TypeWeights, weightTable } from "./aggregation.ts";
 import { TopList } from "./top-list.ts";
 
 export interface DecayedCountOptions {
@@ -24,6 +26,7 @@ export class DecayedCountStore implements AggregationStore {
   readonly #times = f64Column();
   readonly #weights: Float64Array;
   #count = 0;
+  #marks: RowMarks | undefined;
 
   constructor(options: DecayedCountOptions, context: StoreContext) {
     this.options = options;
@@ -38,11 +41,8 @@ export class DecayedCountStore implements AggregationStore {
 
   /** Adds `weight` at `atMs` to a handle's count. */
   add(handle: number, atMs: number, weight: number): void {
-    if (handle >= this.#count) {
-      this.#values.ensure(handle + 1);
-      this.#times.ensure(handle + 1);
-      this.#count = handle + 1;
-    }
+    this.#marks?.touch(handle);
+    if (handle >= this.#count) this.#ensure(handle);
     const halfLife = this.options.halfLifeMs;
     const values = this.#values.chunks[handle >>> chunkBits]!;
     const times = this.#times.chunks[handle >>> chunkBits]!;
@@ -114,12 +114,56 @@ export class DecayedCountStore implements AggregationStore {
   /** Puts a handle back into `top`. */
   show(handle: number): void {
     if (this.top === undefined || handle >= this.#count) return;
-    const value = this.#values.get(handle);
-    if (value > 0) this.top.update(handle, Math.log2(value) + this.#times.get(handle) / this.options.halfLifeMs);
+    if (this.#values.get(handle) > 0) this.top.update(handle, this.keyOf(handle));
   }
 
   get bytes(): number {
     return this.#values.bytes + this.#times.bytes + (this.top?.bytes ?? 0);
+  }
+
+  kept(name: string): KeptStore {
+    const { top } = this;
+    return {
+      by: this.options.by,
+      place: "beside others",
+      part: this.stored(name),
+      ...(top === undefined ? {} : { top, topKey: (handle) => this.keyOf(handle) }),
+    };
+  }
+
+  /** Orders handles whose count is not 0, whatever the time. */
+  keyOf(handle: number): number {
+    return Math.log2(this.#values.get(handle)) + this.#times.get(handle) / this.options.halfLifeMs;
+  }
+
+  /** As columns of a table: `name`, the count at the time `name_at` (ms); it halves every half-life from there on. `top` is restored by itself. */
+  stored(name: string): StoredColumns {
+    const at = `${name}_at`;
+    return {
+      columns: { [name]: { type: "f64" }, [at]: { type: "f64" } },
+      follow: (marks) => {
+        this.#marks = marks;
+      },
+      save: (handle, row) => {
+        if (handle >= this.#count) return;
+        row.f64(name, this.#values.get(handle));
+        row.f64(at, this.#times.get(handle));
+      },
+      load: (handle, row) => {
+        const value = row.f64(name);
+        if (value === 0) return;
+        this.#ensure(handle);
+        this.#values.set(handle, value);
+        this.#times.set(handle, row.f64(at));
+      },
+    };
+  }
+
+  #ensure(handle: number): void {
+    if (handle < this.#count) return;
+    this.#values.ensure(handle + 1);
+    this.#times.ensure(handle + 1);
+    this.#count = handle + 1;
   }
 }
 

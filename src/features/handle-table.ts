@@ -11,6 +11,7 @@ export class HandleTable {
   readonly #parts: Map<string, number>[] = Array.from({ length: partCount }, () => new Map<string, number>());
   readonly #ids: string[] = [];
   #idCharacters = 0;
+  #missing = 0;
 
   get size(): number {
     return this.#ids.length;
@@ -32,6 +33,28 @@ export class HandleTable {
       this.#idCharacters += id.length;
     }
     return handle;
+  }
+
+  /** Makes room for `size` handles, to be given by `restore`; into an empty table. */
+  reserve(size: number): void {
+    for (let handle = this.#ids.length; handle < size; handle += 1) this.#ids.push("");
+    this.#missing = size;
+  }
+
+  /** Gives a reserved handle its id; false when one of the two is taken. */
+  restore(handle: number, id: string): boolean {
+    const part = this.#parts[partOf(id)]!;
+    if (this.#ids[handle] !== "" || part.has(id)) return false;
+    this.#ids[handle] = id;
+    part.set(id, handle);
+    this.#idCharacters += id.length;
+    this.#missing -= 1;
+    return true;
+  }
+
+  /** Reserved handles that have no id yet. */
+  get missing(): number {
+    return this.#missing;
   }
 
   /** The id of a handle that this table gave. */

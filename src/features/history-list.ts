@@ -6,7 +6,9 @@
 // Cost: 20 bytes an entry; an event scans the user's items (1,000 items: 0.3 us).
 
 import { BlockAllocator, chunkBits, chunkMask, f32Column, f64Column, u32Column, u8Column } from "#base/chunked";
-import { type Aggregation, type AggregationStore, type FoldEvent, type StoreContext, type TypeWeights, weightTable } from "./aggregation.ts";
+import type { RowMarks } from "./checkpoint/row-marks.ts";
+import type { StoredColumns } from "./checkpoint/stored-state.ts";
+import { type Aggregation, type AggregationStore, type FoldEvent, type KeptStore, type StoreContext, type TypeWeights, weightTable } from "./aggregation.ts";
 
 const firstBits = 2;
 
@@ -44,6 +46,7 @@ export class HistoryListStore implements AggregationStore {
   readonly #length = u32Column();
   readonly #bits = u8Column();
   #users = 0;
+  #marks: RowMarks | undefined;
 
   constructor(options: HistoryListOptions, eventTypes: readonly string[]) {
     this.options = options;
@@ -57,12 +60,8 @@ export class HistoryListStore implements AggregationStore {
   }
 
   add(user: number, item: number, atMs: number, weight: number): void {
-    if (user >= this.#users) {
-      this.#address.ensure(user + 1);
-      this.#length.ensure(user + 1);
-      this.#bits.ensure(user + 1);
-      this.#users = user + 1;
-    }
+    this.#marks?.touch(user);
+    if (user >= this.#users) this.#ensure(user);
     const length = this.#length.get(user);
     let address = this.#address.get(user);
     if (length > 0) {
@@ -74,12 +73,7 @@ export class HistoryListStore implements AggregationStore {
       if (this.#times.get(oldest) > atMs) return;
       return this.#write(oldest, item, atMs, weight);
     }
-    const bits = this.#bits.get(user);
-    if (bits === 0 || (length === 1 << bits && bits < this.#bitsMax)) {
-      address = this.#grow(address, length, bits);
-      this.#address.set(user, address);
-      this.#bits.set(user, bits === 0 ? firstBits : bits + 1);
-    }
+    address = this.#room(user, length, address);
     this.#write(address + length, item, atMs, weight);
     this.#length.set(user, length + 1);
   }
@@ -102,8 +96,68 @@ export class HistoryListStore implements AggregationStore {
     };
   }
 
+  kept(): KeptStore {
+    return { by: "user", place: "own table", part: this.stored() };
+  }
+
+  /** As columns of a table: lists of items (handles), last times (ms), numbers of events, and decayed counts as of the last times; in no order. */
+  stored(prefix = ""): StoredColumns {
+    const [itemsOf, timesOf, countsOf, decayedOf] = [`${prefix}items`, `${prefix}times`, `${prefix}counts`, `${prefix}decayed`];
+    return {
+      columns: { [itemsOf]: { type: "bytes" }, [timesOf]: { type: "bytes" }, [countsOf]: { type: "bytes" }, [decayedOf]: { type: "bytes" } },
+      follow: (marks) => {
+        this.#marks = marks;
+      },
+      save: (user, row) => {
+        const view = this.of(user);
+        if (view === undefined) return;
+        row.list(itemsOf, view.items, view.from, view.to);
+        row.list(timesOf, view.times, view.from, view.to);
+        row.list(countsOf, view.counts, view.from, view.to);
+        row.list(decayedOf, view.decayed, view.from, view.to);
+      },
+      load: (user, row) => {
+        const items = row.u32s(itemsOf);
+        const times = row.f64s(timesOf);
+        const counts = row.f32s(countsOf);
+        const decayed = row.f32s(decayedOf);
+        const { length } = items;
+        if (times.length !== length || counts.length !== length || decayed.length !== length || length > this.options.n) {
+          throw row.damaged(`lists of ${length}, ${times.length}, ${counts.length} and ${decayed.length} entries, at most ${this.options.n}`);
+        }
+        if (length === 0) return;
+        this.#ensure(user);
+        let address = this.#address.get(user);
+        for (let at = 0; at < length; at += 1) {
+          address = this.#room(user, at, address);
+          this.#write(address + at, items[at]!, times[at]!, decayed[at]!);
+          this.#counts.set(address + at, counts[at]!);
+        }
+        this.#length.set(user, length);
+      },
+    };
+  }
+
   get bytes(): number {
     return this.#items.bytes + this.#times.bytes + this.#counts.bytes + this.#decayed.bytes + this.#address.bytes + this.#length.bytes + this.#bits.bytes;
+  }
+
+  #ensure(user: number): void {
+    if (user < this.#users) return;
+    this.#address.ensure(user + 1);
+    this.#length.ensure(user + 1);
+    this.#bits.ensure(user + 1);
+    this.#users = user + 1;
+  }
+
+  /** Address of a user's block with room for one entry more. */
+  #room(user: number, length: number, address: number): number {
+    const bits = this.#bits.get(user);
+    if (bits !== 0 && (length < 1 << bits || bits >= this.#bitsMax)) return address;
+    const grown = this.#grow(address, length, bits);
+    this.#address.set(user, grown);
+    this.#bits.set(user, bits === 0 ? firstBits : bits + 1);
+    return grown;
   }
 
   #touch(entry: number, atMs: number, weight: number): void {

@@ -19,6 +19,14 @@ export class ListRefill {
     this.#offer = offer;
   }
 
+  /** Where it is, -1 when none is under way: for a checkpoint. */
+  get next(): number {
+    return this.#next;
+  }
+  set next(handle: number) {
+    this.#next = handle;
+  }
+
   /** Goes on by at most `most` handles. */
   step(most: number): void {
     if (this.#next < 0) {

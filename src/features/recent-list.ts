@@ -6,7 +6,9 @@
 // Cost: appending in order is a write; a late event moves what is newer; a full list shifts by one (N = 256: 0.1 us).
 
 import { BlockAllocator, chunkBits, chunkMask, f64Column, u32Column, u8Column } from "#base/chunked";
-import { type Aggregation, type AggregationStore, type FoldEvent, type StoreContext, type TypeWeights, weightTable } from "./aggregation.ts";
+import type { RowMarks } from "./checkpoint/row-marks.ts";
+import type { StoredColumns } from "./checkpoint/stored-state.ts";
+import { type Aggregation, type AggregationStore, type FoldEvent, type KeptStore, type StoreContext, type TypeWeights, weightTable } from "./aggregation.ts";
 
 const firstBits = 3;
 
@@ -38,6 +40,7 @@ export class RecentListStore implements AggregationStore {
   readonly #length = u32Column();
   readonly #bits = u8Column();
   #users = 0;
+  #marks: RowMarks | undefined;
 
   constructor(options: RecentListOptions, eventTypes: readonly string[]) {
     this.options = options;
@@ -56,6 +59,7 @@ export class RecentListStore implements AggregationStore {
   }
 
   add(user: number, item: number, atMs: number, tag: number): void {
+    this.#marks?.touch(user);
     if (user >= this.#users) {
       this.#address.ensure(user + 1);
       this.#length.ensure(user + 1);
@@ -116,6 +120,36 @@ export class RecentListStore implements AggregationStore {
     const chunk = address >>> chunkBits;
     const from = address & chunkMask;
     return { items: this.#items.chunks[chunk]!, times: this.#times.chunks[chunk]!, tags: this.#tags.chunks[chunk]!, from, to: from + length };
+  }
+
+  kept(): KeptStore {
+    return { by: "user", place: "own table", part: this.stored() };
+  }
+
+  /** As columns of a table: lists of items (handles), times (ms) and tags (type of the event, or whatever was added), oldest first. */
+  stored(): StoredColumns {
+    return {
+      columns: { items: { type: "bytes" }, times: { type: "bytes" }, tags: { type: "bytes" } },
+      follow: (marks) => {
+        this.#marks = marks;
+      },
+      save: (user, row) => {
+        const view = this.of(user);
+        if (view === undefined) return;
+        row.list("items", view.items, view.from, view.to);
+        row.list("times", view.times, view.from, view.to);
+        row.list("tags", view.tags, view.from, view.to);
+      },
+      load: (user, row) => {
+        const items = row.u32s("items");
+        const times = row.f64s("times");
+        const tags = row.u32s("tags");
+        if (items.length !== times.length || items.length !== tags.length || items.length > this.options.n) {
+          throw row.damaged(`a list of ${items.length} items, ${times.length} times and ${tags.length} tags, at most ${this.options.n}`);
+        }
+        for (let at = 0; at < items.length; at += 1) this.add(user, items[at]!, times[at]!, tags[at]!);
+      },
+    };
   }
 
   get bytes(): number {

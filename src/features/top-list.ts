@@ -78,6 +78,17 @@ export class TopList {
     places[handle & chunkMask] = at + 1;
   }
 
+  /** What the keys do not say: handles in order, and whether some were dropped for want of room. A copy. */
+  held(): { readonly handles: Uint32Array; readonly dropped: boolean } {
+    return { handles: this.handles.slice(), dropped: this.#dropped };
+  }
+
+  /** Takes over what `held` gave, into an empty list; `keyOf`: of each handle, as then. */
+  restore(handles: Uint32Array, dropped: boolean, keyOf: (handle: number) => number): void {
+    for (const handle of handles) this.update(handle, keyOf(handle));
+    this.#dropped = dropped;
+  }
+
   remove(handle: number): void {
     if (handle >= this.#place.chunks.length << chunkBits) return;
     let at = this.#place.get(handle) - 1;

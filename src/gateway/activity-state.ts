@@ -12,6 +12,7 @@ import { createFeatureSet, type Declarations, type FeatureSet } from "#features/
 import { RecentListStore } from "#features/recent-list";
 import { DecayedCountStore } from "#features/decayed-count";
 import { ListRefill } from "#features/list-refill";
+import { ActivityTables } from "./activity-tables.ts";
 import { EventDedupe } from "./event-dedupe.ts";
 import { ItemFacets } from "./item-facets.ts";
 import { type ResponseOptions, Responses } from "./responses.ts";
@@ -48,6 +49,14 @@ export class ActivityState<D extends Declarations> {
   readonly responses: Responses;
   readonly served: ServedMemory;
   readonly dedupe: EventDedupe;
+  /** The same state as tables, for checkpoints. */
+  readonly tables: ActivityTables;
+  /** Offset of the log behind the last record that is in the state. Whoever applies a record moves it. */
+  position = 0;
+  /** Answers that are in the state before their record's turn came, by recommendation id. */
+  readonly ahead = new Set<string>();
+  /** The declarations by which the state is counted. */
+  readonly fingerprint: string;
   readonly #clickTypes: ReadonlySet<string>;
   readonly #decayedByItem: readonly DecayedCountStore[];
   readonly #refills: readonly ListRefill[];
@@ -68,17 +77,40 @@ export class ActivityState<D extends Declarations> {
       },
     });
     const size = (): number => this.catalog.items.size;
-    this.#refills = [
-      new ListRefill(this.catalog.fresh, size, (item) => this.catalog.offerFresh(item)),
-      ...this.#decayedByItem.flatMap((store) =>
-        store.top === undefined ? [] : [new ListRefill(store.top, size, (item) => this.catalog.available(item) && store.show(item))],
-      ),
-    ];
+    const refills = new Map([[this.catalog.fresh, new ListRefill(this.catalog.fresh, size, (item) => this.catalog.offerFresh(item))]]);
+    for (const store of this.#decayedByItem) {
+      if (store.top !== undefined) refills.set(store.top, new ListRefill(store.top, size, (item) => this.catalog.available(item) && store.show(item)));
+    }
+    this.#refills = [...refills.values()];
     this.exposures = new RecentListStore({ n: options.exposuresPerUser, types: {} }, options.eventTypes);
     this.responses = new Responses(options.responses, new ItemFacets(options.facets));
     this.#clickTypes = new Set(options.clickTypes);
     this.served = new ServedMemory(options.servedAnswers, options.incarnation);
     this.dedupe = new EventDedupe(options.eventIdsPerGeneration);
+    this.tables = new ActivityTables({
+      catalog: this.catalog,
+      stores: this.features.stores,
+      exposures: this.exposures,
+      responses: this.responses,
+      served: this.served,
+      dedupe: this.dedupe,
+      refills,
+      counters: {
+        get: () => ({ events: this.#events, newestMs: this.#newestMs }),
+        set: ({ events = 0, newestMs = 0 }) => {
+          this.#events = events;
+          this.#newestMs = newestMs;
+        },
+      },
+    });
+    // What decides the state beside the records: rows counted by other declarations do not fit.
+    const { eventTypes, freshItems, responses, clickTypes, facets, exposuresPerUser, servedAnswers, eventIdsPerGeneration } = options;
+    this.fingerprint = JSON.stringify({
+      version: 1,
+      eventTypes,
+      aggregations: this.features.describe(),
+      ...{ freshItems, responses, clickTypes, facets, exposuresPerUser, servedAnswers, eventIdsPerGeneration },
+    });
   }
 
   /** Events counted, live and rebuilt. */

@@ -6,6 +6,7 @@ import Type, { type Static } from "typebox";
 import { MillraceError } from "#base/errors";
 import { Extractor } from "#extract/extractor";
 import { cooccurrence } from "#features/cooccurrence";
+import { listEntriesMax } from "#features/checkpoint/stored-state";
 import { decayedCount } from "#features/decayed-count";
 import { historyList } from "#features/history-list";
 import { recentList } from "#features/recent-list";
@@ -83,6 +84,22 @@ const Pipeline = Type.Object(
   closed,
 );
 
+/** How often the aggregations are kept in tables (docs/design/features.md). */
+const CheckpointConfig = Type.Object(
+  {
+    /** Seconds between two checkpoints, at least. Default 60. */
+    everySeconds: Type.Optional(Type.Number({ minimum: 0.1, maximum: 86_400 })),
+    /** Records of the log behind the last checkpoint after which the next one comes earlier. Default 200,000. */
+    everyRecords: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000_000 })),
+    /** KiB a second that checkpoints write on average, at most. Default 512. */
+    kibPerSecond: Type.Optional(Type.Number({ minimum: 1, maximum: 10_000_000 })),
+    /** Start also when what is to be counted again was trimmed from the log. Default false. */
+    acceptLoss: Type.Optional(Type.Boolean()),
+  },
+  closed,
+);
+export type CheckpointConfig = Static<typeof CheckpointConfig>;
+
 export const GatewayConfigSchema = Type.Object(
   {
     /** Event type -> weight in all counts; 0: kept in the log, counted nowhere. */
@@ -96,8 +113,8 @@ export const GatewayConfigSchema = Type.Object(
     trendHalfLifeHours: Positive,
     /** Items kept in order of popularity, of trend, of creation. */
     listItems: Type.Integer({ minimum: 100, maximum: 100_000 }),
-    history: Type.Object({ items: Type.Integer({ minimum: 8, maximum: 65_536 }), halfLifeDays: Positive }, closed),
-    done: Type.Object({ items: Type.Integer({ minimum: 8, maximum: 65_536 }) }, closed),
+    history: Type.Object({ items: Type.Integer({ minimum: 8, maximum: listEntriesMax }), halfLifeDays: Positive }, closed),
+    done: Type.Object({ items: Type.Integer({ minimum: 8, maximum: listEntriesMax }) }, closed),
     together: Type.Object(
       {
         windowMinutes: Type.Number({ minimum: 0 }),
@@ -130,16 +147,17 @@ export const GatewayConfigSchema = Type.Object(
         pairHalfLifeHours: Positive,
         userProof: Positive,
         pairProof: Positive,
-        userValues: Type.Integer({ minimum: 8, maximum: 65_536 }),
-        userItems: Type.Integer({ minimum: 8, maximum: 65_536 }),
+        userValues: Type.Integer({ minimum: 8, maximum: listEntriesMax / 4 }),
+        userItems: Type.Integer({ minimum: 8, maximum: listEntriesMax / 4 }),
       },
       closed,
     ),
+    checkpoint: Type.Optional(CheckpointConfig),
     model: Type.Optional(ModelConfig),
     pipelines: Type.Record(Type.String({ pattern: "^[a-z][a-z0-9-]{0,63}$" }), Pipeline, { minProperties: 1, maxProperties: 64 }),
     limits: Type.Object(
       {
-        exposuresPerUser: Type.Integer({ minimum: 8, maximum: 65_536 }),
+        exposuresPerUser: Type.Integer({ minimum: 8, maximum: listEntriesMax }),
         servedAnswers: Type.Integer({ minimum: 1, maximum: 10_000_000 }),
         eventIdsPerGeneration: Type.Integer({ minimum: 1, maximum: 10_000_000 }),
       },

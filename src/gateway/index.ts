@@ -3,7 +3,10 @@
 import { MillraceError } from "#base/errors";
 import type { Log, LogWriter } from "#backbone/log";
 import type { Clock } from "#platform/clock";
-import { ActivityState } from "./activity-state.ts";
+import type { TablesConfig } from "#wire/table-config";
+import type { CheckpointState } from "#features/checkpoint/checkpointer";
+import { ActivityCheckpoints, type CheckpointPlace } from "./activity-checkpoints.ts";
+import { ActivityState, type ActivityStateOptions } from "./activity-state.ts";
 import { EventWays } from "./event-ways.ts";
 import { type Learning, reached } from "./learning.ts";
 import { ModelAnswers } from "./model-answers.ts";
@@ -18,6 +21,8 @@ import { Recommender } from "./recommend.ts";
 export { checkConfig, defaultConfig, type GatewayConfig, shopConfig } from "./config.ts";
 export type { Gateway, GatewayStatus, Readiness } from "./gateway.ts";
 export { GatewayMetrics } from "./metrics.ts";
+export { activityPrefix } from "./activity-tables.ts";
+export type { CheckpointPlace } from "./activity-checkpoints.ts";
 export type { Learning, TrainerView } from "./learning.ts";
 export type { ModelConfig } from "./model-config.ts";
 
@@ -37,13 +42,39 @@ export interface GatewayOptions {
   readonly strict?: boolean;
   /** The live model; without it all is ranked by counts, also where the configuration names one. */
   readonly learning?: Learning;
+  /** Where the aggregations are kept; without it a start counts the whole log. */
+  readonly checkpoints?: CheckpointPlace;
+  /** Told what an operator should know, a sentence each. */
+  readonly warn?: (message: string) => void;
 }
 
 export interface OpenGateway extends Gateway {
+  /** How the start came to its state: rows of kept aggregations, up to which offset they hold the log, and the records behind it that were counted again. */
+  started(): { readonly rowsLoaded: number; readonly offset: number; readonly recordsReplayed: number };
+  /** Of the aggregations; undefined where they are not kept, or not yet. */
+  checkpoint(): CheckpointState | undefined;
   /** Resolves when all state is rebuilt; rejects when it cannot be. Requests before that get `unavailable`. */
   readonly opened: Promise<void>;
   /** Waits for what is in flight, syncs and closes the log's writer. */
   close(): Promise<void>;
+}
+
+function stateOptionsOf(config: GatewayConfig, incarnation: string): ActivityStateOptions<ReturnType<typeof aggregationsOf>> {
+  return {
+    eventTypes: Object.keys(config.eventTypes),
+    aggregations: aggregationsOf(config),
+    freshItems: config.listItems,
+    responses: responseOptionsOf(config),
+    clickTypes: config.responses.clickTypes,
+    facets: config.responses.facets,
+    incarnation,
+    ...config.limits,
+  };
+}
+
+/** The tables in which the aggregations of a configuration are kept: to be registered before `openGateway` gets their schemas. */
+export function activityTablesOf(config: GatewayConfig): TablesConfig {
+  return new ActivityState(stateOptionsOf(checkConfig(config), "none")).tables.config;
 }
 
 /** What learns, for those who read figures. */
@@ -58,16 +89,11 @@ export function openGateway(options: GatewayOptions): OpenGateway {
   const config = checkConfig(options.config);
   const metrics = options.metrics ?? new GatewayMetrics();
   const startedAtMs = clock.nowMs();
-  const state = new ActivityState({
-    eventTypes: Object.keys(config.eventTypes),
-    aggregations: aggregationsOf(config),
-    freshItems: config.listItems,
-    responses: responseOptionsOf(config),
-    clickTypes: config.responses.clickTypes,
-    facets: config.responses.facets,
-    incarnation: options.incarnation,
-    ...config.limits,
-  });
+  const state = new ActivityState(stateOptionsOf(config, options.incarnation));
+  const checkpoints =
+    options.checkpoints === undefined
+      ? undefined
+      : new ActivityCheckpoints({ place: options.checkpoints, state, clock, config: config.checkpoint ?? {}, warn: options.warn ?? (() => undefined) });
   const { learning } = options;
   const answers = new ModelAnswers({ learning, state, clock });
   const ways = new EventWays({ clock, probe: answers, learning, metrics });
@@ -75,6 +101,9 @@ export function openGateway(options: GatewayOptions): OpenGateway {
   let writer: LogWriter | undefined;
   let intake: Intake<ReturnType<typeof aggregationsOf>> | undefined;
   let rebuilt = 0;
+  let rowsLoaded = 0;
+  let restored = 0;
+  let replayed = 0;
   let closed = false;
 
   const stores = { catalog: state.catalog, exposures: state.exposures, responses: state.responses, ...state.features.stores };
@@ -99,12 +128,19 @@ export function openGateway(options: GatewayOptions): OpenGateway {
 
   const opened = (async () => {
     writer = await log.openWriter(activityPartition);
+    const loaded = await checkpoints?.restore(log, activityPartition, (rows) => {
+      waiting = `loading the aggregations: ${rows} rows`;
+    });
+    rowsLoaded = loaded ?? 0;
+    restored = state.position;
     await rebuild(state, log, activityPartition, clock, ({ done, total }) => {
-      waiting = `rebuilding from the log: ${done} of ${total} records`;
+      waiting = `rebuilding from the log: ${done} of ${total} records, from offset ${restored}`;
     });
     rebuilt = state.events;
+    replayed = state.position - restored;
     if (learning?.ready !== undefined) waiting = "starting the ranker";
     await learning?.ready;
+    checkpoints?.start(writer);
     intake = new Intake({ state, writer, clock, metrics, ways, onAdvanced: (offset) => learning?.signals.publish("head", offset) });
     learning?.signals.publish("head", intake.appliedOffset);
     waiting = "";
@@ -166,6 +202,8 @@ export function openGateway(options: GatewayOptions): OpenGateway {
     },
     quality: (minutes) => (learning === undefined ? { everyMs: 1_000, points: [] } : { model: modelName, ...learning.trainer.quality(minutes) }),
     watch: (user, tell) => ways.watch(user, tell),
+    checkpoint: () => checkpoints?.checkpointer?.state,
+    started: () => ({ rowsLoaded, offset: restored, recordsReplayed: replayed }),
     readiness(): Readiness {
       return waiting === "" && !closed ? { ready: true, waiting: [] } : { ready: false, waiting: [closed ? "shutting down" : waiting] };
     },
@@ -203,6 +241,7 @@ export function openGateway(options: GatewayOptions): OpenGateway {
       closed = true;
       await opened.catch(() => undefined);
       await intake?.quiet();
+      await checkpoints?.checkpointer?.stop(true);
       await writer?.close();
     },
   };

@@ -8,7 +8,7 @@
 
 import { MillraceError, toMillraceError } from "#base/errors";
 import type { LogWriter } from "#backbone/log";
-import { type ActivityRecord, type EventRecord, RecordWriter } from "#features/activity-record";
+import { type ActivityRecord, type EventRecord, RecordWriter, type ServedRecord } from "#features/activity-record";
 import type { Declarations } from "#features/feature-set";
 import type { Clock } from "#platform/clock";
 import { apiLimits, EventBody, type EventsAnswer, ItemBody, ItemRow, type PutAnswer, type Rejection, UserBody, UserRow } from "#wire/api";
@@ -237,11 +237,16 @@ export class Intake<D extends Declarations> {
   }
 
   /** Writes an answer that was given into the log; it is applied already. A failure is reported by the log's own metrics and the next append. */
-  recordServed(record: ActivityRecord): void {
+  recordServed(record: ServedRecord): void {
     const bytes = new RecordWriter(1_024).encode(record);
     const appended = this.#writer.append([bytes]);
+    const { ahead } = this.#state;
+    ahead.add(record.recommendationId);
     this.#applied = Promise.all([this.#applied.catch(() => undefined), appended.catch(() => undefined)]).then(([, result]) => {
-      if (result !== undefined) this.#advance(result.nextOffset);
+      ahead.delete(record.recommendationId);
+      if (result === undefined) return;
+      this.#state.position = result.nextOffset;
+      this.#advance(result.nextOffset);
     });
   }
 
@@ -351,7 +356,7 @@ export class Intake<D extends Declarations> {
       const result = outcome.value;
       this.#metrics.logAppend(this.#clock.monotonicMs() - startMs);
       onLogged?.();
-      await this.#applySlices(records);
+      await this.#applySlices(records, result.firstOffset);
       this.#state.maintain();
       this.#advance(result.nextOffset);
       return result;
@@ -369,10 +374,11 @@ export class Intake<D extends Declarations> {
     }
   }
 
-  async #applySlices(records: readonly ActivityRecord[]): Promise<void> {
+  async #applySlices(records: readonly ActivityRecord[], firstOffset: number): Promise<void> {
     const slices = this.#slices();
     for (let index = 0; index < records.length; index += 1) {
       this.#state.apply(records[index]!);
+      this.#state.position = firstOffset + index + 1;
       if ((index & 15) === 15 && slices.due()) await slices.next();
     }
   }

@@ -8,6 +8,10 @@
 // Cost: an item row a few string look-ups; reading a profile is one load.
 
 import { u32Column } from "#base/chunked";
+import { HandleList } from "#features/checkpoint/handle-list";
+import type { RowMarks } from "#features/checkpoint/row-marks";
+import type { StateList, StateTable, StoredColumns } from "#features/checkpoint/stored-state";
+import { damagedState } from "#features/checkpoint/state-row";
 import { HandleTable } from "#features/handle-table";
 import type { ItemBody } from "#wire/api";
 
@@ -20,6 +24,8 @@ export class ItemFacets {
   readonly #valuesOf: Uint32Array[] = [];
   readonly #profile = u32Column();
   #items = 0;
+  #itemMarks: RowMarks | undefined;
+  #valueMarks: RowMarks | undefined;
 
   /** Names: `category`, `state`, or `attributes.NAME` of a text attribute. */
   constructor(names: readonly string[]) {
@@ -45,10 +51,9 @@ export class ItemFacets {
 
   /** Takes over what a document says of an item. */
   put(item: number, body: ItemBody): void {
-    if (item >= this.#items) {
-      this.#items = item + 1;
-      this.#profile.ensure(this.#items);
-    }
+    this.#itemMarks?.touch(item);
+    this.#ensureItems(item + 1);
+    const known = this.#values.size;
     const values: number[] = [];
     for (const name of this.#names) {
       const text = name === "category" ? body.category : name === "state" ? body.state : body.attributes?.[name.slice("attributes.".length)];
@@ -56,6 +61,7 @@ export class ItemFacets {
       const value = take(this.#values, `${name}=${text}`, facetLimits.values);
       if (value !== undefined) values.push(value);
     }
+    for (let value = known; value < this.#values.size; value += 1) this.#valueMarks?.touch(value + 1);
     const profile = take(this.#profiles, values.join(" "), facetLimits.profiles) ?? 0;
     if (profile === this.#valuesOf.length) this.#valuesOf.push(Uint32Array.from(values));
     this.#profile.set(item, profile);
@@ -72,6 +78,60 @@ export class ItemFacets {
   /** A value as text: `category=music`. */
   valueText(value: number): string {
     return this.#values.id(value);
+  }
+
+  /** Items' profiles as a column of a table. */
+  get storedItems(): StoredColumns {
+    return {
+      columns: { profile: { type: "i64" } },
+      follow: (marks) => {
+        this.#itemMarks = marks;
+      },
+      save: (item, row) => row.whole("profile", this.profile(item)),
+      load: (item, row) => {
+        const profile = row.whole("profile");
+        if (profile === 0) return;
+        if (!(profile > 0 && profile < this.#valuesOf.length)) throw row.damaged(`profile ${profile} of ${this.#valuesOf.length}`);
+        this.#ensureItems(item + 1);
+        this.#profile.set(item, profile);
+      },
+    };
+  }
+
+  /** The table of values: handle 0 stands for all, value v is handle v + 1. */
+  get storedValues(): Omit<StateTable, "name" | "parts" | "marks"> & { follow(marks: RowMarks): void } {
+    const values = this.#values;
+    return {
+      handles: () => values.size + 1,
+      keyOf: (handle) => (handle === 0 ? "(all)" : values.id(handle - 1)),
+      reserve: (handles) => values.reserve(handles - 1),
+      meet: (handle, key) => {
+        if (handle > 0 && !values.restore(handle - 1, key)) throw damagedState("a value of the facets stands twice");
+      },
+      missing: () => values.missing,
+      follow: (marks) => {
+        this.#valueMarks = marks;
+      },
+    };
+  }
+
+  /** The profiles: they only become more. */
+  get storedProfiles(): StateList {
+    return new HandleList("profiles", this.#profiles, (profile, text) => {
+      // The first is there from the beginning.
+      if (profile > 0) this.#valuesOf.push(Uint32Array.from(text.split(" "), Number));
+    });
+  }
+
+  /** Items put so far: a restart takes it over, since what lies beyond counts as unknown. */
+  set itemCount(count: number) {
+    this.#ensureItems(count);
+  }
+
+  #ensureItems(count: number): void {
+    if (count <= this.#items) return;
+    this.#items = count;
+    this.#profile.ensure(count);
   }
 
   get bytes(): number {

@@ -19,7 +19,7 @@ export interface RebuildProgress {
   readonly total: number;
 }
 
-/** Applies all records of a partition; returns how many. */
+/** Applies the records of a partition from `state.position` on, but for answers that `state.ahead` has already; returns how many. */
 export async function rebuild<D extends Declarations>(
   state: ActivityState<D>,
   log: Log,
@@ -28,27 +28,33 @@ export async function rebuild<D extends Declarations>(
   onProgress: (progress: RebuildProgress) => void,
 ): Promise<number> {
   const bounds = await log.bounds(partition);
-  const total = bounds.next - bounds.first;
-  let offset = bounds.first;
+  const first = Math.max(bounds.first, state.position);
+  const total = bounds.next - first;
+  let offset = first;
   let sliceEndMs = clock.monotonicMs() + sliceMs;
   while (offset < bounds.next) {
     const batch = await log.read(partition, offset, readBytes);
     if (batch === undefined) break;
     for (let index = 0; index < batch.records.length; index += 1) {
       try {
-        state.apply(decodeRecord(batch.records[index]!));
+        const record = decodeRecord(batch.records[index]!);
+        if (record.kind !== "served" || !state.ahead.delete(record.recommendationId)) state.apply(record);
+        state.position = batch.firstOffset + index + 1;
       } catch (thrown) {
         const code = thrown instanceof MillraceError ? thrown.code : "corrupt";
         throw new MillraceError(code, `cannot rebuild from record ${batch.firstOffset + index} of the activity log`, { cause: thrown, todo: "see the cause" });
       }
       if ((index & 63) === 63 && clock.monotonicMs() > sliceEndMs) {
-        onProgress({ done: offset + index - bounds.first, total });
+        onProgress({ done: offset + index - first, total });
         await clock.yield();
         sliceEndMs = clock.monotonicMs() + sliceMs;
       }
     }
     offset = batch.firstOffset + batch.records.length;
   }
-  onProgress({ done: offset - bounds.first, total });
-  return offset - bounds.first;
+  // Answers that never came into the log.
+  state.ahead.clear();
+  state.position = offset;
+  onProgress({ done: offset - first, total });
+  return offset - first;
 }

@@ -14,6 +14,8 @@
 // Concurrency: `begin` holds until the next one; a step calls it and asks without waiting in between.
 
 import { chunkBits, chunkMask, f32Column } from "#base/chunked";
+import type { RowMarks } from "#features/checkpoint/row-marks";
+import type { StoredColumns } from "#features/checkpoint/stored-state";
 import { DecayedCountStore } from "#features/decayed-count";
 import { HistoryListStore } from "#features/history-list";
 import type { ItemFacets } from "./item-facets.ts";
@@ -122,6 +124,8 @@ export class Responses {
     this.begin(user, atMs);
     this.#changes += 1;
     this.#workOut(all);
+    // All before the first is counted: the same whether a request has worked them out before or not.
+    for (const item of items) this.#known(item);
     const level = this.#valueGeneral[all]! + this.#valuePersonal[all]!;
     for (let place = 0; place < items.length; place += 1) {
       const item = items[place]!;
@@ -292,6 +296,38 @@ export class Responses {
     return count;
   }
 
+  /** Its stores as columns of tables: by item, by value + 1, and by user, in the table of users and in one of its own. */
+  get stored(): Readonly<Record<"items" | "values" | "users" | "lists", readonly StoredColumns[]>> {
+    return {
+      items: [this.#itemClicked.stored("clicked"), this.#itemExpected.stored("expected"), this.#storedLast],
+      values: [this.#valueClicked.stored("clicked"), this.#valueExpected.stored("expected"), this.#valueFound.stored("found")],
+      users: [this.#userFound.stored("found")],
+      lists: [
+        this.#userClicked.stored("clicked_"),
+        this.#userExpected.stored("expected_"),
+        this.#pairClicked.stored("item_clicked_"),
+        this.#pairExpected.stored("item_expected_"),
+      ],
+    };
+  }
+
+  get #storedLast(): StoredColumns {
+    return {
+      columns: { last_lift: { type: "f32" } },
+      // It changes only beside the counts by item.
+      follow: (_marks: RowMarks) => undefined,
+      save: (item, row) => {
+        if (item < this.#items) row.f32("last_lift", this.#itemLast.get(item));
+      },
+      load: (item, row) => {
+        const last = row.f32("last_lift");
+        if (last === 0) return;
+        this.#ensureItems(item + 1);
+        this.#itemLast.set(item, last);
+      },
+    };
+  }
+
   get bytes(): number {
     const stores = [
       this.#itemClicked,
@@ -316,12 +352,15 @@ export class Responses {
   }
 
   #keepLast(item: number, atMs: number): void {
-    if (item >= this.#items) {
-      this.#items = item + 1;
-      this.#itemLast.ensure(this.#items);
-    }
+    this.#ensureItems(item + 1);
     const k = this.options.itemProof;
     this.#itemLast.set(item, Math.log((this.#itemClicked.at(item, atMs) + k) / (this.#itemExpected.at(item, atMs) + k)));
+  }
+
+  #ensureItems(count: number): void {
+    if (count <= this.#items) return;
+    this.#items = count;
+    this.#itemLast.ensure(count);
   }
 
   #load(lists: HistoryListStore, user: number, into: Float32Array, listed: number[]): void {

@@ -5,6 +5,9 @@
 // The features by which a model ranked an answer are kept for the newest `featuresMax` answers: that is what `POST /v1/score` and the way of an event read.
 // Cost: about 200 bytes an answer of 20 items, and some kilobytes for one whose features are kept.
 
+import type { RowMarks } from "#features/checkpoint/row-marks";
+import type { StateTable } from "#features/checkpoint/stored-state";
+
 export interface Served {
   readonly recommendationId: string;
   readonly pipeline: string;
@@ -26,6 +29,7 @@ export class ServedMemory {
   /** In the order of their answers: a Map keeps it. */
   readonly #features = new Map<string, Uint8Array>();
   #featuresBytes = 0;
+  #marks: RowMarks | undefined;
 
   /** `incarnation`: letters and digits, new for each process. */
   constructor(capacity: number, incarnation: string) {
@@ -40,6 +44,7 @@ export class ServedMemory {
   add(served: Served): void {
     const place = this.#placeOf(served.recommendationId);
     if (place === undefined) return;
+    this.#marks?.touch(place);
     if (this.#ring[place] === undefined) this.#held += 1;
     const { features, ...answer } = served;
     this.#ring[place] = answer;
@@ -55,6 +60,37 @@ export class ServedMemory {
     const place = this.#placeOf(recommendationId);
     const served = place === undefined ? undefined : this.#ring[place];
     return served?.recommendationId === recommendationId ? served : undefined;
+  }
+
+  /** As a table: a row for each place of the ring. The features are not kept. */
+  get stored(): Omit<StateTable, "name" | "marks"> {
+    return {
+      handles: () => this.#ring.length,
+      keyOf: (place) => String(place),
+      parts: [
+        {
+          columns: { answer: { type: "string" }, pipeline: { type: "string" }, user: { type: "i64" }, items: { type: "bytes" }, at: { type: "f64" } },
+          follow: (marks) => {
+            this.#marks = marks;
+          },
+          save: (place, row) => {
+            const { recommendationId, pipeline, user, items, atMs } = this.#ring[place]!;
+            row.text("answer", recommendationId);
+            row.text("pipeline", pipeline);
+            row.whole("user", user);
+            row.list("items", items, 0, items.length);
+            row.f64("at", atMs);
+          },
+          load: (place, row) => {
+            const recommendationId = row.text("answer");
+            if (this.#placeOf(recommendationId) !== place) throw row.damaged("an answer in the place of another");
+            const served = { recommendationId, pipeline: row.text("pipeline"), user: row.whole("user"), items: row.u32s("items"), atMs: row.f64("at") };
+            if (this.#ring[place] === undefined) this.#held += 1;
+            this.#ring[place] = served;
+          },
+        },
+      ],
+    };
   }
 
   get bytes(): number {

@@ -24,6 +24,7 @@ import type { KeySeed } from "#kernel/key-hash";
 import { recordBytes } from "#kernel/entry-record";
 import { MemoryPool, type MemoryPoolStats } from "#kernel/memory-pool";
 import { openStore } from "#lsm/open-store";
+import { RunLoader } from "#lsm/run-loader";
 import type { Store } from "#lsm/store";
 import { collectGarbage } from "#platform/garbage";
 import { systemClock } from "#platform/system-clock";
@@ -50,6 +51,8 @@ export interface FeatureStoreOptions {
   readonly dataFolder: string;
   readonly folder: DataFolder;
   readonly tables: TablesConfig;
+  /** Tables that the server writes itself: users only read them. */
+  readonly ownTables?: TablesConfig;
   readonly access: AccessConfig | undefined;
   readonly host: string;
   /** Of the Redis protocol; 0 takes a free one. */
@@ -70,7 +73,8 @@ export interface FeatureStore {
   readonly snapshots: SnapshotControl;
   readonly imports: ImportJobs;
   readonly memories: () => MemoryPoolStats;
-  stop(timeoutMs: number): Promise<{ cutOff: number }>;
+  /** Drains the port; the store is closed once `writers`, who write to it, have ended. */
+  stop(timeoutMs: number, writers?: Promise<unknown>): Promise<{ cutOff: number }>;
 }
 
 const hexDigits = 40;
@@ -113,6 +117,7 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
     });
   });
   const bases: TableBase[] = [];
+  const loader = new RunLoader({ workers: systemWorkers, pool, clock: systemClock });
   const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
   const onAlarm: AlarmSink = ({ what, name, version: of, reasons }) => warn(`table ${name}: version ${of ?? "?"} ${what}: ${reasons.join("; ")}`);
   const versions = { blobs, registry, clock: systemClock, random: systemRandom, onAlarm };
@@ -124,9 +129,10 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
       store,
       clock: systemClock,
       config: options.tables,
+      ...(options.ownTables === undefined ? {} : { ownConfig: options.ownTables }),
       said: warn,
       baseOf(schema) {
-        const base = followTable({ snapshots, schema, node: "server", pool, slots, folder: join(dataFolder, "local", schema.name), onAlarm });
+        const base = followTable({ snapshots, schema, node: "server", pool, loader, slots, folder: join(dataFolder, "local", schema.name), onAlarm });
         bases.push(base);
         return base.source;
       },
@@ -189,12 +195,14 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
       snapshots: new SnapshotControl(versions),
       imports,
       memories: () => pool.statistics(),
-      async stop(timeoutMs) {
+      async stop(timeoutMs, writers) {
         const outcome = await resp.drain(timeoutMs);
+        await writers?.catch(() => undefined);
         sweep.stop();
         await imports.close();
         tables?.close();
         for (const { follower } of bases) await follower.stop();
+        await loader.stop();
         await store.close();
         collecting.stop();
         return outcome;
@@ -202,6 +210,7 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
     };
   } catch (thrown) {
     for (const { follower } of bases) await follower.stop();
+    await loader.stop();
     await store.close();
     throw thrown;
   }

@@ -4,7 +4,8 @@
 // requests, running ones are answered, the log is synced, the trainer writes its checkpoint, the log is closed.
 
 import type { Durability } from "#backbone/log";
-import { type GatewayConfig, GatewayMetrics, type OpenGateway, openGateway } from "#gateway/index";
+import { activityTablesOf, type GatewayConfig, GatewayMetrics, type OpenGateway, openGateway } from "#gateway/index";
+import { checkpointGauges } from "#gateway/checkpoint-metrics";
 import { feastRoutes } from "#gateway/feast-http";
 import { createHttpServer, type HttpServer } from "#gateway/http-server";
 import type { HttpLogger } from "#gateway/http-errors";
@@ -72,11 +73,12 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   let features: FeatureStore | undefined;
   const warn = (message: string): void => logger?.warn({}, message);
   try {
-    folder = await openDataFolder(options.dataFolder, options.durability, options.intervalMs);
+    folder = await openDataFolder(options.dataFolder, options.durability, options.intervalMs, servingCheckpointPages);
     features = await openFeatureStore({
       dataFolder: options.dataFolder,
       folder,
       tables: config.tables,
+      ownTables: activityTablesOf(config.gateway),
       access: config.access,
       host,
       respPort: options.respPort,
@@ -87,6 +89,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     });
     const { model } = config.gateway;
     threads = model === undefined ? undefined : startModelThreads(model, options.dataFolder, warn);
+    const { tables, store } = features;
     gateway = openGateway({
       log: folder.log,
       clock: systemClock,
@@ -95,6 +98,8 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       incarnation: randomId(systemRandom, 6),
       metrics,
       ...(threads === undefined ? {} : { learning: threads.learning }),
+      checkpoints: { store, schemas: new Map(tables.list.map(({ schema }) => [schema.name, schema])) },
+      warn,
     });
     http = createHttpServer({
       gateway,
@@ -107,7 +112,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       loopStall,
       access: features.access,
       routes: [...tableRoutes(features.tables, systemClock), ...feastRoutes(features.tables, systemClock, config.feast), ...storeRoutes(faceOf(features))],
-      gauges: storeGauges(faceOf(features), features.tables, features.resp.metrics),
+      gauges: [...storeGauges(faceOf(features), features.tables, features.resp.metrics), ...checkpointGauges(() => gateway?.checkpoint(), systemClock)],
       ...(logger === undefined ? {} : { logger }),
     });
     await http.listen();
@@ -125,8 +130,11 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     respPort: features.resp.port,
     gateway,
     async stop(timeoutMs) {
-      const [outcome, ofRedis] = await Promise.all([opened.http.drain(timeoutMs), opened.features.stop(timeoutMs)]);
-      await opened.gateway.close();
+      const drained = opened.http.drain(timeoutMs);
+      // The gateway writes its last checkpoint into the store.
+      const closed = drained.then(() => opened.gateway.close());
+      const [outcome, ofRedis] = await Promise.all([drained, opened.features.stop(timeoutMs, closed)]);
+      await closed;
       await threads?.stop();
       await opened.folder.close();
       loopStall.stop();

@@ -32,6 +32,8 @@ export interface TableOptions {
   readonly clock: Clock;
   /** Imported versions; left out, the table holds live writes alone. */
   readonly base?: BaseSource;
+  /** Writes are refused: the server itself writes the rows. */
+  readonly readOnly?: boolean;
 }
 
 /** A value for a column: as JavaScript has it, or as an argument of a command. */
@@ -135,6 +137,7 @@ interface Look {
 
 export class Table {
   readonly schema: TableSchema;
+  readonly readOnly: boolean;
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #base: BaseSource | undefined;
@@ -162,6 +165,7 @@ export class Table {
 
   constructor(options: TableOptions) {
     this.schema = options.schema;
+    this.readOnly = options.readOnly === true;
     this.#store = options.store;
     this.#clock = options.clock;
     this.#base = options.base;
@@ -257,6 +261,7 @@ export class Table {
     if (rows.length > tableLimits.writeRowsMax) {
       throw new MillraceError("invalid", `${rows.length} rows in one write`, { todo: `write at most ${tableLimits.writeRowsMax} at once` });
     }
+    this.#checkWritable();
     const keys = this.#keys;
     keys.clear();
     for (const { key } of rows) this.addKey(keys, key);
@@ -273,6 +278,7 @@ export class Table {
   /** Deletes rows. `deleted`: how many of the keys had one. */
   delete(keys: KeyBatch): { ticket: number | undefined; deleted: number } | Promise<{ ticket: number | undefined; deleted: number }> {
     this.#checkKeys(keys);
+    this.#checkWritable();
     return this.#look(keys, (look) => {
       const nowMs = this.#clock.nowMs();
       const { namespace } = this.schema;
@@ -630,6 +636,13 @@ export class Table {
   #checkKeys(keys: KeyBatch): void {
     if (keys.count <= tableLimits.readKeysMax) return;
     throw new MillraceError("invalid", `${keys.count} keys at once`, { todo: `send at most ${tableLimits.readKeysMax} in one request` });
+  }
+
+  #checkWritable(): void {
+    if (!this.readOnly) return;
+    throw new MillraceError("invalid", `table ${this.schema.name} is counted from the activity log and takes no writes`, {
+      todo: "send events (POST /v1/events) or items and users (PUT /v1/items, /v1/users); write to a table of your own",
+    });
   }
 
   #notLoaded(): MillraceError {

@@ -16,6 +16,8 @@ export interface TablesOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly config: TablesConfig;
+  /** Tables that this server writes itself, past `Table`: users read them, their writes are refused. They have no imported versions. */
+  readonly ownConfig?: TablesConfig;
   /** Where a table's imported versions come from; undefined: it has none. */
   readonly baseOf?: (schema: TableSchema) => BaseSource | undefined;
   /** Told what changed in schemas, a sentence each. */
@@ -51,7 +53,7 @@ export class Tables {
 
   /** Namespaces whose tombstones the store must keep: an imported version may hold what they hide. */
   get namespaces(): readonly number[] {
-    return this.list.map(({ schema }) => schema.namespace);
+    return this.list.filter(({ readOnly }) => !readOnly).map(({ schema }) => schema.namespace);
   }
 
   /** Gives up scans that nobody goes on with, and their versions. */
@@ -62,13 +64,12 @@ export class Tables {
 
 /** Registers the schemas and opens the tables. Throws `invalid` for a schema that contradicts what is registered, naming table and column. */
 export async function openTables(options: TablesOptions): Promise<Tables> {
-  const { registry, store, clock, config, baseOf, said } = options;
+  const { registry, store, clock, config, ownConfig = {}, baseOf, said } = options;
   const schemas = await registerSchemas(registry, config, said);
-  return new Tables(
-    Array.from(schemas.values(), (schema) => {
-      const base = baseOf?.(schema);
-      return new Table({ schema, store, clock, ...(base === undefined ? {} : { base }) });
-    }),
-    clock,
-  );
+  const own = await registerSchemas(registry, ownConfig, said);
+  const tables = Array.from(schemas.values(), (schema) => {
+    const base = baseOf?.(schema);
+    return new Table({ schema, store, clock, ...(base === undefined ? {} : { base }) });
+  });
+  return new Tables([...tables, ...Array.from(own.values(), (schema) => new Table({ schema, store, clock, readOnly: true }))], clock);
 }
