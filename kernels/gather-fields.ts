@@ -2,9 +2,10 @@
 //
 // Arguments, u32 each: +0 count   +4 source   +8 sources (u8 a row)   +12 ats   +16 lengths   +20 bytesMin (>= 4)   +24 mask   +28 match
 //   +32 fields   +36 fieldCount   +40 spans   +44 spanCount   +48 requiredFrom   +52 requiredAt   +56 requiredBytes   +60 memoryEnd   +64 touched
-//   from +80 scratch: 32 x 8 bytes
+//   +68 outputs   +72 outputCount   from +80 scratch: 32 x 8 bytes
 // A field: u32 offset, bytes, out (of row 0), stride, validBit (0xFFFFFFFF: always there), valid (address of bits, 0: none), default, 0.
 // A span: u32 offset, bytes, out, stride: fields that lie side by side on both sides.
+// An output: u32 out, bytes of a row, a row of defaults, 0: rows that do not take part get the defaults. With outputCount 0 they are left alone.
 // `touched`: 16 bytes of scratch, then u8 a row, set to 1 where the row took part.
 // A row takes part when its source is `source`, its value has bytesMin bytes and (its first word & mask) == match.
 //
@@ -41,6 +42,15 @@ function copyRow(value: usize, row: u32, fields: usize, fieldCount: u32): void {
   }
 }
 
+/** Defaults for a row that does not take part. */
+function copyDefaults(row: u32, outputs: usize, outputCount: u32): void {
+  for (let o: u32 = 0; o < outputCount; o++) {
+    const output = outputs + ((<usize>o) << 4);
+    const bytes = load<u32>(output, 4);
+    copyBytes(<usize>load<u32>(output) + <usize>bytes * <usize>row, <usize>load<u32>(output, 8), bytes);
+  }
+}
+
 /** Copies the fields of the rows that take part; returns how many did. */
 export function gatherFields(args: usize): u32 {
   const count = load<u32>(args);
@@ -60,24 +70,34 @@ export function gatherFields(args: usize): u32 {
   const requiredBytes = load<u32>(args, 56);
   const memoryEnd = load<u32>(args, 60);
   const touched = <usize>load<u32>(args, 64);
+  const outputs = <usize>load<u32>(args, 68);
+  const outputCount = load<u32>(args, 72);
   const list = args + 80;
-  const lines = min<u32>(bytesMin, 512);
+  const lines = min<u32>(bytesMin, 512) - 1;
   let taken: u32 = 0;
   let seen: u32 = 0;
   for (let first: u32 = 0; first < count; first += groupMax) {
     const end = min<u32>(first + groupMax, count);
-    // 1. which rows: list[i] = value, row; the lines of each on their way
+    // 1. which rows: list[i] = value, row
     let size: u32 = 0;
     for (let row = first; row < end; row++) {
-      if (<u32>load<u8>(sources + <usize>row) != source) continue;
       const value = load<u32>(ats + ((<usize>row) << 2));
       const bytes = load<u32>(lengths + ((<usize>row) << 2));
-      if (bytes < bytesMin || <u64>value + <u64>bytes > <u64>memoryEnd) continue;
-      for (let line: u32 = 0; line < lines; line += 64) seen ^= <u32>load<u8>(<usize>(value + line));
+      if (<u32>load<u8>(sources + <usize>row) != source || bytes < bytesMin || <u64>value + <u64>bytes > <u64>memoryEnd) {
+        copyDefaults(row, outputs, outputCount);
+        continue;
+      }
       const at = list + ((<usize>size) << 3);
       store<u32>(at, value);
       store<u32>(at, row, 4);
       size += 1;
+    }
+    // the lines of each on their way, and nothing else: only loads that stand close together wait together
+    const ends = list + ((<usize>size) << 3);
+    for (let at = list; at < ends; at += 8) {
+      const value = <usize>load<u32>(at);
+      for (let line: u32 = 0; line < lines; line += 64) seen ^= <u32>load<u8>(value + <usize>line);
+      seen ^= <u32>load<u8>(value + <usize>lines);
     }
     // 2. rows of the layout; those with every field stay in the list
     let whole: u32 = 0;
@@ -86,7 +106,10 @@ export function gatherFields(args: usize): u32 {
       const at = list + ((<usize>i) << 3);
       const value = <usize>load<u32>(at);
       const row = load<u32>(at, 4);
-      if ((load<u32>(value) & mask) != match) continue;
+      if ((load<u32>(value) & mask) != match) {
+        copyDefaults(row, outputs, outputCount);
+        continue;
+      }
       store<u8>(touched + 16 + <usize>row, 1);
       taken += 1;
       if (hasAll(value, requiredFrom, requiredAt, requiredBytes)) {

@@ -90,6 +90,16 @@ function assertProbe(
   }
   assert.equal(found, expectedFound);
   assert.equal(refs.found, expectedFound);
+  // Less of the answer is the same answer.
+  for (const parts of ["presence", "places"] as const) {
+    const less = new EntryRefs();
+    less.reset(keys.length, parts);
+    assert.equal(source.probe(KeyBatch.of(keys), less, 7), expectedFound);
+    assert.deepEqual(less.source.subarray(0, keys.length), refs.source.subarray(0, keys.length));
+    for (let i = 0; i < keys.length && parts === "places"; i++) {
+      if (less.source[i] !== absentSource) assert.deepEqual([less.at[i], less.bytes[i], less.kind[i]], [refs.at[i], refs.bytes[i], refs.kind[i]]);
+    }
+  }
 }
 
 const codeIs = (code: string) => (error: unknown) => error instanceof MillraceError && error.code === code;
@@ -641,14 +651,21 @@ export function entriesContract(variant: KernelVariant): void {
         valid: expectedValid.map(({ length }, f) => (wanted[f]! ? new Uint8Array(length).fill(0x55) : undefined)),
         taken: new Uint8Array(count).fill(3),
       };
-      gather.begin(count, targets);
-      assert.equal(
-        gather.gather(memory, refs, 0, targets),
-        expectedTaken.reduce((sum, bit) => sum + bit, 0),
-      );
-      assert.deepEqual(targets.outputs, expectedOutputs);
-      for (const [f, bits] of targets.valid.entries()) if (bits !== undefined) assert.deepEqual(bits, expectedValid[f]);
-      assert.deepEqual(targets.taken, expectedTaken);
+      const expectedSum = expectedTaken.reduce((sum, bit) => sum + bit, 0);
+      for (const way of ["begin and gather", "gatherAll"]) {
+        if (way === "gatherAll") {
+          for (const out of targets.outputs) out.fill(0x77);
+          for (const bits of targets.valid) bits?.fill(0x33);
+          targets.taken.fill(5);
+          assert.equal(gather.gatherAll(memory, refs, 0, targets), expectedSum);
+        } else {
+          gather.begin(count, targets);
+          assert.equal(gather.gather(memory, refs, 0, targets), expectedSum);
+        }
+        assert.deepEqual(targets.outputs, expectedOutputs, way);
+        for (const [f, bits] of targets.valid.entries()) if (bits !== undefined) assert.deepEqual(bits, expectedValid[f], way);
+        assert.deepEqual(targets.taken, expectedTaken, way);
+      }
     }
   });
 

@@ -40,19 +40,23 @@ export const probeWords = {
   count: 8,
   source: 9,
   outSource: 10,
+  /** 0: places are not wanted, and no times. */
   outAt: 11,
   outBytes: 12,
   outKind: 13,
+  /** 0: times are not wanted. */
   outExpiry: 14,
   outTime: 15,
   /** Answer: 1 when a found entry has an expiry or a time. */
   timed: 16,
   /** 1: no key has a source yet; the kernel fills outSource itself. */
   fresh: 17,
+  /** The kernel writes what it read ahead here. */
+  seen: 18,
 } as const;
 export const probeArgumentBytes = 80;
-/** 32 keys of 32 bytes. */
-export const probeScratchBytes = 1_024;
+/** 64 keys of 32 bytes. */
+export const probeScratchBytes = 2_048;
 
 /** Words of the arguments of indexProbe, kernels/entry-probe.ts. */
 export const indexProbeWords = {
@@ -137,6 +141,9 @@ export const gatherWords = {
   requiredBytes: 14,
   memoryEnd: 15,
   touched: 16,
+  /** Outputs whose rows get defaults when they do not take part. */
+  outputs: 17,
+  outputCount: 18,
 } as const;
 /** 32 rows of 8 bytes of scratch included. */
 export const gatherArgumentBytes = 80 + 256;

@@ -3,7 +3,7 @@
 
 import { probeArgumentBytes, probeScratchBytes, probeWords } from "./entry-layout.ts";
 import { absentSource, type EntryRefs } from "./entry-refs.ts";
-import type { KernelMemory } from "./kernel-memory.ts";
+import { type KernelMemory, roundUp } from "./kernel-memory.ts";
 import type { KeyBatch } from "./key-batch.ts";
 import { throughLane } from "./key-lane.ts";
 
@@ -18,74 +18,85 @@ export interface SearchedEntries {
   readonly seedHigh: number;
 }
 
-/** Bytes of answers a key, rounding of each of six arrays included. */
-const answerBytes = 26;
-const roundingBytes = 6 * 16;
+/** Bytes of answers a key, by what is wanted, and rounding of six arrays. */
+const answerBytes = { presence: 1, places: 10, all: 26 } as const;
+const roundingBytes = 6 * 8;
 
 /** Looks up the keys of which `refs.source` is still 255 and fills in those found under the number `source`. Returns how many. */
 export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys: KeyBatch, refs: EntryRefs, source: number): number {
   const { u32, bytes } = memory;
+  const { parts } = refs;
   let found = 0;
-  throughLane(memory, keys, probeScratchBytes + probeArgumentBytes + roundingBytes, answerBytes, ({ keysAt, offsetsAt, first, count, resultAt, scratchAt }) => {
-    const expiryAt = resultAt;
-    const timeAt = expiryAt + 8 * count;
-    const atAt = timeAt + 8 * count;
-    const bytesAt = atAt + 4 * count;
-    const sourceAt = bytesAt + 4 * count;
-    const kindAt = sourceAt + count;
-    const end = first + count;
-    const argumentsAt = scratchAt + probeScratchBytes;
-    const a = argumentsAt / 4;
-    u32[a + probeWords.groupsAt] = where.groupsAt;
-    u32[a + probeWords.groups] = where.groups;
-    u32[a + probeWords.base] = where.base;
-    u32[a + probeWords.limit] = where.limit;
-    u32[a + probeWords.seedLow] = where.seedLow;
-    u32[a + probeWords.seedHigh] = where.seedHigh;
-    u32[a + probeWords.keys] = keysAt;
-    u32[a + probeWords.offsets] = offsetsAt;
-    u32[a + probeWords.count] = count;
-    u32[a + probeWords.source] = source;
-    u32[a + probeWords.outSource] = sourceAt;
-    u32[a + probeWords.outAt] = atAt;
-    u32[a + probeWords.outBytes] = bytesAt;
-    u32[a + probeWords.outKind] = kindAt;
-    u32[a + probeWords.outExpiry] = expiryAt;
-    u32[a + probeWords.outTime] = timeAt;
-    // Not by `refs.found`: who fills in a source by hand need not count.
-    const fresh = noneFound(refs.source, first, end);
-    u32[a + probeWords.fresh] = fresh ? 1 : 0;
-    if (!fresh) {
-      bytes.set(refs.source.subarray(first, end), sourceAt);
-      u32.set(refs.at.subarray(first, end), atAt / 4);
-      u32.set(refs.bytes.subarray(first, end), bytesAt / 4);
-      bytes.set(refs.kind.subarray(first, end), kindAt);
-    }
-    const here = memory.calls.entryProbe(argumentsAt, scratchAt) >>> 0;
-    if (here === 0) return true;
-    found += here;
-    refs.source.set(bytes.subarray(sourceAt, sourceAt + count), first);
-    refs.at.set(u32.subarray(atAt / 4, atAt / 4 + count), first);
-    refs.bytes.set(u32.subarray(bytesAt / 4, bytesAt / 4 + count), first);
-    refs.kind.set(bytes.subarray(kindAt, kindAt + count), first);
-    if (u32[a + probeWords.timed] !== 0) {
-      refs.timed = true;
-      const expiries = new Float64Array(u32.buffer, expiryAt, count);
-      const times = new Float64Array(u32.buffer, timeAt, count);
-      if (fresh) {
-        // Nobody else's answers stand there: keys that were not found have zeros here and there.
-        refs.expiryMs.set(expiries, first);
-        refs.timeMs.set(times, first);
-        return true;
+  throughLane(
+    memory,
+    keys,
+    probeScratchBytes + probeArgumentBytes + roundingBytes,
+    answerBytes[parts],
+    ({ keysAt, offsetsAt, first, count, resultAt, scratchAt }) => {
+      // Each array begins at a multiple of 8: copies between shared and other memory go byte by byte otherwise.
+      const sourceAt = resultAt;
+      const atAt = sourceAt + roundUp(count, 8);
+      const bytesAt = atAt + roundUp(4 * count, 8);
+      const kindAt = bytesAt + roundUp(4 * count, 8);
+      const expiryAt = kindAt + roundUp(count, 8);
+      const timeAt = expiryAt + 8 * count;
+      const end = first + count;
+      const argumentsAt = scratchAt + probeScratchBytes;
+      const a = argumentsAt / 4;
+      u32[a + probeWords.groupsAt] = where.groupsAt;
+      u32[a + probeWords.groups] = where.groups;
+      u32[a + probeWords.base] = where.base;
+      u32[a + probeWords.limit] = where.limit;
+      u32[a + probeWords.seedLow] = where.seedLow;
+      u32[a + probeWords.seedHigh] = where.seedHigh;
+      u32[a + probeWords.keys] = keysAt;
+      u32[a + probeWords.offsets] = offsetsAt;
+      u32[a + probeWords.count] = count;
+      u32[a + probeWords.source] = source;
+      u32[a + probeWords.outSource] = sourceAt;
+      u32[a + probeWords.outAt] = parts === "presence" ? 0 : atAt;
+      u32[a + probeWords.outBytes] = bytesAt;
+      u32[a + probeWords.outKind] = kindAt;
+      u32[a + probeWords.outExpiry] = parts === "all" ? expiryAt : 0;
+      u32[a + probeWords.outTime] = timeAt;
+      // Not by `refs.found`: who fills in a source by hand need not count.
+      const fresh = noneFound(refs.source, first, end);
+      u32[a + probeWords.fresh] = fresh ? 1 : 0;
+      if (!fresh) {
+        bytes.set(refs.source.subarray(first, end), sourceAt);
+        if (parts !== "presence") {
+          u32.set(refs.at.subarray(first, end), atAt / 4);
+          u32.set(refs.bytes.subarray(first, end), bytesAt / 4);
+          bytes.set(refs.kind.subarray(first, end), kindAt);
+        }
       }
-      for (let i = 0; i < count; i++) {
-        if (bytes[sourceAt + i] !== source) continue;
-        refs.expiryMs[first + i] = expiries[i]!;
-        refs.timeMs[first + i] = times[i]!;
+      const here = memory.calls.entryProbe(argumentsAt, scratchAt) >>> 0;
+      if (here === 0) return true;
+      found += here;
+      refs.source.set(bytes.subarray(sourceAt, sourceAt + count), first);
+      if (parts === "presence") return true;
+      refs.at.set(u32.subarray(atAt / 4, atAt / 4 + count), first);
+      refs.bytes.set(u32.subarray(bytesAt / 4, bytesAt / 4 + count), first);
+      refs.kind.set(bytes.subarray(kindAt, kindAt + count), first);
+      if (parts === "all" && u32[a + probeWords.timed] !== 0) {
+        refs.timed = true;
+        const expiries = new Float64Array(u32.buffer, expiryAt, count);
+        const times = new Float64Array(u32.buffer, timeAt, count);
+        if (fresh) {
+          // Nobody else's answers stand there: keys that were not found have zeros here and there.
+          refs.expiryMs.set(expiries, first);
+          refs.timeMs.set(times, first);
+          return true;
+        }
+        for (let i = 0; i < count; i++) {
+          if (bytes[sourceAt + i] !== source) continue;
+          refs.expiryMs[first + i] = expiries[i]!;
+          refs.timeMs[first + i] = times[i]!;
+        }
       }
-    }
-    return true;
-  });
+      return true;
+    },
+  );
   refs.found += found;
   return found;
 }

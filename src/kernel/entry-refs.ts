@@ -8,10 +8,18 @@
 /** `source[i]` of a key that no source holds. */
 export const absentSource = 255;
 
+/**
+ * What a look-up fills in: `presence` only `source`; `places` all but the times; `all`. Less is faster: 1, 10 or 26 bytes a key are written in the kernel's
+ * memory and copied out of it.
+ */
+export type EntryParts = "presence" | "places" | "all";
+
 export class EntryRefs {
   count = 0;
   /** Keys of which a source was found, tombstones too. */
   found = 0;
+  /** What look-ups fill in; other arrays hold no meaning. */
+  parts: EntryParts = "all";
   /** True when some found entry may have an expiry or a time: false spares a look at those arrays. */
   timed = false;
   /** Which source holds the entry, in the caller's numbering; 255 = none. */
@@ -28,7 +36,7 @@ export class EntryRefs {
   timeMs = new Float64Array(0);
 
   /** Begins a look-up of `count` keys: all absent. Grows the arrays when they are too small. */
-  reset(count: number): void {
+  reset(count: number, parts: EntryParts = "all"): void {
     if (count > this.source.length) {
       const room = Math.max(256, 2 ** Math.ceil(Math.log2(count)));
       this.source = new Uint8Array(room);
@@ -44,6 +52,7 @@ export class EntryRefs {
     this.count = count;
     this.found = 0;
     this.timed = false;
+    this.parts = parts;
     this.source.fill(absentSource, 0, count);
   }
 

@@ -3,7 +3,8 @@
 // no more of it than this plan says. Kernel: kernels/gather-fields.ts.
 // Why a plan: it is made once for a layout and a choice of columns; neighbours that also lie side by side in the output become one copy.
 // How it is used: `columns.begin(count)` fills in the defaults, then `gather` for each source and each layout of it; rows of other sources and
-// layouts are left alone, so the newest source is gathered last or rows name one source only.
+// layouts are left alone, so the newest source is gathered last or rows name one source only. Where there is one source and one layout `gatherAll` does both
+// in one pass: the outputs are not copied into the kernel's memory first.
 // Cost: see docs/design/kernel.md. Concurrency: a plan belongs to one thread. Limits: gatherLimits.
 
 import { MillraceError } from "#base/errors";
@@ -56,6 +57,8 @@ export class FieldGather {
   readonly #bytesARow: number;
   readonly #defaults: Uint8Array;
   readonly #defaultsFrom: number[] = [];
+  /** Of each output, a row of defaults. */
+  readonly #defaultRows: readonly Uint8Array[];
   /** For the fast way: runs of neighbouring fields, and the bits that must all be set. */
   readonly #spans: readonly { offset: number; bytes: number; output: number; at: number }[];
   readonly #requiredFrom: number;
@@ -83,6 +86,9 @@ export class FieldGather {
     }
     this.#defaults = new Uint8Array(defaultBytes);
     for (const [f, field] of fields.entries()) if (field.defaults !== undefined) this.#defaults.set(field.defaults, this.#defaultsFrom[f]);
+    const defaultRows = rowBytes.map((bytes) => new Uint8Array(bytes));
+    for (const { output, at, defaults } of fields) if (defaults !== undefined) defaultRows[output]!.set(defaults, at);
+    this.#defaultRows = defaultRows;
     this.#layout = layout;
     this.#fields = fields;
     this.#rowBytes = rowBytes;
@@ -107,15 +113,14 @@ export class FieldGather {
     for (const [o, rowBytes] of this.#rowBytes.entries()) {
       const out = targets.outputs[o]!;
       const end = count * rowBytes;
-      out.fill(0, 0, end);
-      let any = false;
-      for (const [f, field] of this.#fields.entries()) {
-        if (field.output !== o || field.defaults === undefined || end === 0) continue;
-        out.set(this.#defaults.subarray(this.#defaultsFrom[f], this.#defaultsFrom[f]! + field.bytes), field.at);
-        any = true;
+      const row = this.#defaultRows[o]!;
+      if (row.every((byte) => byte === 0)) {
+        out.fill(0, 0, end);
+        continue;
       }
+      if (end > 0) out.set(row);
       // Doubling: the rows that are there are copied behind themselves.
-      if (any) for (let done = rowBytes; done < end; done *= 2) out.copyWithin(done, 0, Math.min(done, end - done));
+      for (let done = rowBytes; done < end; done *= 2) out.copyWithin(done, 0, Math.min(done, end - done));
     }
     for (const bits of targets.valid) bits?.fill(0, 0, Math.ceil(count / 8));
     targets.taken?.fill(0, 0, count);
@@ -139,8 +144,18 @@ export class FieldGather {
    * part. A row's field that is not there gets its default and bit 0. `begin` must have been called for as many rows.
    */
   gather(memory: KernelMemory, refs: EntryRefs, source: number, targets: GatherTargets): number {
+    this.#check(refs.count, targets);
+    return this.#run(memory, refs, source, targets, false);
+  }
+
+  /** `begin(refs.count, targets)` and `gather` in one: every row is written, those that do not take part with the defaults. */
+  gatherAll(memory: KernelMemory, refs: EntryRefs, source: number, targets: GatherTargets): number {
+    this.#check(refs.count, targets);
+    return this.#run(memory, refs, source, targets, true);
+  }
+
+  #run(memory: KernelMemory, refs: EntryRefs, source: number, targets: GatherTargets, all: boolean): number {
     const { count } = refs;
-    this.#check(count, targets);
     const { lane, u32, bytes, calls } = memory;
     const fields = this.#fields;
     const perRow = this.#bytesARow + 4 + 4 + 1 + 1 + Math.ceil(fields.length / 8);
@@ -152,6 +167,8 @@ export class FieldGather {
       const spansAt = lane.take(16 * this.#spans.length);
       const defaultsAt = lane.take(this.#defaults.length);
       const requiredAt = lane.take(this.#required.length + 16);
+      const outputsAt = lane.take(16 * this.#rowBytes.length);
+      const rowsAt = this.#defaultRows.map((row) => lane.take(row.length));
       // 32 bytes of rounding an array; a multiple of 32 rows, so that bits fall on whole words.
       const room = lane.free - 32 * (4 + this.#rowBytes.length + fields.length);
       const most = Math.floor(room / perRow / 32) * 32;
@@ -174,7 +191,12 @@ export class FieldGather {
       for (const [o, rowBytes] of this.#rowBytes.entries()) {
         const at = lane.take(size * rowBytes);
         outAt.push(at);
-        bytes.set(targets.outputs[o]!.subarray(first * rowBytes, end * rowBytes), at);
+        if (all) {
+          bytes.set(this.#defaultRows[o]!, rowsAt[o]);
+          u32[outputsAt / 4 + 4 * o] = at;
+          u32[outputsAt / 4 + 4 * o + 1] = rowBytes;
+          u32[outputsAt / 4 + 4 * o + 2] = rowsAt[o]!;
+        } else bytes.set(targets.outputs[o]!.subarray(first * rowBytes, end * rowBytes), at);
       }
       const bitBytes = Math.ceil(size / 8);
       const bitsAt: number[] = [];
@@ -182,7 +204,8 @@ export class FieldGather {
         const valid = targets.valid[f];
         const at = valid === undefined ? 0 : lane.take(roundedBits(size));
         bitsAt.push(at);
-        if (valid !== undefined) bytes.set(valid.subarray(first / 8, first / 8 + bitBytes), at);
+        if (valid !== undefined && all) bytes.fill(0, at, at + bitBytes);
+        else if (valid !== undefined) bytes.set(valid.subarray(first / 8, first / 8 + bitBytes), at);
         const word = fieldsAt / 4 + f * fieldWords;
         u32[word] = field.offset;
         u32[word + 1] = field.bytes;
@@ -217,14 +240,17 @@ export class FieldGather {
       u32[a + gatherWords.requiredBytes] = this.#required.length;
       u32[a + gatherWords.memoryEnd] = bytes.length - 64;
       u32[a + gatherWords.touched] = touchedAt;
+      u32[a + gatherWords.outputs] = outputsAt;
+      u32[a + gatherWords.outputCount] = all ? this.#rowBytes.length : 0;
       const taken = calls.gatherFields(argumentsAt) >>> 0;
       takenSum += taken;
-      if (taken > 0) {
+      if (taken > 0 || all) {
         for (const [o, rowBytes] of this.#rowBytes.entries()) {
           targets.outputs[o]!.set(bytes.subarray(outAt[o], outAt[o]! + size * rowBytes), first * rowBytes);
         }
         for (const [f, at] of bitsAt.entries()) if (at !== 0) targets.valid[f]!.set(bytes.subarray(at, at + bitBytes), first / 8);
-        if (targets.taken !== undefined) {
+        if (targets.taken !== undefined && all) targets.taken.set(bytes.subarray(touchedAt + 16, touchedAt + 16 + size), first);
+        else if (targets.taken !== undefined) {
           for (let i = 0; i < size; i++) if (bytes[touchedAt + 16 + i] === 1) targets.taken[first + i] = 1;
         }
       }

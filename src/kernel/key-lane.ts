@@ -4,8 +4,8 @@ import { MillraceError } from "#base/errors";
 import type { KeyBatch } from "./key-batch.ts";
 import type { KernelMemory } from "./kernel-memory.ts";
 
-/** Kernels read up to 7 bytes past a key. */
-const overreadBytes = 16;
+/** Kernels read up to 13 bytes past a key; and 7 more for the place of the first one. */
+const overreadBytes = 24;
 
 /**
  * Calls `part` for consecutive runs of keys that fit into the lane, with the addresses of key bytes and bounds (they may be below the lane:
@@ -47,7 +47,8 @@ export function throughLane(
     const resultAt = lane.take((end - first) * resultBytes);
     const offsetsAt = lane.take((end - first + 1) * 4);
     const to = offsets[end]!;
-    const keysAt = lane.take(to - from + overreadBytes);
+    // As far from a multiple of 8 as there: between shared and other memory words are copied only then, else bytes.
+    const keysAt = lane.take(to - from + overreadBytes) + (from & 7);
     memory.u32.set(offsets.subarray(first, end + 1), offsetsAt / 4);
     memory.bytes.set(bytes.subarray(from, to), keysAt);
     if (!part({ keysAt: keysAt - from, offsetsAt, first, count: end - first, resultAt, scratchAt })) return;

@@ -163,9 +163,11 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
         if (find(groupsAt, groups, base, limit, key, bytes) === 0) continue;
         found++;
         u8[sources + i] = u32[a + probeWords.source]!;
+        if (u32[a + probeWords.outAt] === 0) continue;
         u32[u32[a + probeWords.outAt]! / 4 + i] = entry.valueAt;
         u32[u32[a + probeWords.outBytes]! / 4 + i] = entry.valueBytes;
         u8[u32[a + probeWords.outKind]! + i] = entry.kind;
+        if (u32[a + probeWords.outExpiry] === 0) continue;
         f64[u32[a + probeWords.outExpiry]! / 8 + i] = entry.expiryMs;
         f64[u32[a + probeWords.outTime]! / 8 + i] = entry.timeMs;
         if (entry.expiryMs + entry.timeMs > 0) timed = 1;
@@ -441,13 +443,24 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
       const bytesMin = word("bytesMin");
       const memoryEnd = word("memoryEnd");
       const fields = word("fields") / 4;
-      let taken = 0;
-      for (let i = 0; i < count; i++) {
-        if (u8[word("sources") + i] !== word("source")) continue;
+      /** Whether a row takes part: a value of this source and layout, inside the memory. */
+      const takesPart = (i: number): boolean => {
+        if (u8[word("sources") + i] !== word("source")) return false;
         const value = u32[word("ats") / 4 + i]!;
         const bytes = u32[word("lengths") / 4 + i]!;
-        if (bytes < bytesMin || value + bytes > memoryEnd) continue;
-        if ((view.getUint32(value, true) & word("mask")) >>> 0 !== word("match")) continue;
+        return bytes >= bytesMin && value + bytes <= memoryEnd && (view.getUint32(value, true) & word("mask")) >>> 0 === word("match");
+      };
+      let taken = 0;
+      for (let i = 0; i < count; i++) {
+        if (!takesPart(i)) {
+          for (let o = 0; o < word("outputCount"); o++) {
+            const output = word("outputs") / 4 + 4 * o;
+            const rowBytes = u32[output + 1]!;
+            u8.copyWithin(u32[output]! + i * rowBytes, u32[output + 2]!, u32[output + 2]! + rowBytes);
+          }
+          continue;
+        }
+        const value = u32[word("ats") / 4 + i]!;
         taken++;
         u8[word("touched") + 16 + i] = 1;
         for (let f = 0; f < word("fieldCount"); f++) {

@@ -107,9 +107,10 @@ export class LocalTable {
       return 0;
     }
     const refs = this.#baseRefs;
-    refs.reset(count);
+    const canExpire = version?.runs.canExpire === true;
+    const plain = delta.isEmpty && !canExpire;
+    refs.reset(count, canExpire ? "all" : "presence");
     version?.runs.getMany(batch, refs, 0);
-    const plain = delta.isEmpty && version?.runs.canExpire !== true;
     let { found } = refs;
     if (plain) {
       const { source } = refs;
@@ -130,13 +131,14 @@ export class LocalTable {
     this.#beginSlow(count);
     const slowRows = this.#slow;
     const { source, expiryMs } = base;
+    const isTimed = base.timed;
     let slow = 0;
     let found = 0;
     for (let i = 0; i < count; i++) {
       const inBase = source[i] !== absentSource;
       if (isLive && (live.source[i] !== absentSource || (inBase && isHidden(live, i)))) slowRows[slow++] = i;
       else if (!inBase) status[i] = rowStatus.absent;
-      else if (expiryMs[i] !== 0 && expiryMs[i]! <= nowMs) status[i] = rowStatus.absent;
+      else if (isTimed && expiryMs[i] !== 0 && expiryMs[i]! <= nowMs) status[i] = rowStatus.absent;
       else {
         status[i] = rowStatus.found;
         found += 1;
@@ -166,20 +168,21 @@ export class LocalTable {
     rows.count = count;
     rows.version = version?.version ?? "";
     rows.offset = delta.offset;
-    made.gather.begin(count, made.targets);
     if (version === undefined && follower.awaited) {
+      made.gather.begin(count, made.targets);
       rows.status.fill(rowStatus.notLoaded, 0, count);
       return 0;
     }
     const base = this.#baseRefs;
     const live = this.#deltaRefs;
     const { taken, status } = rows;
-    base.reset(count);
+    const canExpire = version?.runs.canExpire === true;
+    base.reset(count, canExpire ? "all" : "places");
     version?.runs.getMany(batch, base, 0);
-    if (base.found > 0) this.#gather(version!, made);
+    this.#gather(version, made);
     const isLive = !delta.isEmpty;
     if (isLive) delta.getMany(batch, live, 0);
-    const nowMs = version?.runs.canExpire === true ? clock.nowMs() : 0;
+    const nowMs = canExpire ? clock.nowMs() : 0;
     this.#beginSlow(count);
     const slowRows = this.#slow;
     const { source, expiryMs } = base;
@@ -200,13 +203,26 @@ export class LocalTable {
     return found;
   }
 
-  #gather(version: ReplicaVersion, made: MadeFor): void {
+  /** Writes every row: values of those that the base holds in the plain way, defaults for the others. */
+  #gather(version: ReplicaVersion | undefined, made: MadeFor): void {
     const refs = this.#baseRefs;
+    const { gather, targets } = made;
+    if (version === undefined || refs.found === 0) {
+      gather.begin(refs.count, targets);
+      return;
+    }
     const there = this.#there;
     there.fill(0);
     const { source, count } = refs;
     for (let i = 0; i < count; i++) there[source[i]!] = 1;
-    for (let one = 0; one < absentSource; one++) if (there[one] === 1) made.gather.gather(version.runs.memoryOf(one), refs, one, made.targets);
+    const first = there.indexOf(1);
+    const last = there.lastIndexOf(1, absentSource - 1);
+    if (first === last) {
+      gather.gatherAll(version.runs.memoryOf(first), refs, first, targets);
+      return;
+    }
+    gather.begin(count, targets);
+    for (let one = first; one <= last; one++) if (there[one] === 1) gather.gather(version.runs.memoryOf(one), refs, one, targets);
   }
 
   /** Rows that need the table's rules. Returns how many were found. */
