@@ -126,7 +126,7 @@ async function loadAndCheck(data: string, rows: number): Promise<number> {
   const snapshots = new SnapshotStore({ blobs, registry: folder.registry, clock: systemClock, random: systemRandom, kind: "table" });
   const pool = new MemoryPool({ capBytes: 4 * 2 ** 30 });
   const before = ownCpuMs();
-  const loader = new RunLoader(systemWorkers);
+  const loader = new RunLoader({ workers: systemWorkers, pool, clock: systemClock });
   const { follower } = followTable({
     snapshots,
     schema,

@@ -61,7 +61,7 @@ async function serve(work: ReaderWork): Promise<void> {
   }).opened;
   const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(work.data), processes: systemProcesses });
   const snapshots = new SnapshotStore({ blobs, registry, clock: systemClock, random: systemRandom, kind: "table" });
-  const loader = new RunLoader(systemWorkers);
+  const loader = new RunLoader({ workers: systemWorkers, pool, clock: systemClock });
   const bases: TableBase[] = [];
   let errors = 0;
   const tables = await openTables({

@@ -6,17 +6,23 @@
 // Cost: 12 MB of resident memory from the first load on; two messages a file.
 // Concurrency: belongs to the thread of the pool. Files are loaded one after the other, in the order in which they were asked for.
 
-import type { MemoryLease } from "#kernel/memory-pool";
+import { collectDropped } from "#kernel/collect-dropped";
+import type { MemoryLease, MemoryPool } from "#kernel/memory-pool";
 import { RunImage } from "#kernel/run-image";
+import type { Clock } from "#platform/clock";
 import { standingBack, type Workers } from "#platform/workers";
 import type { RunToLoad } from "./loaded-run.ts";
 import { WorkLine } from "./work-line.ts";
 
 export class RunLoader {
   readonly #line: WorkLine;
+  readonly #collecting: { stop(): void };
 
-  constructor(workers: Workers) {
+  /** `pool`: of the memories that are loaded into. */
+  constructor({ workers, pool, clock }: { readonly workers: Workers; readonly pool: MemoryPool; readonly clock: Clock }) {
     this.#line = new WorkLine(standingBack(workers), "run-loader");
+    // What the pool drops is freed once this thread has let go of it too.
+    this.#collecting = collectDropped(pool, clock, () => this.#line.collectGarbage());
   }
 
   /** As `readRun`. */
@@ -27,6 +33,7 @@ export class RunLoader {
 
   /** After the loads that were asked for. */
   async stop(): Promise<void> {
+    this.#collecting.stop();
     await this.#line.stop();
   }
 }

@@ -205,7 +205,7 @@ test("promise: a loader's runs are those of the calling thread, and bytes that a
     const node = simulation.node("a");
     const rows = randomRows(random, 1_500);
     const runs = await Promise.all((await build(node, rows)).map(async (run) => ({ ...run, crc32c: crc32c((await node.files.readFile(run.path))!) })));
-    const loader = new RunLoader(node.workers);
+    const loader = new RunLoader({ workers: node.workers, pool: testPool, clock: node.clock });
     const options = { files: node.files, clock: node.clock, pool: testPool, owner: "test", storage: "memory" } as const;
     for (const one of [options, { ...options, loader }]) {
       let read = 0;
