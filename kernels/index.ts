@@ -17,6 +17,8 @@ export { hashKeys } from "./key-hash";
 export { keyTableInsert, keyTableProbe } from "./key-table";
 export { memTableItems, memTableMerge, memTablePut, memTableSeek } from "./mem-table";
 export { parametersAssign, parametersFinite, parametersPull, parametersPush, parametersTruncate } from "./parameters";
+export { narrowBytes, narrowHalves } from "./parameter-narrow";
+export { shardAdd, shardAssign, shardChanges, shardCollect, shardDelete, shardEvict, shardExpire, shardJoin, shardPull } from "./parameter-shard";
 export { runClose, runIndexBuild, runPack } from "./run-file";
 export { findRecords, sortRecords } from "./sort-records";
 export { packRows, stageRows } from "./stage-rows";

@@ -17,7 +17,7 @@ function halfOf(b: u32): u32 {
 export function narrowHalves(from: usize, count: u32, to: usize): void {
   let i: u32 = 0;
   for (; i + 4 <= count; i += 4) {
-    const b = v128.load(from + (<usize>i << 2));
+    const b = v128.load(from + ((<usize>i) << 2));
     const magnitude = v128.and(b, i32x4.splat(0x7fffffff));
     const sign = v128.and(i32x4.shr_u(b, 16), i32x4.splat(0x8000));
     const odd = v128.and(i32x4.shr_u(magnitude, 13), i32x4.splat(1));
@@ -27,32 +27,35 @@ export function narrowHalves(from: usize, count: u32, to: usize): void {
     half = v128.bitselect(i32x4.splat(0x7c00), half, i32x4.ge_s(magnitude, i32x4.splat(0x47800000)));
     half = v128.bitselect(i32x4.splat(0x7e00), half, i32x4.gt_s(magnitude, i32x4.splat(0x7f800000)));
     const whole = v128.or(half, sign);
-    v128.store_lane<u64>(to + (<usize>i << 1), v128.shuffle<u16>(whole, whole, 0, 2, 4, 6, 0, 2, 4, 6), 0);
+    v128.store_lane<u64>(to + ((<usize>i) << 1), v128.shuffle<u16>(whole, whole, 0, 2, 4, 6, 0, 2, 4, 6), 0);
   }
-  for (; i < count; i++) store<u16>(to + (<usize>i << 1), <u16>halfOf(load<u32>(from + (<usize>i << 2))));
+  for (; i < count; i++) store<u16>(to + ((<usize>i) << 1), <u16>halfOf(load<u32>(from + ((<usize>i) << 2))));
 }
 
 /** `rows` rows of `width` numbers to int8; an f32 scale a row to `scales`. */
 export function narrowBytes(from: usize, rows: u32, width: u32, scales: usize, to: usize): void {
   for (let row: u32 = 0; row < rows; row++) {
-    const own = from + (<usize>(row * width) << 2);
+    const own = from + ((<usize>(row * width)) << 2);
     const out = to + <usize>(row * width);
     let mosts = f32x4.splat(0);
     let i: u32 = 0;
-    for (; i + 4 <= width; i += 4) mosts = f32x4.max(mosts, f32x4.abs(v128.load(own + (<usize>i << 2))));
-    let most = max<f32>(max<f32>(f32x4.extract_lane(mosts, 0), f32x4.extract_lane(mosts, 1)), max<f32>(f32x4.extract_lane(mosts, 2), f32x4.extract_lane(mosts, 3)));
-    for (; i < width; i++) most = max<f32>(most, abs<f32>(load<f32>(own + (<usize>i << 2))));
+    for (; i + 4 <= width; i += 4) mosts = f32x4.max(mosts, f32x4.abs(v128.load(own + ((<usize>i) << 2))));
+    let most = max<f32>(
+      max<f32>(f32x4.extract_lane(mosts, 0), f32x4.extract_lane(mosts, 1)),
+      max<f32>(f32x4.extract_lane(mosts, 2), f32x4.extract_lane(mosts, 3)),
+    );
+    for (; i < width; i++) most = max<f32>(most, abs<f32>(load<f32>(own + ((<usize>i) << 2))));
     const flat = !(most > 1e-30);
     const inverse: f32 = flat ? 0 : <f32>127 / most;
-    store<f32>(scales + (<usize>row << 2), flat ? 0 : most / <f32>127);
+    store<f32>(scales + ((<usize>row) << 2), flat ? 0 : most / <f32>127);
     const inverses = f32x4.splat(inverse);
     for (i = 0; i + 4 <= width; i += 4) {
-      const x = f32x4.nearest(f32x4.mul(v128.load(own + (<usize>i << 2)), inverses));
+      const x = f32x4.nearest(f32x4.mul(v128.load(own + ((<usize>i) << 2)), inverses));
       const whole = i32x4.min_s(i32x4.max_s(i32x4.trunc_sat_f32x4_s(x), i32x4.splat(-127)), i32x4.splat(127));
       v128.store_lane<u32>(out + <usize>i, v128.shuffle<u8>(whole, whole, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12), 0);
     }
     for (; i < width; i++) {
-      const x = nearest<f32>(load<f32>(own + (<usize>i << 2)) * inverse);
+      const x = nearest<f32>(load<f32>(own + ((<usize>i) << 2)) * inverse);
       store<i8>(out + <usize>i, <i8>max<i32>(-127, min<i32>(127, <i32>x)));
     }
   }

@@ -107,14 +107,14 @@ function initialValues(shard: usize, tag: u32, hash: u32, to: usize): void {
   for (; at < factors; at += 4) {
     const bits = i32x4.shr_u(mixFour(i32x4.add(mixFour(step), i32x4.splat(hash))), 8);
     const unit = f32x4.sub(f32x4.mul(f32x4.convert_i32x4_s(bits), f32x4.splat(1.1920928955078125e-7)), f32x4.splat(1));
-    v128.store(to + (<usize>at << 2), f32x4.mul(unit, scale));
+    v128.store(to + ((<usize>at) << 2), f32x4.mul(unit, scale));
     step = i32x4.add(step, i32x4.splat(4 * golden));
   }
-  for (; at < dim; at++) store<u32>(to + (<usize>at << 2), 0);
+  for (; at < dim; at++) store<u32>(to + ((<usize>at) << 2), 0);
 }
 
 function copyNumbers(to: usize, from: usize, dim: u32): void {
-  const bytes = <usize>dim << 2;
+  const bytes = (<usize>dim) << 2;
   let at: usize = 0;
   for (; at + 16 <= bytes; at += 16) v128.store(to + at, v128.load(from + at));
   for (; at < bytes; at += 4) store<u32>(to + at, load<u32>(from + at));
@@ -122,7 +122,7 @@ function copyNumbers(to: usize, from: usize, dim: u32): void {
 
 /** to = a + b; false when a sum is not finite. */
 function addNumbers(to: usize, a: usize, b: usize, dim: u32): bool {
-  const bytes = <usize>dim << 2;
+  const bytes = (<usize>dim) << 2;
   let differences = f32x4.splat(0);
   let at: usize = 0;
   for (; at + 16 <= bytes; at += 16) {
@@ -136,13 +136,14 @@ function addNumbers(to: usize, a: usize, b: usize, dim: u32): bool {
     store<f32>(to + at, sum);
     difference += sum - sum;
   }
-  difference += f32x4.extract_lane(differences, 0) + f32x4.extract_lane(differences, 1) + f32x4.extract_lane(differences, 2) + f32x4.extract_lane(differences, 3);
+  difference +=
+    f32x4.extract_lane(differences, 0) + f32x4.extract_lane(differences, 1) + f32x4.extract_lane(differences, 2) + f32x4.extract_lane(differences, 3);
   return difference == 0;
 }
 
 /** x - x is 0 for finite numbers alone. */
 function allFinite(from: usize, dim: u32): bool {
-  const end = from + (<usize>dim << 2);
+  const end = from + ((<usize>dim) << 2);
   let differences = f32x4.splat(0);
   let at = from;
   for (; at + 16 <= end; at += 16) {
@@ -154,7 +155,8 @@ function allFinite(from: usize, dim: u32): bool {
     const x = load<f32>(at);
     difference += x - x;
   }
-  difference += f32x4.extract_lane(differences, 0) + f32x4.extract_lane(differences, 1) + f32x4.extract_lane(differences, 2) + f32x4.extract_lane(differences, 3);
+  difference +=
+    f32x4.extract_lane(differences, 0) + f32x4.extract_lane(differences, 1) + f32x4.extract_lane(differences, 2) + f32x4.extract_lane(differences, 3);
   return difference == 0;
 }
 
@@ -172,7 +174,7 @@ function copyPending(shard: usize, row: usize, to: usize, word: usize): bool {
   const count = load<u32>(shard, pendingCountAt);
   const dim = load<u32>(shard, dimAt);
   let i: u32 = 0;
-  while (i < count && <usize>load<u32>(slots + (<usize>i << slotShift)) != row) i += 1;
+  while (i < count && <usize>load<u32>(slots + ((<usize>i) << slotShift)) != row) i += 1;
   if (i >= count || i >= 32) return false;
   copyNumbers(to, <usize>load<u32>(shard, pendingValuesAt) + valueBytesOf(dim) * <usize>i, dim);
   fence(word);
@@ -203,19 +205,19 @@ function copySteady(shard: usize, row: usize, to: usize, word: usize): bool {
  */
 export function shardPull(shard: usize, keys: usize, count: u32, out: usize, found: usize, reader: u32, scratch: usize): u32 {
   const dim = load<u32>(shard, dimAt);
-  const outBytes = <usize>dim << 2;
+  const outBytes = (<usize>dim) << 2;
   const slots = scratch + slotsAt;
   const group = groupOf(dim);
   let missing: u32 = 0;
   enter(shard, reader);
   for (let first: u32 = 0; first < count; first += group) {
     const size = min<u32>(count - first, group);
-    const own = keys + (<usize>first << 3);
+    const own = keys + ((<usize>first) << 3);
     hashKeysTo(shard, own, size, slots);
     locate(shard, size, slots, false);
     for (let i: u32 = 0; i < size; i++) {
-      const at = slots + (<usize>i << slotShift);
-      const key = load<u64>(own + (<usize>i << 3));
+      const at = slots + ((<usize>i) << slotShift);
+      const key = load<u64>(own + ((<usize>i) << 3));
       let row = <usize>load<u32>(at);
       if (row != 0 ? load<u64>(row, 8) != key : mayLieFurther(at)) {
         row = find(shard, key, load<u32>(at, 8), load<u32>(at, 12));
@@ -225,7 +227,7 @@ export function shardPull(shard: usize, keys: usize, count: u32, out: usize, fou
     }
     let to = out + outBytes * <usize>first;
     for (let i: u32 = 0; i < size; i++, to += outBytes) {
-      const at = slots + (<usize>i << slotShift);
+      const at = slots + ((<usize>i) << slotShift);
       const row = <usize>load<u32>(at);
       const there = row != 0 && !isTombstone(row);
       store<u32>(at, <u32>there, 24);
@@ -234,7 +236,7 @@ export function shardPull(shard: usize, keys: usize, count: u32, out: usize, fou
     }
     fence(scratch);
     for (let i: u32 = 0; i < size; i++) {
-      const at = slots + (<usize>i << slotShift);
+      const at = slots + ((<usize>i) << slotShift);
       const row = <usize>load<u32>(at);
       let there = load<u32>(at, 24);
       if (row != 0) {
@@ -264,19 +266,19 @@ function commit(shard: usize, slots: usize, count: u32, values: usize): void {
   store<u32>(shard, <u32>values, pendingValuesAt);
   atomic.add<u32>(shard + commitAt, 1);
   for (let i: u32 = 0; i < count; i++) {
-    const row = <usize>load<u32>(slots + (<usize>i << slotShift));
+    const row = <usize>load<u32>(slots + ((<usize>i) << slotShift));
     if (row != 0) store<u32>(row, load<u32>(row) | 1);
   }
   fence(slots - 16);
   for (let i: u32 = 0; i < count; i++) {
-    const row = <usize>load<u32>(slots + (<usize>i << slotShift));
+    const row = <usize>load<u32>(slots + ((<usize>i) << slotShift));
     if (row == 0) continue;
     copyNumbers(row + valuesAt, values + bytes * <usize>i, dim);
     store<u32>(row, load<u32>(row, 4) & ~(0xff00 | tombstoneFlag), 4);
   }
   fence(slots - 16);
   for (let i: u32 = 0; i < count; i++) {
-    const row = <usize>load<u32>(slots + (<usize>i << slotShift));
+    const row = <usize>load<u32>(slots + ((<usize>i) << slotShift));
     if (row != 0) store<u32>(row, (load<u32>(row) | 1) + 1);
   }
   atomic.add<u32>(shard + commitAt, 1);
@@ -286,7 +288,7 @@ function commit(shard: usize, slots: usize, count: u32, values: usize): void {
 function prepare(shard: usize, keys: usize, size: u32, slots: usize): void {
   reclaim(shard);
   hashKeysTo(shard, keys, size, slots);
-  for (let i: u32 = 0; i < size; i++) store<u32>(slots + (<usize>i << slotShift), <u32>bucketOf(shard, load<u64>(keys + (<usize>i << 3))), 20);
+  for (let i: u32 = 0; i < size; i++) store<u32>(slots + ((<usize>i) << slotShift), <u32>bucketOf(shard, load<u64>(keys + ((<usize>i) << 3))), 20);
   locate(shard, size, slots, true);
 }
 
@@ -335,12 +337,12 @@ function admit(shard: usize, tag: u32, hash: u32): bool {
   if (threshold <= 1) return true;
   const sketch = <usize>load<u32>(shard, sketchAt);
   const mask = load<u32>(shard, sketchMaskAt);
-  const line = sketch + (<usize>(mixWord(hash + golden) & mask) << 6);
+  const line = sketch + ((<usize>(mixWord(hash + golden) & mask)) << 6);
   const places = mixWord(tag + golden);
   let least: u32 = 15;
   for (let i: u32 = 0; i < 4; i++) {
     const place = (places >> (i * 7)) & 127;
-    least = min<u32>(least, (<u32>load<u8>(line + <usize>(place >> 1)) >> ((place & 1) << 2)) & 15);
+    least = min<u32>(least, ((<u32>load<u8>(line + <usize>(place >> 1))) >> ((place & 1) << 2)) & 15);
   }
   if (least + 1 >= threshold) return true;
   for (let i: u32 = 0; i < 4; i++) {
@@ -357,7 +359,7 @@ function admit(shard: usize, tag: u32, hash: u32): bool {
   }
   store<u32>(shard, 0, agingSumAt);
   const hand = load<u32>(shard, agingHandAt) & mask;
-  const fading = sketch + (<usize>hand << 6);
+  const fading = sketch + ((<usize>hand) << 6);
   for (let at: usize = 0; at < 64; at += 8) store<u64>(fading + at, (load<u64>(fading + at) >> 1) & 0x7777777777777777);
   store<u32>(shard, hand + 1, agingHandAt);
   return false;
@@ -366,7 +368,7 @@ function admit(shard: usize, tag: u32, hash: u32): bool {
 /** Sets or adds to rows. */
 function write(shard: usize, keys: usize, count: u32, given: usize, seconds: u32, scratch: usize, adding: bool): u32 {
   const dim = load<u32>(shard, dimAt);
-  const givenBytes = <usize>dim << 2;
+  const givenBytes = (<usize>dim) << 2;
   const valueBytes = valueBytesOf(dim);
   const slots = scratch + slotsAt;
   const values = scratch + valuesFrom;
@@ -375,11 +377,11 @@ function write(shard: usize, keys: usize, count: u32, given: usize, seconds: u32
   let refused: u32 = 0;
   for (let first: u32 = 0; first < count; first += group) {
     const size = min<u32>(count - first, group);
-    const own = keys + (<usize>first << 3);
+    const own = keys + ((<usize>first) << 3);
     prepare(shard, own, size, slots);
     for (let i: u32 = 0; i < size; i++) {
-      const slot = slots + (<usize>i << slotShift);
-      const key = load<u64>(own + (<usize>i << 3));
+      const slot = slots + ((<usize>i) << slotShift);
+      const key = load<u64>(own + ((<usize>i) << 3));
       const from = given + givenBytes * <usize>(first + i);
       const bucket = <usize>load<u32>(slot, 20);
       let row = rowOf(shard, slot, key);
@@ -454,11 +456,11 @@ export function shardDelete(shard: usize, keys: usize, count: u32, scratch: usiz
   let deleted: u32 = 0;
   for (let first: u32 = 0; first < count; first += group) {
     const size = min<u32>(count - first, group);
-    const own = keys + (<usize>first << 3);
+    const own = keys + ((<usize>first) << 3);
     prepare(shard, own, size, slots);
     for (let i: u32 = 0; i < size; i++) {
-      const slot = slots + (<usize>i << slotShift);
-      const row = rowOf(shard, slot, load<u64>(own + (<usize>i << 3)));
+      const slot = slots + ((<usize>i) << slotShift);
+      const row = rowOf(shard, slot, load<u64>(own + ((<usize>i) << 3)));
       if (row == 0 || isTombstone(row)) continue;
       const bucket = <usize>load<u32>(slot, 20);
       const version = nextVersion(bucket);
@@ -480,7 +482,7 @@ function compareEntries(row: usize, buried: bool, seconds: u32, values: usize, d
   const touched = load<u32>(row - touchedAt);
   if (touched != seconds) return seconds > touched ? 1 : -1;
   if (buried) return 0;
-  for (let at: usize = 0; at < <usize>dim << 2; at += 4) {
+  for (let at: usize = 0; at < (<usize>dim) << 2; at += 4) {
     const mine = load<u32>(row + valuesAt + at);
     const theirs = load<u32>(values + at);
     if (mine != theirs) return theirs > mine ? 1 : -1;
@@ -494,11 +496,11 @@ function compareEntries(row: usize, buried: bool, seconds: u32, values: usize, d
  */
 export function shardJoin(shard: usize, columns: usize, count: u32, scratch: usize): u32 {
   const dim = load<u32>(shard, dimAt);
-  const versions = columns + (<usize>count << 3);
-  const touched = versions + (<usize>count << 3);
-  const flags = touched + (<usize>count << 2);
-  const given = flags + (<usize>count << 2);
-  const givenBytes = <usize>dim << 2;
+  const versions = columns + ((<usize>count) << 3);
+  const touched = versions + ((<usize>count) << 3);
+  const flags = touched + ((<usize>count) << 2);
+  const given = flags + ((<usize>count) << 2);
+  const givenBytes = (<usize>dim) << 2;
   const valueBytes = valueBytesOf(dim);
   const slots = scratch + slotsAt;
   const values = scratch + valuesFrom;
@@ -507,14 +509,14 @@ export function shardJoin(shard: usize, columns: usize, count: u32, scratch: usi
   store<u32>(scratch, count, 8);
   for (let first: u32 = 0; first < count; first += group) {
     const size = min<u32>(count - first, group);
-    const own = columns + (<usize>first << 3);
+    const own = columns + ((<usize>first) << 3);
     prepare(shard, own, size, slots);
     let full = false;
     for (let i: u32 = 0; i < size; i++) {
       const number = <usize>(first + i);
-      const slot = slots + (<usize>i << slotShift);
-      const key = load<u64>(own + (<usize>i << 3));
-      const version = (<u64>load<u32>(versions + (number << 3)) << 32) | <u64>load<u32>(versions + (number << 3), 4);
+      const slot = slots + ((<usize>i) << slotShift);
+      const key = load<u64>(own + ((<usize>i) << 3));
+      const version = ((<u64>load<u32>(versions + (number << 3))) << 32) | (<u64>load<u32>(versions + (number << 3), 4));
       const seconds = load<u32>(touched + (number << 2));
       const buried = (load<u32>(flags + (number << 2)) & 1) != 0;
       const from = given + givenBytes * number;
@@ -539,7 +541,7 @@ export function shardJoin(shard: usize, columns: usize, count: u32, scratch: usi
         if (pendingOf(row) != 0) {
           // The key came already in this group: what it became has to stand before it is compared or overwritten.
           commit(shard, slots, i, values);
-          for (let done: u32 = 0; done < i; done++) store<u32>(slots + (<usize>done << slotShift), 0);
+          for (let done: u32 = 0; done < i; done++) store<u32>(slots + ((<usize>done) << slotShift), 0);
         }
         if (version == mine) {
           const order = compareEntries(row, buried, seconds, from, dim);
@@ -574,9 +576,9 @@ export function shardJoin(shard: usize, columns: usize, count: u32, scratch: usi
  */
 export function shardChanges(shard: usize, number: u32, afterHigh: u32, afterLow: u32, upToHigh: u32, upToLow: u32, max: u32, columns: usize): u32 {
   const dim = load<u32>(shard, dimAt);
-  const bucket = <usize>load<u32>(shard, bucketsAt) + (<usize>number << 6);
-  const after = (<u64>afterHigh << 32) | <u64>afterLow;
-  const upTo = (<u64>upToHigh << 32) | <u64>upToLow;
+  const bucket = <usize>load<u32>(shard, bucketsAt) + ((<usize>number) << 6);
+  const after = ((<u64>afterHigh) << 32) | (<u64>afterLow);
+  const upTo = ((<u64>upToHigh) << 32) | (<u64>upToLow);
   let row: usize = 0;
   if (after == 0) row = <usize>load<u32>(bucket, headAt);
   else {
@@ -593,11 +595,11 @@ export function shardChanges(shard: usize, number: u32, afterHigh: u32, afterLow
       }
     }
   }
-  const versions = columns + (<usize>max << 3);
-  const touched = versions + (<usize>max << 3);
-  const flags = touched + (<usize>max << 2);
-  let to = flags + (<usize>max << 2);
-  const bytes = <usize>dim << 2;
+  const versions = columns + ((<usize>max) << 3);
+  const touched = versions + ((<usize>max) << 3);
+  const flags = touched + ((<usize>max) << 2);
+  let to = flags + ((<usize>max) << 2);
+  const bytes = (<usize>dim) << 2;
   let count: u32 = 0;
   let last: usize = 0;
   while (row != 0 && versionOf(row) <= upTo) {
@@ -607,11 +609,11 @@ export function shardChanges(shard: usize, number: u32, afterHigh: u32, afterLow
       return 2 * count;
     }
     const buried = isTombstone(row);
-    store<u64>(columns + (<usize>count << 3), load<u64>(row, 8));
-    store<u32>(versions + (<usize>count << 3), load<u32>(row - versionHighAt));
-    store<u32>(versions + (<usize>count << 3), load<u32>(row - versionLowAt), 4);
-    store<u32>(touched + (<usize>count << 2), load<u32>(row - touchedAt));
-    store<u32>(flags + (<usize>count << 2), <u32>buried);
+    store<u64>(columns + ((<usize>count) << 3), load<u64>(row, 8));
+    store<u32>(versions + ((<usize>count) << 3), load<u32>(row - versionHighAt));
+    store<u32>(versions + ((<usize>count) << 3), load<u32>(row - versionLowAt), 4);
+    store<u32>(touched + ((<usize>count) << 2), load<u32>(row - touchedAt));
+    store<u32>(flags + ((<usize>count) << 2), <u32>buried);
     if (buried) memory.fill(to, 0, bytes);
     else copyNumbers(to, row + valuesAt, dim);
     to += bytes;
@@ -626,15 +628,15 @@ export function shardChanges(shard: usize, number: u32, afterHigh: u32, afterLow
 
 /** Followers of a checkpoint must learn that something with this version is gone. */
 function markCollected(bucket: usize, version: u64): void {
-  if (version <= ((<u64>load<u32>(bucket, collectedHighAt) << 32) | <u64>load<u32>(bucket, collectedLowAt))) return;
+  if (version <= (((<u64>load<u32>(bucket, collectedHighAt)) << 32) | (<u64>load<u32>(bucket, collectedLowAt)))) return;
   store<u32>(bucket, <u32>(version >> 32), collectedHighAt);
   store<u32>(bucket, <u32>version, collectedLowAt);
 }
 
 /** Removes rows of a bucket with version <= upTo, oldest first, at most `max`: tombstones, or with `everything` also live ones. Returns how many. */
 export function shardCollect(shard: usize, number: u32, upToHigh: u32, upToLow: u32, max: u32, everything: u32): u32 {
-  const bucket = <usize>load<u32>(shard, bucketsAt) + (<usize>number << 6);
-  const upTo = (<u64>upToHigh << 32) | <u64>upToLow;
+  const bucket = <usize>load<u32>(shard, bucketsAt) + ((<usize>number) << 6);
+  const upTo = ((<u64>upToHigh) << 32) | (<u64>upToLow);
   let removed: u32 = 0;
   while (removed < max) {
     const row = <usize>(everything != 0 ? load<u32>(bucket, headAt) : load<u32>(bucket, oldestTombstoneAt));
@@ -670,7 +672,7 @@ export function shardEvict(shard: usize, liveTarget: u32, max: u32, atOnce: u32)
   let evicted: u32 = 0;
   let looks: u32 = 0;
   for (let visited: u32 = 0; visited <= mask && evicted < max && looks < looksMax && load<u32>(shard, liveAt) > liveTarget; visited++) {
-    const bucket = <usize>load<u32>(shard, bucketsAt) + (<usize>hand << 6);
+    const bucket = <usize>load<u32>(shard, bucketsAt) + ((<usize>hand) << 6);
     let row = <usize>load<u32>(bucket, headAt);
     while (row != 0 && evicted < max && looks < looksMax && load<u32>(bucket, bucketLiveAt) > share && load<u32>(shard, liveAt) > liveTarget) {
       const next = <usize>load<u32>(row - nextAt);
@@ -701,7 +703,7 @@ export function shardExpire(shard: usize, seconds: u32, buckets: u32, max: u32, 
   let expired: u32 = 0;
   let looks: u32 = 0;
   for (let visited: u32 = 0; visited < buckets && expired < max && looks < looksMax; visited++) {
-    const bucket = <usize>load<u32>(shard, bucketsAt) + (<usize>hand << 6);
+    const bucket = <usize>load<u32>(shard, bucketsAt) + ((<usize>hand) << 6);
     let row = <usize>load<u32>(bucket, headAt);
     while (row != 0 && expired < max && looks < looksMax) {
       const next = <usize>load<u32>(row - nextAt);

@@ -51,7 +51,8 @@ export function fence(word: usize): void {
   atomic.add<u32>(word, 0);
 }
 
-function mixFour(h: v128): v128 {
+/** Four words at once. */
+export function mixFour(h: v128): v128 {
   h = i32x4.mul(v128.xor(h, i32x4.shr_u(h, 16)), i32x4.splat(0x85ebca6b));
   h = i32x4.mul(v128.xor(h, i32x4.shr_u(h, 13)), i32x4.splat(0xc2b2ae35));
   return v128.xor(h, i32x4.shr_u(h, 16));

@@ -102,11 +102,11 @@ export const slotShift: usize = 5;
 // ---- hashes ----
 
 export function tagWord(shard: usize, key: u64): u32 {
-  return mixWord(<u32>key ^ load<u32>(shard, seedLowAt));
+  return mixWord((<u32>key) ^ load<u32>(shard, seedLowAt));
 }
 
 export function hashWord(shard: usize, key: u64, tag: u32): u32 {
-  return mixWord(tag + (<u32>(key >> 32) ^ load<u32>(shard, seedHighAt)));
+  return mixWord(tag + ((<u32>(key >> 32)) ^ load<u32>(shard, seedHighAt)));
 }
 
 function byteTag(tag: u32): u32 {
@@ -128,7 +128,7 @@ export function hashKeysTo(shard: usize, keys: usize, count: u32, slots: usize):
   const seedHigh = load<u32>(shard, seedHighAt);
   const lowSeeds = i32x4.splat(seedLow);
   const highSeeds = i32x4.splat(seedHigh);
-  const end = slots + (<usize>count << slotShift);
+  const end = slots + ((<usize>count) << slotShift);
   let at = slots;
   for (; at + 128 <= end; at += 128, keys += 32) {
     const first = v128.load(keys);
@@ -154,7 +154,7 @@ export function hashKeysTo(shard: usize, keys: usize, count: u32, slots: usize):
 /** Address of the key's row, tombstones included, or 0. */
 export function find(shard: usize, key: u64, tag: u32, hash: u32): usize {
   const bits = load<u32>(shard, partitionBitsAt);
-  const entry = atomic.load<u64>(<usize>load<u32>(shard, directoryAt) + (<usize>(hash >> (32 - bits)) << 3));
+  const entry = atomic.load<u64>(<usize>load<u32>(shard, directoryAt) + ((<usize>(hash >> (32 - bits))) << 3));
   const groups = <u32>(entry >> 32);
   if (groups == 0) return 0;
   const area = <usize>(<u32>entry);
@@ -162,9 +162,9 @@ export function find(shard: usize, key: u64, tag: u32, hash: u32): usize {
   const bit = overflowBit(tag);
   let group = homeOf(hash, bits, groups);
   for (let walked: u32 = 0; walked < groups; walked++) {
-    const at = area + (<usize>group << 6);
+    const at = area + ((<usize>group) << 6);
     for (let mask = matching(at, wanted); mask != 0; mask &= mask - 1) {
-      const row = <usize>atomic.load<u32>(at + 16 + (<usize>ctz(mask) << 2));
+      const row = <usize>atomic.load<u32>(at + 16 + ((<usize>ctz(mask)) << 2));
       if (load<u64>(row, 8) == key) return row;
     }
     if ((load<u32>(at, 12) & bit) == 0) return 0;
@@ -178,10 +178,10 @@ export function locate(shard: usize, count: u32, slots: usize, forWriting: bool)
   const directory = <usize>load<u32>(shard, directoryAt);
   const bits = load<u32>(shard, partitionBitsAt);
   const shift = 32 - bits;
-  const end = slots + (<usize>count << slotShift);
+  const end = slots + ((<usize>count) << slotShift);
   for (let at = slots; at < end; at += 32) {
     const hash = load<u32>(at, 12);
-    const entry = atomic.load<u64>(directory + (<usize>(hash >> shift) << 3));
+    const entry = atomic.load<u64>(directory + ((<usize>(hash >> shift)) << 3));
     store<u32>(at, <u32>entry + (homeOf(hash, bits, <u32>(entry >> 32)) << 6), 16);
   }
   // Nothing else in the loop, or fewer lines would be on their way at once. An empty partition reads the unused line at address 0.
@@ -190,10 +190,10 @@ export function locate(shard: usize, count: u32, slots: usize, forWriting: bool)
   for (let at = slots; at < end; at += 32) {
     const group = <usize>load<u32>(at, 16);
     const mask = matching(group, byteTag(load<u32>(at, 8)));
-    const row = atomic.load<u32>(group + 16 + ((<usize>ctz(mask) & 15) << 2));
+    const row = atomic.load<u32>(group + 16 + (((<usize>ctz(mask)) & 15) << 2));
     store<u32>(at, select<u32>(row, 0, mask != 0));
   }
-  const last = (<usize>load<u32>(shard, dimAt) << 2) + valuesAt - 4;
+  const last = ((<usize>load<u32>(shard, dimAt)) << 2) + valuesAt - 4;
   if (last < 128) {
     for (let at = slots; at < end; at += 32) {
       const row = <usize>load<u32>(at);
@@ -234,14 +234,14 @@ export function mayLieFurther(slot: usize): bool {
 /** Enters as reader number `reader`; the writer's own thread (0xFFFFFFFF) need not. */
 export function enter(shard: usize, reader: u32): void {
   if (reader == 0xffffffff) return;
-  const word = shard + readerWordsAt + (<usize>reader << 6);
+  const word = shard + readerWordsAt + ((<usize>reader) << 6);
   atomic.store<u32>(word, atomic.load<u32>(shard + epochAt));
   fence(word);
 }
 
 export function leave(shard: usize, reader: u32): void {
   if (reader == 0xffffffff) return;
-  atomic.store<u32>(shard + readerWordsAt + (<usize>reader << 6), 0);
+  atomic.store<u32>(shard + readerWordsAt + ((<usize>reader) << 6), 0);
 }
 
 // ---- memory ----
@@ -269,7 +269,7 @@ export function reclaim(shard: usize): void {
   let behind: u32 = 0;
   const readers = atomic.load<u32>(shard + readersAt);
   for (let i: u32 = 0; i < readers; i++) {
-    const entered = atomic.load<u32>(shard + readerWordsAt + (<usize>i << 6));
+    const entered = atomic.load<u32>(shard + readerWordsAt + ((<usize>i) << 6));
     if (entered != 0 && epoch - entered > behind) behind = epoch - entered;
   }
   for (let moved: u32 = 0; row != 0 && moved < 64 && epoch - load<u32>(row - touchedAt) > behind; moved++) {
@@ -283,7 +283,7 @@ export function reclaim(shard: usize): void {
   store<u32>(shard, <u32>row, limboHeadAt);
   if (row == 0) store<u32>(shard, 0, limboTailAt);
   while (ringOut != ringIn) {
-    const waiting = <usize>load<u32>(shard, ringAt) + (<usize>(ringOut % ringSize) << 4);
+    const waiting = <usize>load<u32>(shard, ringAt) + ((<usize>(ringOut % ringSize)) << 4);
     if (epoch - load<u32>(waiting, 8) <= behind) break;
     const area = <usize>load<u32>(waiting);
     store<u32>(area, load<u32>(shard, freeAreaAt));
@@ -376,7 +376,7 @@ export function giveBackRow(shard: usize, row: usize): void {
 function placeIn(area: usize, groups: u32, bits: u32, tag: u32, hash: u32, row: u32): void {
   let group = homeOf(hash, bits, groups);
   while (true) {
-    const at = area + (<usize>group << 6);
+    const at = area + ((<usize>group) << 6);
     const free = matching(at, 0);
     if (free != 0) {
       const slot = <usize>ctz(free);
@@ -404,17 +404,17 @@ function rebuild(shard: usize, partition: u32, groups: u32): bool {
   const area = takeArea(shard, groups);
   if (area == 0) return false;
   const bits = load<u32>(shard, partitionBitsAt);
-  const place = <usize>load<u32>(shard, directoryAt) + (<usize>partition << 3);
+  const place = <usize>load<u32>(shard, directoryAt) + ((<usize>partition) << 3);
   const entry = load<u64>(place);
   const old = <usize>(<u32>entry);
   const oldGroups = <u32>(entry >> 32);
   let seen: u64 = 0;
   for (let group: u32 = 0; group < oldGroups; group++) {
-    const at = old + (<usize>group << 6);
+    const at = old + ((<usize>group) << 6);
     const used = matching(at, 0) ^ 0xfff;
-    for (let mask = used; mask != 0; mask &= mask - 1) seen |= load<u64>(<usize>load<u32>(at + 16 + (<usize>ctz(mask) << 2)), 8);
+    for (let mask = used; mask != 0; mask &= mask - 1) seen |= load<u64>(<usize>load<u32>(at + 16 + ((<usize>ctz(mask)) << 2)), 8);
     for (let mask = used; mask != 0; mask &= mask - 1) {
-      const row = load<u32>(at + 16 + (<usize>ctz(mask) << 2));
+      const row = load<u32>(at + 16 + ((<usize>ctz(mask)) << 2));
       const key = load<u64>(<usize>row, 8);
       const tag = tagWord(shard, key);
       placeIn(area, groups, bits, tag, hashWord(shard, key, tag), row);
@@ -423,16 +423,16 @@ function rebuild(shard: usize, partition: u32, groups: u32): bool {
   // Kept, or the optimizer would drop the first reading of the keys.
   store<u32>(shard, <u32>seen, cursorRowAt);
   store<u32>(shard, 0, cursorRowAt);
-  atomic.store<u64>(place, ((<u64>groups) << 32) | <u64>(<u32>area));
+  atomic.store<u64>(place, ((<u64>groups) << 32) | (<u64>(<u32>area)));
   if (oldGroups != 0) {
-    const waiting = <usize>load<u32>(shard, ringAt) + (<usize>(ringIn % ringSize) << 4);
+    const waiting = <usize>load<u32>(shard, ringAt) + ((<usize>(ringIn % ringSize)) << 4);
     store<u32>(waiting, <u32>old);
     store<u32>(waiting, oldGroups << 6, 4);
     store<u32>(waiting, load<u32>(shard, epochAt), 8);
     store<u32>(shard, ringIn + 1, ringInAt);
     store<u32>(shard, load<u32>(shard, indexBytesAt) - (oldGroups << 6), indexBytesAt);
   }
-  const count = <usize>load<u32>(shard, countsAt) + (<usize>partition << 2);
+  const count = <usize>load<u32>(shard, countsAt) + ((<usize>partition) << 2);
   store<u32>(count, load<u32>(count) & 0xffff);
   return true;
 }
@@ -441,8 +441,8 @@ function rebuild(shard: usize, partition: u32, groups: u32): bool {
 export function insertEntry(shard: usize, tag: u32, hash: u32, row: usize): bool {
   const bits = load<u32>(shard, partitionBitsAt);
   const partition = hash >> (32 - bits);
-  const place = <usize>load<u32>(shard, directoryAt) + (<usize>partition << 3);
-  const word = <usize>load<u32>(shard, countsAt) + (<usize>partition << 2);
+  const place = <usize>load<u32>(shard, directoryAt) + ((<usize>partition) << 3);
+  const word = <usize>load<u32>(shard, countsAt) + ((<usize>partition) << 2);
   let groups = load<u32>(place, 4);
   const count = load<u32>(word) & 0xffff;
   if (count * 5 >= groups * 51 || count == 0xffff) {
@@ -463,18 +463,18 @@ export function removeEntry(shard: usize, row: usize): void {
   const hash = hashWord(shard, key, tag);
   const bits = load<u32>(shard, partitionBitsAt);
   const partition = hash >> (32 - bits);
-  const place = <usize>load<u32>(shard, directoryAt) + (<usize>partition << 3);
+  const place = <usize>load<u32>(shard, directoryAt) + ((<usize>partition) << 3);
   const area = <usize>load<u32>(place);
   const groups = load<u32>(place, 4);
   const wanted = byteTag(tag);
   let group = homeOf(hash, bits, groups);
   for (let walked: u32 = 0; walked < groups; walked++) {
-    const at = area + (<usize>group << 6);
+    const at = area + ((<usize>group) << 6);
     for (let mask = matching(at, wanted); mask != 0; mask &= mask - 1) {
       const slot = <usize>ctz(mask);
       if (<usize>load<u32>(at + 16 + (slot << 2)) != row) continue;
       atomic.store<u8>(at + slot, 0);
-      const word = <usize>load<u32>(shard, countsAt) + (<usize>partition << 2);
+      const word = <usize>load<u32>(shard, countsAt) + ((<usize>partition) << 2);
       const counts = load<u32>(word) - 1;
       store<u32>(word, counts + 0x10000);
       // Overflow bits stay when entries go: after as many removals as it has room, a partition is built anew in its size.

@@ -45,26 +45,26 @@ export const oldestTombstoneAt: usize = 52;
 export const newestTombstoneAt: usize = 56;
 
 export function bucketOf(shard: usize, key: u64): usize {
-  const place = mixWord(mixWord(<u32>(key >> 32) ^ 0x2545f491) + <u32>key);
-  return <usize>load<u32>(shard, bucketsAt) + (<usize>(place & load<u32>(shard, bucketMaskAt)) << 6);
+  const place = mixWord(mixWord((<u32>(key >> 32)) ^ 0x2545f491) + <u32>key);
+  return <usize>load<u32>(shard, bucketsAt) + ((<usize>(place & load<u32>(shard, bucketMaskAt))) << 6);
 }
 
 export function versionOf(row: usize): u64 {
-  return (<u64>load<u32>(row - versionHighAt) << 32) | <u64>load<u32>(row - versionLowAt);
+  return ((<u64>load<u32>(row - versionHighAt)) << 32) | (<u64>load<u32>(row - versionLowAt));
 }
 
 export function newestOf(bucket: usize): u64 {
-  return (<u64>load<u32>(bucket, newestHighAt) << 32) | <u64>load<u32>(bucket, newestLowAt);
+  return ((<u64>load<u32>(bucket, newestHighAt)) << 32) | (<u64>load<u32>(bucket, newestLowAt));
 }
 
 /** As entryTerm of src/kernel/parameter-key.ts: low half in the low bits. */
 function entryTerm(key: u64, version: u64): u64 {
-  let a = mixWord(<u32>key ^ 0x9e3779b9);
+  let a = mixWord((<u32>key) ^ 0x9e3779b9);
   const b = mixWord(<u32>(key >> 32) + a);
-  a = mixWord((a + b) ^ <u32>version);
-  const c = mixWord((b + a) ^ <u32>(version >> 32));
+  a = mixWord((a + b) ^ (<u32>version));
+  const c = mixWord((b + a) ^ (<u32>(version >> 32)));
   a = mixWord(a + c);
-  return ((<u64>c) << 32) | <u64>a;
+  return ((<u64>c) << 32) | (<u64>a);
 }
 
 function addTerm(bucket: usize, key: u64, version: u64): void {
@@ -125,7 +125,7 @@ function markDirty(shard: usize, bucket: usize): void {
   const last = load<u32>(shard, dirtyTailAt);
   store<u32>(bucket, 0xffffffff, dirtyNextAt);
   if (last == 0) store<u32>(shard, number, dirtyHeadAt);
-  else store<u32>(<usize>load<u32>(shard, bucketsAt) + (<usize>(last - 1) << 6), number, dirtyNextAt);
+  else store<u32>(<usize>load<u32>(shard, bucketsAt) + ((<usize>(last - 1)) << 6), number, dirtyNextAt);
   store<u32>(shard, number, dirtyTailAt);
 }
 
@@ -158,7 +158,7 @@ export function nextVersion(bucket: usize): u64 {
   if (epoch == 0 || <u32>(newest >> 48) > epoch) return 0;
   const counter = ((newest >> 8) & 0xffffffffff) + 1;
   if (counter > 0xffffffffff) return 0;
-  return (<u64>epoch << 48) | (counter << 8) | <u64>load<u32>(bucket, leadNodeAt);
+  return ((<u64>epoch) << 48) | (counter << 8) | (<u64>load<u32>(bucket, leadNodeAt));
 }
 
 /** Counts a row that was made, or a tombstone that came to life. */

@@ -54,7 +54,36 @@ export interface StagingCalls {
   sortRecords(addresses: number, count: number, items: number, spare: number, work: number): number;
 }
 
-export interface KernelCalls extends EngineCalls, StagingCalls {
+/**
+ * Shards of parameters: kernels/parameter-shard.ts. Keys: a u64 each. `scratch`: shardScratch of parameter-shard-layout.ts. Columns: room for n entries as keys u64,
+ * versions u32 x 2 (high, low), touched u32, flags u32, values f32 x dim.
+ */
+export interface ShardCalls {
+  /** Writes `dim` numbers a key, and a byte a key to `found` (0: nowhere); returns how many were missing. `reader`: its number, or 0xFFFFFFFF in the writer's thread. */
+  shardPull(shard: number, keys: number, count: number, out: number, found: number, reader: number, scratch: number): number;
+  /** Sets rows; returns how many keys were refused. */
+  shardAssign(shard: number, keys: number, count: number, values: number, seconds: number, scratch: number): number;
+  /** Adds to rows; returns how many keys were refused. */
+  shardAdd(shard: number, keys: number, count: number, deltas: number, seconds: number, scratch: number): number;
+  /** Makes rows tombstones; returns how many had a row. */
+  shardDelete(shard: number, keys: number, count: number, scratch: number): number;
+  /** Joins `count` entries from columns for as many; returns how many were newer, and at scratch + 8 how many it came to before memory was full. */
+  shardJoin(shard: number, columns: number, count: number, scratch: number): number;
+  /** Entries of a bucket after one version up to another to columns for `max`; returns 2 x count, + 1 when there are no more. */
+  shardChanges(shard: number, bucket: number, afterHigh: number, afterLow: number, upToHigh: number, upToLow: number, max: number, columns: number): number;
+  /** Removes tombstones (with `everything` = 1: all rows) up to a version; returns how many. */
+  shardCollect(shard: number, bucket: number, upToHigh: number, upToLow: number, max: number, everything: number): number;
+  /** Evicts what was written longest ago until `liveTarget` rows are left; returns how many. `atOnce` = 1: without tombstones. */
+  shardEvict(shard: number, liveTarget: number, max: number, atOnce: number): number;
+  /** Expires what was touched before `seconds` in the next buckets; returns how many. */
+  shardExpire(shard: number, seconds: number, buckets: number, max: number, atOnce: number): number;
+  /** f32 to f16. */
+  narrowHalves(from: number, count: number, to: number): void;
+  /** Rows of f32 to int8 with a scale each. */
+  narrowBytes(from: number, rows: number, width: number, scales: number, to: number): void;
+}
+
+export interface KernelCalls extends EngineCalls, StagingCalls, ShardCalls {
   /** Empties the heap at `heap` (16 + 8 k bytes, 16-aligned) and sets how many it keeps. */
   topKReset(heap: number, k: number): void;
   /** Sorts the kept entries best first; returns how many. The heap must be reset before it takes offers again. */
@@ -138,6 +167,17 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "fmLogits",
   "fmSums",
   "fmVectors",
+  "shardPull",
+  "shardAssign",
+  "shardAdd",
+  "shardDelete",
+  "shardJoin",
+  "shardChanges",
+  "shardCollect",
+  "shardEvict",
+  "shardExpire",
+  "narrowHalves",
+  "narrowBytes",
   "crc32c",
   "crc32cBlocks",
   "entryProbe",

@@ -50,7 +50,7 @@ const ofSlot = { row: 0, seq: 1, tag: 2, hash: 3, group: 4, bucket: 5, there: 6 
 
 const isAbove = (aHigh: number, aLow: number, bHigh: number, bLow: number): boolean => aHigh > bHigh || (aHigh === bHigh && aLow > bLow);
 const groupOf = (dim: number): number => (dim <= 128 ? 32 : 8);
-const byteTag = (tag: number): number => (tag & 255) || 1;
+const byteTag = (tag: number): number => tag & 255 || 1;
 const overflowBit = (tag: number): number => 1 << ((tag >>> 8) & 31);
 const homeOf = (hash: number, bits: number, groups: number): number => Math.floor((((hash << bits) >>> 0) * groups) / 4_294_967_296);
 

@@ -23,6 +23,7 @@ import {
 import type { KernelCalls } from "./kernel-calls.ts";
 import type { Kernels } from "./kernels.ts";
 import { formatParameterTable, type ParameterShape } from "./parameter-layout.ts";
+import { bucketWord, formatParameterShard, shardScratch, shardWord } from "./parameter-shard-layout.ts";
 import { createWasmMemory, pageBytes } from "./web-assembly.ts";
 
 const rows = 256;
@@ -68,6 +69,7 @@ export function warmUp(kernels: Kernels): void {
     calls.keyTableProbe(table, data, offsets, rows, out, scratch);
   }
   warmUpParameters(calls, u32, f32);
+  warmUpShard(kernels);
   warmUpEntries(kernels);
 }
 
@@ -115,6 +117,35 @@ function warmUpParameters(calls: KernelCalls, u32: Uint32Array, f32: Float32Arra
     calls.parametersPush(table, keys, rows, out, merge, 2 * rows - 1, scratch);
   }
   calls.parametersFinite(table);
+}
+
+/** Rows of 16 numbers: half of the keys are written, all are read, some leave. */
+function warmUpShard(kernels: Kernels): void {
+  const bytes = 6 * pageBytes;
+  const memory = createWasmMemory(bytes + 3 * pageBytes);
+  const calls = kernels.bind(memory);
+  const u32 = new Uint32Array(memory.buffer);
+  const shard = pageBytes;
+  const scratch = bytes + pageBytes;
+  const columns = scratch + shardScratch.writeBytes(16);
+  const out = scratch + pageBytes;
+  formatParameterShard(u32, shard, { dim: 16, buckets: 4, initial: { seed: 1n, factors: 16, initialScale: 0.1 }, bytes });
+  for (let bucket = 0; bucket < 4; bucket++) u32[u32[shard / 4 + shardWord.bucketsAt]! / 4 + 16 * bucket + bucketWord.leadEpoch] = 1;
+  for (let i = 0; i < rows; i++) u32.set([i, i], columns / 4 + 2 * i);
+  const last = 0xffff_ffff;
+  for (let round = 0; round < parameterRounds; round++) {
+    calls.shardAssign(shard, columns, rows / 2, out, round, scratch);
+    calls.shardAdd(shard, columns, rows / 2, out, round, scratch);
+    calls.shardPull(shard, columns, rows, out, 0, 0, scratch);
+    calls.narrowHalves(out, 16 * rows, out + 16 * 1_024);
+    calls.narrowBytes(out, rows, 16, scratch, out + 16 * 1_024);
+    calls.shardChanges(shard, round % 4, 0, 0, last, last, 64, out);
+    calls.shardJoin(shard, out, 64, scratch);
+    calls.shardDelete(shard, columns, 8, scratch);
+    calls.shardCollect(shard, round % 4, last, last, 64, 0);
+    calls.shardEvict(shard, rows / 4, 16, round % 2);
+    calls.shardExpire(shard, round, 4, 16, 0);
+  }
 }
 
 const entryRounds = 60;
