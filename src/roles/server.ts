@@ -21,7 +21,7 @@ import { randomId, systemRandom } from "#platform/system-random";
 import type { AccessConfig } from "#wire/access-config";
 import type { StorageConfig } from "#wire/storage-config";
 import type { FeastConfig, TablesConfig } from "#wire/table-config";
-import { type DataFolder, openDataFolder } from "./data-folder.ts";
+import { type DataFolder, openDataFolder, servingCheckpointPages } from "./data-folder.ts";
 import { type FeatureStore, openFeatureStore } from "./feature-store.ts";
 import { type ModelThreads, startModelThreads } from "./model-threads.ts";
 
