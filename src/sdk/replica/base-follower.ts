@@ -6,6 +6,7 @@ import { runFileName, tableVersionMeta, type TableVersionMeta } from "#features/
 import type { BaseSource, BaseVersion } from "#features/tables/table-base";
 import type { MemoryPool } from "#kernel/memory-pool";
 import type { RunToLoad } from "#lsm/loaded-run";
+import type { RunLoader } from "#lsm/run-loader";
 import { RunSet } from "#lsm/run-set";
 import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
@@ -28,6 +29,8 @@ export interface BaseFollowerOptions {
   readonly files: Files;
   readonly clock: Clock;
   readonly pool: MemoryPool;
+  /** Reads versions into memories of the pool; without it the calling thread does. */
+  readonly loader: RunLoader | undefined;
   /** Local place of the fetched files. */
   readonly folder: string;
   /** Undefined: all. */
@@ -52,6 +55,7 @@ export class BaseFollower implements BaseSource {
       clock,
       folder,
       onAlarm,
+      loadVerifies: true,
       load: (manifest, context) => this.#load(manifest, context),
       check: (version) => {
         onVersion(version);
@@ -92,8 +96,8 @@ export class BaseFollower implements BaseSource {
     return this.#follower.state;
   }
 
-  async #load(manifest: Manifest, { files: fetched, onProgress }: LoadContext): Promise<Loaded<ReplicaVersion>> {
-    const { table, shards, files, clock, pool } = this.#options;
+  async #load(manifest: Manifest, { files: fetched, signal, onProgress }: LoadContext): Promise<Loaded<ReplicaVersion>> {
+    const { table, shards, files, clock, pool, loader } = this.#options;
     const meta = tableVersionMeta(manifest.meta, table);
     const perShard = meta.runs / meta.shards;
     const held: number[] = [];
@@ -108,12 +112,21 @@ export class BaseFollower implements BaseSource {
           throw new MillraceError("corrupt", `version ${manifest.version} of table ${table} has no run ${run}`, { todo: "import it again, or roll back" });
         }
         held.push(run);
-        wanted.push({ path: file.path, bytes: file.bytes, headerCrc32c: undefined });
+        wanted.push({ path: file.path, bytes: file.bytes, headerCrc32c: undefined, crc32c: file.crc32c });
       }
     }
     const owner = `replica ${table} ${manifest.version}`;
     let done = 0;
-    const set = await RunSet.open(wanted, { files, clock, pool, owner, storage: "memory", onRead: (bytes) => onProgress((done += bytes)) });
+    const set = await RunSet.open(wanted, {
+      files,
+      clock,
+      pool,
+      owner,
+      storage: "memory",
+      signal,
+      onRead: (bytes) => onProgress((done += bytes)),
+      ...(loader === undefined ? {} : { loader }),
+    });
     const runs = new ReplicaRuns({ set, held, runs: meta.runs, seed: meta.seed });
     return { value: { version: manifest.version, runs, rows: runs.rows, meta }, close: () => runs.close() };
   }

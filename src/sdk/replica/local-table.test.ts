@@ -80,6 +80,7 @@ async function inWorld(body: (world: World) => Promise<void>, tableConfig = conf
         files,
         clock,
         pool: testPool,
+        loader: undefined,
         folder: "/server",
         shards: undefined,
         onAlarm: () => undefined,
@@ -100,7 +101,18 @@ async function inWorld(body: (world: World) => Promise<void>, tableConfig = conf
           const table = await openReplica(
             "items",
             { node: `r${number}`, onAlarm: (message) => alarms.push(message), ...options },
-            { files, clock, random, registry, log, blobs, engineFolder: "/runs", folder: `/replica-${number}` },
+            // Every second one loads in a thread of its own.
+            {
+              files,
+              clock,
+              random,
+              registry,
+              log,
+              blobs,
+              engineFolder: "/runs",
+              folder: `/replica-${number}`,
+              ...(number % 2 === 0 ? { workers: node.workers } : {}),
+            },
           );
           tables.push(table);
           return table;
