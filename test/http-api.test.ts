@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { httpStatusOf } from "#base/errors";
+import { httpStatusOf, MillraceError } from "#base/errors";
 import { schemaCheck } from "#gateway/schema-check";
 import { createHttpServer } from "#gateway/http-server";
 import { GatewayMetrics, type OpenGateway } from "#gateway/index";
@@ -455,4 +455,17 @@ test("metrics are text that Prometheus reads, with the names that are documented
   }
   const { text: documented } = { text: await (await import("node:fs/promises")).readFile(new URL("../docs/metrics.md", import.meta.url), "utf8") };
   for (const name of heads) if (name.startsWith("rec_")) assert.ok(documented.includes(`\`${name}`), `docs/metrics.md lacks ${name}`);
+});
+
+test("promise: a feature store that can write no more makes the server not ready, with the reason and what to do; reads go on", async (t) => {
+  let failed: MillraceError | undefined;
+  const server = await startTestServer(t, { writesFailed: () => failed });
+  assert.equal((await server.send("GET", "/health/ready")).status, 200);
+  failed = new MillraceError("unavailable", "partition store takes no more records, disk is full", { todo: "free the disk, then start the server again" });
+  const { status, json } = await server.send("GET", "/health/ready");
+  assert.equal(status, 503);
+  const { waiting, error } = json as { waiting: string[]; error: { todo: string } };
+  assert.deepEqual(waiting, ["writes are refused, partition store takes no more records, disk is full"]);
+  assert.equal(error.todo, "free the disk, then start the server again");
+  assert.equal((await server.send("GET", "/v1/status")).status, 200);
 });

@@ -179,6 +179,9 @@ function keeping(log: Log, records: Uint8Array[]): Log {
         get bounds() {
           return writer.bounds;
         },
+        get failed() {
+          return writer.failed;
+        },
         append: async (batch) => {
           const copies = batch.map((record) => record.slice());
           const result = await writer.append(batch);

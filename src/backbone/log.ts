@@ -83,6 +83,9 @@ export interface LogWriter {
   readonly partition: string;
   readonly durability: Durability;
   readonly bounds: LogBounds;
+  /** Why it takes no more records, once an append, a sync or its lease failed; at `interval` a sync fails without anybody waiting for it. Stays until the log is
+   * opened again. */
+  readonly failed: MillraceError | undefined;
   /** Appends 1 to `recordsPerAppendMax` records atomically: after a crash all of them are there or none. Concurrent appends are grouped into
    * one write and one sync. `overloaded` when more than `pendingBytesMax` wait; `unavailable` when the disk refuses, after which the
    * writer refuses everything (what is on disk is unknown until it is reopened). */

@@ -225,6 +225,10 @@ export class PartitionWriter implements LogWriter {
     return records.length === 0 ? undefined : { firstOffset: offset, records };
   }
 
+  get failed(): MillraceError | undefined {
+    return this.#closed === undefined ? this.#failed : undefined;
+  }
+
   #refusal(): MillraceError | undefined {
     if (this.#failed !== undefined) return this.#failed;
     if (this.#closed === undefined) return undefined;

@@ -355,6 +355,22 @@ test("issue: a row too large for the log is refused by its place and costs its n
   });
 });
 
+test("promise: a log that takes no more events makes the server not ready, with the reason and what to do", async () => {
+  await withGateway(async (gateway, { node, reopen }) => {
+    await gateway.putItems([{ id: "a" }]);
+    assert.equal(gateway.readiness().ready, true);
+    node.disk.capacityBytes = 0;
+    await assert.rejects(gateway.putEvents([click("ann", "a")]), refusedAs("unavailable", /takes no more records/));
+    const { ready, waiting, todo } = gateway.readiness();
+    assert.equal(ready, false);
+    assert.match(waiting.join(), /events are refused, .*takes no more records.*disk/);
+    assert.match(todo ?? "", /free or repair the disk.*start the server again/);
+    assert.equal((await gateway.recommend("shop", { user: "ann", n: 1 })).items[0]!.id, "a", "reads go on");
+    node.disk.capacityBytes = Infinity;
+    assert.equal((await reopen()).readiness().ready, true);
+  });
+});
+
 test("issue: an append that the log refuses lets no later batch overtake an earlier one", async () => {
   await withGateway(async (gateway, { node, reopen }) => {
     for (let round = 0; round < 10; round += 1) {

@@ -9,6 +9,8 @@ export interface Readiness {
   readonly ready: boolean;
   /** What it waits for, in words with numbers, e.g. `rebuilding from the log: 120,000 of 400,000 records`. */
   readonly waiting: readonly string[];
+  /** What somebody must do; absent when it comes by itself. */
+  readonly todo?: string;
 }
 
 export interface Gateway {

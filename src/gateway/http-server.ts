@@ -81,6 +81,8 @@ export interface HttpServerOptions {
   readonly routes?: readonly Route[];
   /** Further gauges of /metrics. */
   readonly gauges?: readonly GaugeSource[];
+  /** Why the feature store can write no more, once its log failed: then the server is not ready, though reads go on. */
+  readonly writesFailed?: () => MillraceError | undefined;
   readonly limits?: Partial<HttpLimits>;
 }
 
@@ -183,7 +185,10 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
 
   function readiness(): Readiness {
     if (draining) return { ready: false, waiting: ["the server is stopping"] };
-    return gateway.readiness();
+    const own = gateway.readiness();
+    const failed = options.writesFailed?.();
+    if (failed === undefined) return own;
+    return { ready: false, waiting: [...own.waiting, `writes are refused, ${failed.what}`], todo: failed.todo ?? own.todo ?? "start the server again" };
   }
 
   function status(): StatusAnswer {

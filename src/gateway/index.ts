@@ -205,6 +205,9 @@ export function openGateway(options: GatewayOptions): OpenGateway {
     checkpoint: () => checkpoints?.checkpointer?.state,
     started: () => ({ rowsLoaded, offset: restored, recordsReplayed: replayed }),
     readiness(): Readiness {
+      const failed = closed ? undefined : intake?.failed;
+      if (failed !== undefined)
+        return { ready: false, waiting: [`events are refused, ${failed.what}`], ...(failed.todo === undefined ? {} : { todo: failed.todo }) };
       return waiting === "" && !closed ? { ready: true, waiting: [] } : { ready: false, waiting: [closed ? "shutting down" : waiting] };
     },
     status() {

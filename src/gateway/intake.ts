@@ -86,6 +86,11 @@ export class Intake<D extends Declarations> {
     return { accepted: this.#accepted, duplicates: this.#duplicates, rejected: this.#rejected, joined: this.#joined };
   }
 
+  /** Why the log takes no more events, once it failed. */
+  get failed(): MillraceError | undefined {
+    return this.#writer.failed;
+  }
+
   /** Offset up to which the log is counted. */
   get appliedOffset(): number {
     return this.#appliedOffset;

@@ -187,6 +187,12 @@ export class Engine implements Store {
 
   // ---- writes ----
 
+  /** At `interval` the log may have failed in a sync that nobody waits for. */
+  get #refusal(): Refusal | undefined {
+    const { failed } = this.#writer;
+    return failed === undefined || this.#closed !== undefined ? this.#refused : { reason: "log-failed", error: failed };
+  }
+
   write(effects: EffectBatch): number {
     if (this.#refused !== undefined && this.#refused.reason !== "memory") throw this.#refused.error;
     const { count, bytes } = effects;
@@ -234,7 +240,7 @@ export class Engine implements Store {
       memoryBytesMax: this.#settings.memoryBytesMax,
       working: this.#flushing !== undefined ? "flush" : this.#merging !== undefined ? "compaction" : undefined,
       trouble: this.#trouble,
-      refused: this.#refused,
+      refused: this.#refusal,
       counts: { flushes: this.#flushes, compactions: this.#merges, runBytesWritten: this.#runBytesWritten, ...this.#commit.counts },
     };
   }

@@ -161,6 +161,19 @@ test("promise: on a full disk writes are refused with unavailable, reads go on, 
   });
 });
 
+test("promise: a sync of the log that fails behind acknowledged writes is seen at once, not with the next write", async () => {
+  await inSimulation(5, async ({ open, node, clock }) => {
+    const store = await open({ durability: "interval" });
+    await store.durable(fill(store, 0, 10, 100));
+    assert.equal(store.state.refused, undefined);
+    node.disk.fail({ operation: "sync", times: Infinity });
+    await clock.sleep(2_000);
+    assert.equal(store.state.refused?.reason, "log-failed");
+    assert.match(store.state.refused.error.todo ?? "", /repair the disk/);
+    await store.close().catch(() => undefined);
+  });
+});
+
 test("promise: a flush that fails is said, tried again by itself, and holds nobody up", async () => {
   await inSimulation(6, async ({ open, node, clock }) => {
     const alarms: string[] = [];

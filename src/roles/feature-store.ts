@@ -244,6 +244,9 @@ function infoOf(store: Store, keyspace: Keyspace, pool: MemoryPoolStats): Readon
       rdb_bgsave_in_progress: working === "flush" ? 1 : 0,
       store_working: working ?? "none",
       store_refuses: refused?.reason ?? "no",
+      store_refuses_because: refused?.error.message ?? "",
+      // Where tools of Redis look for a disk that takes no more writes.
+      aof_last_write_status: refused?.reason === "log-failed" ? "err" : "ok",
       store_runs: runs.reduce((sum, { files }) => sum + files, 0),
       store_run_bytes: runs.reduce((sum, { bytes }) => sum + bytes, 0),
       store_flushes: counts.flushes,

@@ -110,6 +110,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       port,
       build: { version, kernel: liveVariant() },
       loopStall,
+      writesFailed: () => (features?.store.state.refused?.reason === "log-failed" ? features.store.state.refused.error : undefined),
       access: features.access,
       routes: [...tableRoutes(features.tables, systemClock), ...feastRoutes(features.tables, systemClock, config.feast), ...storeRoutes(faceOf(features))],
       gauges: [...storeGauges(faceOf(features), features.tables, features.resp.metrics), ...checkpointGauges(() => gateway?.checkpoint(), systemClock)],

@@ -200,6 +200,10 @@ class NatsLogWriter implements LogWriter {
     this.#onClosed = onClosed;
   }
 
+  get failed(): MillraceError | undefined {
+    return this.#failed;
+  }
+
   get bounds(): LogBounds {
     return this.#bounds;
   }
