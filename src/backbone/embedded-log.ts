@@ -110,10 +110,10 @@ class EmbeddedLog implements Log {
     }
   }
 
-  async read(name: string, offset: number, bytesMax: number): Promise<LogRecords | undefined> {
+  async read(name: string, offset: number, bytesMax: number, room?: Uint8Array<ArrayBuffer>): Promise<LogRecords | undefined> {
     checkOffset(name, offset);
     const partition = this.#partition(name);
-    return takeTurn(partition, () => partition.cursor.read(offset, bytesMax));
+    return takeTurn(partition, () => partition.cursor.read(offset, bytesMax, room));
   }
 
   async bounds(name: string): Promise<LogBounds> {

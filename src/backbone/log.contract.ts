@@ -18,10 +18,10 @@ const record = (text: string): Uint8Array => new TextEncoder().encode(text);
 const text = (value: Uint8Array): string => new TextDecoder().decode(value);
 
 /** All records from `offset` on that are there now. */
-export async function readAll(log: Log, partition: string, offset = 0, bytesMax = 64 * 1024): Promise<string[]> {
+export async function readAll(log: Log, partition: string, offset = 0, bytesMax = 64 * 1024, room?: Uint8Array<ArrayBuffer>): Promise<string[]> {
   const all: string[] = [];
   for (let at = offset; ;) {
-    const found = await log.read(partition, at, bytesMax);
+    const found = await log.read(partition, at, bytesMax, room);
     if (found === undefined) return all;
     assert.equal(found.firstOffset, at);
     assert.ok(found.records.length > 0);
@@ -44,6 +44,24 @@ export function logContract(engine: Engine<LogWorld>): void {
     assert.deepEqual(writer.bounds, { first: 0, next: 3 });
     assert.deepEqual(await log.bounds("p"), { first: 0, next: 3 });
     assert.deepEqual(await readAll(log, "p"), ["a", "b", "c"]);
+  });
+
+  check("records are the same whether a read is given room, little, much or none", async ({ open }) => {
+    const log = await open();
+    const writer = await log.openWriter("p");
+    const written: string[] = [];
+    for (let i = 0; i < 60; i++) {
+      const append = Array.from({ length: 1 + (i % 4) }, (_, j) => `${i}.${j} ${"x".repeat(i % 7 === 0 ? 9_000 : i * 11)}`);
+      written.push(...append);
+      await writer.append(append.map(record));
+    }
+    await writer.close();
+    const again = await open();
+    for (const bytesMax of [1, 5_000, 70_000, 1 << 20]) {
+      for (const roomBytes of [0, 100, 70_000, 1 << 20]) {
+        assert.deepEqual(await readAll(again, "p", 0, bytesMax, new Uint8Array(roomBytes)), written);
+      }
+    }
   });
 
   check("concurrent appends are all acknowledged, in order of the calls, each one's records adjacent", async ({ open }) => {

@@ -68,7 +68,7 @@ export interface AppendResult {
 export interface LogRecords {
   /** Offset of the first record; the others follow without gaps. */
   readonly firstOffset: number;
-  /** Views of a buffer that nobody writes again; copy a record that is kept long, or it keeps the whole chunk alive. */
+  /** Views of a buffer that nobody writes again, or of the `room` that `read` was given; copy a record that is kept long, or it keeps the whole chunk alive. */
   readonly records: readonly Uint8Array[];
 }
 
@@ -104,8 +104,9 @@ export interface Log {
   /** Takes the partition's lease, recovers (cuts a torn tail, refuses with `corrupt` when a record before the tail is damaged) and opens it for
    * appending. Partition names: `[a-z0-9-]{1,64}`. */
   openWriter(partition: string): Promise<LogWriter>;
-  /** Records from `offset` on, at most about `bytesMax`; `undefined` when there are none yet. `not-found` when `offset` was trimmed. */
-  read(partition: string, offset: number, bytesMax: number): Promise<LogRecords | undefined>;
+  /** Records from `offset` on, at most about `bytesMax`; `undefined` when there are none yet. `not-found` when `offset` was trimmed. `room`: records may be views of it, valid
+   * until it is given again; for those who read much at once and would else leave a buffer a read to the garbage collector. */
+  read(partition: string, offset: number, bytesMax: number, room?: Uint8Array<ArrayBuffer>): Promise<LogRecords | undefined>;
   /** Follows the partition from `offset` for ever, also while another process writes it; ends when the signal aborts. */
   tail(partition: string, offset: number, signal: AbortSignal): AsyncIterable<LogRecords>;
   bounds(partition: string): Promise<LogBounds>;

@@ -18,6 +18,7 @@ import { isProvenBeyond } from "./segment-recovery.ts";
 
 const chunkBytesMin = 64 * 1024;
 const chunkBytesMax = 1024 * 1024;
+const nothing = new Uint8Array(0);
 
 export interface ReaderContext {
   readonly folder: PartitionFolder;
@@ -43,8 +44,8 @@ export class PartitionCursor {
     this.#context = context;
   }
 
-  /** Records from `offset` on, about `bytesMax`; `undefined` when there are none yet. Throws `not-found` when trimmed, `corrupt`. */
-  async read(offset: number, bytesMax: number): Promise<LogRecords | undefined> {
+  /** Records from `offset` on, about `bytesMax`, in `room` as far as it goes; `undefined` when there are none yet. Throws `not-found` when trimmed, `corrupt`. */
+  async read(offset: number, bytesMax: number, room?: Uint8Array<ArrayBuffer>): Promise<LogRecords | undefined> {
     for (;;) {
       const writer = this.#context.writer();
       if (writer !== undefined) {
@@ -58,7 +59,7 @@ export class PartitionCursor {
       } else if (this.#segments !== this.#listed || this.#segments.length === 0) {
         await this.#list();
       }
-      const found = await this.#readFiles(offset, bytesMax, writer);
+      const found = await this.#readFiles(offset, bytesMax, writer, room);
       if (found !== "again") return found;
     }
   }
@@ -106,7 +107,12 @@ export class PartitionCursor {
     return low;
   }
 
-  async #readFiles(offset: number, bytesMax: number, writer: PartitionWriter | undefined): Promise<LogRecords | undefined | "again"> {
+  async #readFiles(
+    offset: number,
+    bytesMax: number,
+    writer: PartitionWriter | undefined,
+    room: Uint8Array<ArrayBuffer> | undefined,
+  ): Promise<LogRecords | undefined | "again"> {
     const at = this.#segmentOf(offset);
     if (at < 0) {
       if (this.#segments.length === 0) return undefined;
@@ -124,7 +130,7 @@ export class PartitionCursor {
       return "again";
     }
     const end = isLast ? (writer?.bounds.next ?? Infinity) : this.#segments[at + 1]!.firstOffset;
-    const found = await this.#decode(segment, offset, end, bytesMax, isLast && writer === undefined);
+    const found = await this.#decode(segment, offset, end, bytesMax, isLast && writer === undefined, room);
     if (!isLast || writer !== undefined) return found;
     // Another process writes, or nobody: what was read counts only if nobody is taking over.
     const { claimed, segments } = await this.#list();
@@ -154,18 +160,27 @@ export class PartitionCursor {
   }
 
   /** Decodes frames from where the cursor stands; gives out records in `[offset, end)`. `growing`: a frame may be under way. */
-  async #decode(segment: Segment, offset: number, end: number, bytesMax: number, growing: boolean): Promise<LogRecords | undefined> {
+  async #decode(
+    segment: Segment,
+    offset: number,
+    end: number,
+    bytesMax: number,
+    growing: boolean,
+    room: Uint8Array<ArrayBuffer> = nothing,
+  ): Promise<LogRecords | undefined> {
     const key = { epoch: segment.epoch, salt: segment.salt! };
     const records: Uint8Array[] = [];
     let given = 0;
-    const usualBytes = Math.min(chunkBytesMax, Math.max(chunkBytesMin, bytesMax));
-    let chunkBytes = usualBytes;
+    let roomLeft = room;
+    let leastBytes = 0;
     while (given < bytesMax && this.#positionOffset < end) {
       const available = (await this.#file!.size()) - this.#position;
-      const chunk = new Uint8Array(Math.max(0, Math.min(available, chunkBytes)));
+      const usualBytes = Math.min(chunkBytesMax, Math.max(chunkBytesMin, bytesMax - given));
+      const chunkBytes = Math.max(0, Math.min(available, leastBytes > 0 ? leastBytes : usualBytes));
+      const chunk = chunkBytes <= roomLeft.length ? roomLeft.subarray(0, chunkBytes) : new Uint8Array(chunkBytes);
       const got = chunk.length === 0 ? 0 : await this.#file!.read(chunk, this.#position);
-      const view = new DataView(chunk.buffer);
-      chunkBytes = usualBytes;
+      const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.length);
+      leastBytes = 0;
       let at = 0;
       let wanted = frameHeaderBytes;
       while (at < got && given < bytesMax && this.#positionOffset < end) {
@@ -189,9 +204,12 @@ export class PartitionCursor {
         this.#positionOffset = frameEnd;
         at = frame.end;
       }
-      if (at > 0) continue;
+      if (at > 0) {
+        if (chunk.buffer === room.buffer) roomLeft = roomLeft.subarray(at);
+        continue;
+      }
       if (wanted <= available) {
-        chunkBytes = wanted;
+        leastBytes = wanted;
         continue;
       }
       // The end of the file, or a frame of which a part is there.

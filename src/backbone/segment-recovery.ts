@@ -34,6 +34,8 @@ class Window {
   start = 0;
   readonly #file: OpenFile;
   readonly #clock: Clock;
+  /** What is read into, again and again: a long segment would else leave its length to the garbage collector. */
+  #room = new Uint8Array(0);
 
   constructor(file: OpenFile, clock: Clock) {
     this.#file = file;
@@ -43,11 +45,11 @@ class Window {
   /** Index in `bytes` of `position`, after making sure that `length` bytes from there are read (fewer at the end of the file). */
   async need(position: number, length: number): Promise<number> {
     if (position >= this.start && position + length <= this.start + this.bytes.length) return position - this.start;
-    const fresh = new Uint8Array(Math.max(length, readBytes));
-    const got = await this.#file.read(fresh, position);
+    if (this.#room.length < Math.max(length, readBytes)) this.#room = new Uint8Array(Math.max(length, readBytes));
+    const got = await this.#file.read(this.#room, position);
     await this.#clock.yield();
-    this.bytes = fresh.subarray(0, got);
-    this.view = new DataView(fresh.buffer, 0, got);
+    this.bytes = this.#room.subarray(0, got);
+    this.view = new DataView(this.#room.buffer, 0, got);
     this.start = position;
     return 0;
   }

@@ -101,7 +101,8 @@ export class EffectReader {
     let body = record.subarray(effectHeadBytes);
     let count = head.entries;
     if (continued || (head.flags & effectFlags.continues) !== 0) {
-      this.#parts.push(body);
+      // A copy: the record may be a view of what is read into again.
+      this.#parts.push(body.slice());
       this.#partBytes += body.length;
       this.#wanted += count;
       if (this.#partBytes > storeLimits.batchBytesMax) return "its transaction is longer than any may be";

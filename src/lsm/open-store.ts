@@ -68,6 +68,8 @@ export interface StoreOpening {
 
 const filesAtOnce = 3;
 const replayBytes = 1 << 20;
+/** For the frame in which a read ends. */
+const replayRoomMore = 256 << 10;
 const sliceMs = 1;
 
 /**
@@ -184,8 +186,9 @@ class Opening {
     const reader = new EffectReader();
     let producer = head.current.producer;
     let turnMs = clock.monotonicMs();
+    const room = new Uint8Array(replayBytes + replayRoomMore);
     while (offset < end) {
-      const found = await log.read(partition, offset, replayBytes);
+      const found = await log.read(partition, offset, replayBytes, room);
       if (found === undefined)
         throw new MillraceError("corrupt", `partition ${partition} ends at offset ${offset} instead of ${end}`, { todo: "check the disk" });
       for (const record of found.records) {
