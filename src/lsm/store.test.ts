@@ -212,6 +212,8 @@ test("the log is trimmed behind what is flushed, and not beyond what a follower 
 test("merges bound the runs, drop what nobody can miss, and leave no file behind", async () => {
   await inSimulation(8, async ({ open, node, clock }) => {
     const store = await open();
+    // Merges wait until the start is over.
+    await clock.sleep(3_000);
     for (let round = 0; round < 40; round++) {
       await store.durable(fill(store, (round % 4) * 100, 100, 2_000));
       await store.flush();

@@ -78,7 +78,7 @@ export interface FeatureStore {
 }
 
 const hexDigits = 40;
-const memtableBytesMax = 32 << 20;
+const memtableBytesMax = 16 << 20;
 /** A memtable takes twice its bytes, and there are several while they are flushed: with little memory they must be small, or nothing else fits. */
 const memtableShare = 16;
 /** What the store leaves of the pool for merging, which makes a run beside those it replaces: without it a full store could not merge deleted rows away. */
