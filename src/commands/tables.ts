@@ -12,10 +12,10 @@ import type { Column } from "#features/tables/table-schema";
 import type { Tables } from "#features/tables/tables";
 import { KeyBatch } from "#kernel/key-batch";
 import type { Args, Call, CommandSpec, Reply } from "#wire/resp-command";
-import { tableLimits } from "#wire/table-config";
+import { tableLimits } from "#wire/table-limits";
 
 /** The commands over these tables. */
-export function tableCommands(tables: Tables): CommandSpec[] {
+export function tableCommands(tables: Pick<Tables, "required" | "list" | "scans">): CommandSpec[] {
   const common = { categories: ["keyspace"], keys: { first: 1, last: 1, step: 1 }, group: "table", since: "7.0.0" } as const;
   const batches: KeyBatch[] = [];
 

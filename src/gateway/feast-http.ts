@@ -13,7 +13,8 @@ import type { Column } from "#features/tables/table-schema";
 import type { Tables } from "#features/tables/tables";
 import { KeyBatch } from "#kernel/key-batch";
 import type { Clock } from "#platform/clock";
-import { type FeastConfig, tableLimits } from "#wire/table-config";
+import type { FeastConfig } from "#wire/table-config";
+import { tableLimits } from "#wire/table-limits";
 import { exactJson, readExactJson } from "./http-body.ts";
 import { type Call, type Route, TextAnswer } from "./http-routes.ts";
 

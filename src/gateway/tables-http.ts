@@ -13,7 +13,7 @@ import type { TableSchema } from "#features/tables/table-schema";
 import { writeOutcome } from "#features/tables/table";
 import { KeyBatch } from "#kernel/key-batch";
 import Type from "typebox";
-import { tableLimits } from "#wire/table-config";
+import { tableLimits } from "#wire/table-limits";
 import { exactJson, readExactJson } from "./http-body.ts";
 import { type Call, type Route, TextAnswer } from "./http-routes.ts";
 import { schemaCheck } from "./schema-check.ts";

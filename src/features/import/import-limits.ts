@@ -1,6 +1,6 @@
 // Bounds of an import. Every one has an error that says what to do.
 
-import { tableLimits } from "#wire/table-config";
+import { tableLimits } from "#wire/table-limits";
 
 export const importLimits = {
   /** Input files (or queries) of one import. */

@@ -5,7 +5,7 @@
 // Limits: tableLimits.blockBytesMax a block.
 
 import { MillraceError } from "#base/errors";
-import { tableLimits } from "#wire/table-config";
+import { tableLimits } from "#wire/table-limits";
 import { blockColumnBytes, blockHeadBytes, blockMagic } from "./column-block.ts";
 import type { PlanColumn, ReadPlan } from "./read-plan.ts";
 

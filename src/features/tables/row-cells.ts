@@ -7,7 +7,7 @@
 // Concurrency: an object belongs to one thread and one use at a time.
 
 import { MillraceError } from "#base/errors";
-import { tableLimits } from "#wire/table-config";
+import { tableLimits } from "#wire/table-limits";
 import { type LayoutColumn, rowHeadBytes, type RowLayout } from "./row-layout.ts";
 import type { TableSchema } from "./table-schema.ts";
 

@@ -5,7 +5,7 @@
 // Invariants: 1. a revision's layout never changes: rows of it may lie in files for ever  2. bit i of a row's validity bits is column i of the layout.
 
 import { MillraceError } from "#base/errors";
-import { tableLimits } from "#wire/table-config";
+import { tableLimits } from "#wire/table-limits";
 
 export const columnTypes = ["i64", "f32", "f64", "f32[]", "u64[]", "string", "bytes", "bool"] as const;
 export type ColumnType = (typeof columnTypes)[number];

@@ -4,7 +4,8 @@
 // Invariant: pure; the same document and configuration give the same answer, so that two processes that start at once agree.
 
 import { MillraceError } from "#base/errors";
-import { tableLimits, type ColumnConfig, type TableConfig } from "#wire/table-config";
+import type { ColumnConfig, TableConfig } from "#wire/table-config";
+import { tableLimits } from "#wire/table-limits";
 import { type ColumnType, type LaidColumn, RowLayout } from "./row-layout.ts";
 import type { ColumnDocument, LayoutDocument, SchemaDocument } from "./table-schema.ts";
 

@@ -11,7 +11,7 @@ import { compareBytes } from "#kernel/entry-record";
 import { ScanPage } from "#lsm/scan-page";
 import { keyAfterPrefix } from "#lsm/store";
 import type { Clock, Timer } from "#platform/clock";
-import { tableLimits } from "#wire/table-config";
+import { tableLimits } from "#wire/table-limits";
 import { rowStatus } from "./column-block.ts";
 import type { BaseLease } from "./table-base.ts";
 import type { Table } from "./table.ts";

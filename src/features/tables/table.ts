@@ -14,7 +14,7 @@ import type { KernelMemory } from "#kernel/kernel-memory";
 import { EffectBatch } from "#lsm/effect-batch";
 import { isHidden, type Store } from "#lsm/store";
 import type { Clock } from "#platform/clock";
-import { tableLimits } from "#wire/table-config";
+import { tableLimits } from "#wire/table-limits";
 import { BlockWriter } from "./block-writer.ts";
 import { type CellValue, setText, setValue, valueOf } from "./cell-values.ts";
 import { rowStatus } from "./column-block.ts";

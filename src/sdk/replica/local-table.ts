@@ -18,7 +18,7 @@ import { absentSource, EntryRefs } from "#kernel/entry-refs";
 import { KeyBatch } from "#kernel/key-batch";
 import { isHidden } from "#lsm/store";
 import type { Clock } from "#platform/clock";
-import { tableLimits } from "#wire/table-config";
+import { tableLimits } from "#wire/table-limits";
 import type { BaseFollower, ReplicaVersion } from "./base-follower.ts";
 import type { DeltaFollower, DeltaState } from "./delta-follower.ts";
 import { type MadeFor, TableRows, type TableTargets } from "./read-targets.ts";

@@ -9,7 +9,7 @@ import { rowFormat } from "#features/tables/row-cells";
 import { rowHeadBytes } from "#features/tables/row-layout";
 import type { Column, TableSchema } from "#features/tables/table-schema";
 import { FieldGather, type GatherField, type GatherTargets } from "#kernel/gather-fields";
-import { tableLimits } from "#wire/table-config";
+import { tableLimits } from "#wire/table-limits";
 
 export type TargetArray = Float32Array | Float64Array | BigInt64Array | BigUint64Array | Uint8Array;
 

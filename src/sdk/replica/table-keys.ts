@@ -4,7 +4,7 @@
 
 import { MillraceError } from "#base/errors";
 import { KeyBatch } from "#kernel/key-batch";
-import { tableLimits } from "#wire/table-config";
+import { tableLimits } from "#wire/table-limits";
 
 const encoder = new TextEncoder();
 const u64Max = 2n ** 64n - 1n;
