@@ -1,0 +1,1195 @@
+// One node of a synchronised table: takes the writes of the buckets that it leads, follows the nodes it was told to, and passes on to those that follow it.
+// Protocol and reasons: docs/design/param-sync.md; bytes: docs/format/parameter-sync.md; rules of vectors: bucket-replica.ts; cursors: push-cursor.ts.
+//
+// Invariants: 1. a push leaves as soon as something changed and no push to that follower is unanswered; what changes meanwhile waits in its cursor, each key once
+//             2. a node is ready when every source has sent its load and a comparison with each came out well; a load begun anew takes that back
+//             3. writes are taken only for led buckets, and only while the lease that was handed in holds
+//             4. every connection has deadlines: of its greeting, of silence, of an unanswered push.
+// Cost: docs/design/param-sync.md. Concurrency: one thread, the table's. Limits: `syncLimits`.
+
+import { MillraceError, toMillraceError } from "#base/errors";
+import type { Prng } from "#base/prng";
+import type { Clock, Timer } from "#platform/clock";
+import type { Connection, Listener, Network } from "#platform/network";
+import { compareVersions, EntryBatch, noVersion, type SyncTable, type Version } from "../sync-table.ts";
+import { BucketReplica, Outcome, type ReplicaCounters } from "./bucket-replica.ts";
+import { frameBytesMin, PushCursor } from "./push-cursor.ts";
+import {
+  type Bounds,
+  type BucketSummary,
+  type BucketVector,
+  frameBytesMax,
+  type FrameReader,
+  frameTypes,
+  type Hello,
+  type Lead,
+  type Pull,
+  Push,
+  type Summary,
+  type Sums,
+  type VectorFrame,
+  type Want,
+  wants,
+} from "./sync-frames.ts";
+import { SyncLink } from "./sync-link.ts";
+
+export const syncLimits = {
+  bucketsMax: 16_384,
+  /** Connections of followers. */
+  followersMax: 64,
+  sourcesMax: 64,
+  /** Frames of one push: 256 KiB are under way to a follower at most. */
+  pushFramesMax: 4,
+  /** Groups of buckets that one comparison looks into at once. */
+  groupsComparedMax: 8,
+} as const;
+
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface SyncTimes {
+  /** Upper bound between a write that told nobody (straight to the table) and its push; 0: such writes are followed by `kick`. Default 2. */
+  readonly pollMs: number;
+  /** Default 500; a peer silent for three of them is given up. */
+  readonly beatMs: number;
+  /** A comparison with each source between half and one and a half of it. Default 4,000. */
+  readonly compareMs: number;
+  /** Of connecting and greeting. Default 1,000. */
+  readonly greetMs: number;
+  /** An unanswered push ends the connection. Default 5,000. */
+  readonly answerMs: number;
+  /** First wait before connecting again; doubles up to 20 times that. Default 50. */
+  readonly retryMs: number;
+  /** From taking a bucket over to its first write: time for the others to hand in what they hold. Default 100. */
+  readonly takeOverMs: number;
+  /** A tombstone that every follower holds is collected after it. Default 5,000. */
+  readonly collectMs: number;
+  /** A tombstone is collected after it, whoever holds it; who was away longer loads anew. Default 600,000. */
+  readonly graceMs: number;
+  /** A source that is behind by more does not make ready. Default 1,000. */
+  readonly readyAgeMs: number;
+}
+
+export const syncTimesDefault: SyncTimes = {
+  pollMs: 2,
+  beatMs: 500,
+  compareMs: 4_000,
+  greetMs: 1_000,
+  answerMs: 5_000,
+  retryMs: 50,
+  takeOverMs: 100,
+  collectMs: 5_000,
+  graceMs: 600_000,
+  readyAgeMs: 1_000,
+};
+
+export interface SyncNodeOptions {
+  /** Whose rows may be read by anybody at any time; written only through this node, or followed by `kick`. */
+  readonly table: SyncTable;
+  /** Of the table and shard; must be the same at all nodes. */
+  readonly name: string;
+  /** 0 to 255, its own at each node. */
+  readonly node: number;
+  readonly network: Network;
+  readonly clock: Clock;
+  readonly random: Prng;
+  readonly token?: string;
+  readonly times?: Partial<SyncTimes>;
+  /** Bytes a second of first copies, all followers together. Default 64 MiB. */
+  readonly loadBytesPerS?: number;
+  /** Of a frame at most, up to 65,536 (default); must hold some rows. Smaller ones let a slow connection answer earlier. */
+  readonly frameBytes?: number;
+  /** After a push was joined. Must not throw. */
+  readonly onJoined?: (push: Push) => void;
+}
+
+export interface SyncMetrics extends ReplicaCounters {
+  readonly ready: boolean;
+  pushesOut: number;
+  pushesIn: number;
+  entriesOut: number;
+  bytesOut: number;
+  bytesIn: number;
+  comparisons: number;
+  /** Buckets with equal vectors and different digests: a defect, damaged memory, or what a fail-over in the middle of a push leaves. */
+  digestMismatches: number;
+  /** Entries of equal version and different bytes. */
+  readonly conflicts: number;
+  readonly ledBuckets: number;
+  readonly followers: readonly FollowerMetrics[];
+  readonly sources: readonly SourceMetrics[];
+  /** Connections that ended for frames that could not be believed. */
+  corruptFrames: number;
+}
+
+export interface FollowerMetrics {
+  readonly node: number;
+  /** Age of the oldest change that it has not acknowledged. */
+  readonly lagMs: number;
+  readonly waitingBuckets: number;
+  readonly loadBuckets: number;
+}
+
+export interface SourceMetrics {
+  readonly address: string;
+  readonly connected: boolean;
+  readonly compared: boolean;
+  /** What the source last said about the oldest change it had not passed on to this node. */
+  readonly ageMs: number;
+}
+
+interface Peer {
+  readonly link: SyncLink;
+  readonly source: Source | undefined;
+  greeted: boolean;
+  readonly sinceMs: number;
+  hello: Hello | undefined;
+  /** What the other side wants pushed. */
+  want: Want;
+  cursor: PushCursor | undefined;
+  /** Its vectors have come whole. */
+  begun: boolean;
+  heardMs: number;
+  saidMs: number;
+  pushMs: number;
+  readonly boundsDue: Set<number>;
+  /** Groups taken over of which its vectors have not come. */
+  readonly awaited: Set<number>;
+  /** Groups that the other side leads. */
+  readonly leads: Set<number>;
+  // As a source of this node:
+  loaded: boolean;
+  ageMs: number;
+  ageAtMs: number;
+  compared: boolean;
+  compareAtMs: number;
+  comparedMs: number;
+  /** Frames of a comparison that have not come; groups to be looked into after them. */
+  outstanding: number;
+  groupsLeft: number[];
+  passClean: boolean;
+  passAfterLoad: boolean;
+  passAll: boolean;
+  comparisons: number;
+  /** The push that is coming in, and one bit for each of its frames that has come. */
+  pushId: number;
+  parts: number;
+  /** Buckets of the push that is coming in that are to be told in its answer. */
+  readonly problems: Set<number>;
+}
+
+interface Source {
+  readonly addresses: readonly Address[];
+  readonly want: Want;
+  at: number;
+  peer: Peer | undefined;
+  tries: number;
+  timer: Timer | undefined;
+  removed: boolean;
+}
+
+const dirtyChunk = 512;
+/** Between comparisons of a node that is not ready. */
+const comparePauseMs = 100;
+
+export class SyncNode {
+  readonly replica: BucketReplica;
+  readonly node: number;
+  /** Buckets go into so many groups, `bucketsPerGroup` neighbours each: what is led and compared together. */
+  readonly groups: number;
+  readonly bucketsPerGroup: number;
+  readonly #table: SyncTable;
+  readonly #name: string;
+  readonly #clock: Clock;
+  readonly #network: Network;
+  readonly #random: Prng;
+  readonly #token: string;
+  readonly #times: SyncTimes;
+  readonly #loadBytesPerS: number;
+  readonly #frameBytes: number;
+  readonly #onJoined: ((push: Push) => void) | undefined;
+  readonly #life: number;
+  readonly #peers = new Set<Peer>();
+  readonly #sources = new Map<string, Source>();
+  readonly #pushOut: Push;
+  readonly #pushIn: Push;
+  readonly #outcome = new Outcome();
+  readonly #dirty = new Uint32Array(dirtyChunk);
+  readonly #term = new Uint32Array(2);
+  readonly #ledSinceMs: Float64Array;
+  /** From when on writes of a group are taken, Infinity: not led. */
+  readonly #ledFromMs: Float64Array;
+  /** What was held of buckets when this node took them. */
+  readonly #taken = new Map<number, BucketVector>();
+  readonly #strikes = new Set<number>();
+  /** Buckets with tombstones of led groups: what was their newest version, and since when. */
+  readonly #collectable = new Map<number, { upTo: Version; sinceMs: number }>();
+  /** Followers that went: when, by node. */
+  readonly #goneMs = new Map<number, number>();
+  #listener: Listener | undefined;
+  #ticks: Timer | undefined;
+  #polls: Timer | undefined;
+  #closed = false;
+  #ready = false;
+  #readyWaiters: (() => void)[] = [];
+  #loadBudget: number;
+  #loadAtMs: number;
+  #pushNumber = 0;
+  #collectGroup = 0;
+  #leaseUntilMs = Infinity;
+  readonly #counts = { pushesOut: 0, pushesIn: 0, entriesOut: 0, bytesOut: 0, bytesIn: 0, comparisons: 0, digestMismatches: 0, corruptFrames: 0 };
+
+  constructor(options: SyncNodeOptions) {
+    const { table } = options;
+    if (table.buckets > syncLimits.bucketsMax || (table.buckets & (table.buckets - 1)) !== 0) {
+      throw new MillraceError("invalid", `table ${options.name} has ${table.buckets} buckets`, { todo: `take a power of two up to ${syncLimits.bucketsMax}` });
+    }
+    if (!(Number.isInteger(options.node) && options.node >= 0 && options.node <= 255)) {
+      throw new MillraceError("invalid", `node number ${options.node}`, { todo: "take 0 to 255, another one at each node" });
+    }
+    this.#table = table;
+    this.node = options.node;
+    this.replica = new BucketReplica(table, options.node);
+    this.groups = Math.min(64, table.buckets);
+    this.bucketsPerGroup = table.buckets / this.groups;
+    this.#ledSinceMs = new Float64Array(this.groups);
+    this.#ledFromMs = new Float64Array(this.groups).fill(Infinity);
+    this.#name = options.name;
+    this.#clock = options.clock;
+    this.#network = options.network;
+    this.#random = options.random;
+    this.#token = options.token ?? "";
+    this.#times = { ...syncTimesDefault, ...options.times };
+    this.#loadBytesPerS = options.loadBytesPerS ?? 64 * 2 ** 20;
+    this.#frameBytes = Math.min(frameBytesMax, options.frameBytes ?? frameBytesMax);
+    if (this.#frameBytes < frameBytesMin(table.dim)) {
+      throw new MillraceError("invalid", `frames of ${this.#frameBytes} bytes for rows of ${table.dim} numbers`, { todo: `allow ${frameBytesMin(table.dim)}` });
+    }
+    this.#loadBudget = this.#loadBytesPerS / 10;
+    this.#loadAtMs = this.#clock.monotonicMs();
+    this.#onJoined = options.onJoined;
+    this.#life = this.#random.u32();
+    this.#pushOut = new Push(new EntryBatch(table.dim));
+    this.#pushIn = new Push(new EntryBatch(table.dim));
+  }
+
+  // ---- life -----------------------------------------------------------------------------------------------------------------------
+
+  /** Takes followers. Returns the port. */
+  async listen(address: Address): Promise<number> {
+    this.#listener = await this.#network.listen(address, (connection) => this.#accept(connection));
+    return this.#listener.port;
+  }
+
+  /**
+   * Follows the node at the first of the addresses that answers; when it falls silent, the next. `led`: only what it leads (nodes that all follow each other);
+   * `all`: everything it holds (a tree).
+   */
+  addSource(addresses: readonly Address[], want: "led" | "all"): void {
+    const name = nameOf(addresses);
+    if (this.#sources.has(name) || this.#closed) return;
+    if (this.#sources.size >= syncLimits.sourcesMax) {
+      throw new MillraceError("invalid", `more than ${syncLimits.sourcesMax} sources`, { todo: "follow fewer nodes, or one that passes on" });
+    }
+    const source: Source = { addresses, want: wants[want], at: 0, peer: undefined, tries: 0, timer: undefined, removed: false };
+    this.#sources.set(name, source);
+    void this.#connect(source);
+  }
+
+  /** After the first sources were added: from now on this node is kept in time, and becomes ready (without sources at once). */
+  start(): void {
+    if (this.#ticks !== undefined || this.#closed) return;
+    this.#tick();
+    this.#poll();
+    this.#judgeReady();
+  }
+
+  removeSource(addresses: readonly Address[]): void {
+    const source = this.#sources.get(nameOf(addresses));
+    if (source === undefined) return;
+    this.#sources.delete(nameOf(addresses));
+    source.removed = true;
+    source.timer?.cancel();
+    source.peer?.link.close();
+    this.#judgeReady();
+  }
+
+  /** Whether every source that it was started with has been loaded from and compared with. Sources that are added later change nothing. */
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  /** Resolves when ready; rejects with `timeout`. */
+  async whenReady(timeoutMs: number): Promise<void> {
+    if (this.#ready) return;
+    await new Promise<void>((resolve, reject) => {
+      const timer = this.#clock.after(timeoutMs, () =>
+        reject(
+          new MillraceError("timeout", `table ${this.#name} was not caught up within ${timeoutMs} ms`, {
+            todo: "look at the metrics of its sources: connected, compared, age",
+          }),
+        ),
+      );
+      this.#readyWaiters.push(() => {
+        timer.cancel();
+        resolve();
+      });
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#ticks?.cancel();
+    this.#polls?.cancel();
+    for (const source of this.#sources.values()) source.timer?.cancel();
+    for (const peer of [...this.#peers]) peer.link.close();
+    await this.#listener?.close();
+  }
+
+  get metrics(): SyncMetrics {
+    const now = this.#clock.monotonicMs();
+    const bytes = { out: this.#counts.bytesOut, in: this.#counts.bytesIn };
+    const followers: FollowerMetrics[] = [];
+    for (const peer of this.#peers) {
+      bytes.out += peer.link.bytesOut;
+      bytes.in += peer.link.bytesIn;
+      if (peer.want === wants.nothing || peer.cursor === undefined || !peer.begun) continue;
+      const { cursor } = peer;
+      followers.push({ node: peer.hello!.node, lagMs: cursor.ageMs(now), waitingBuckets: cursor.liveBuckets, loadBuckets: cursor.loadBuckets });
+    }
+    const sources = [...this.#sources.values()].map((source): SourceMetrics => {
+      const { host, port } = source.addresses[source.at]!;
+      const { peer } = source;
+      return { address: `${host}:${port}`, connected: peer?.greeted === true, compared: peer?.compared === true, ageMs: peer?.ageMs ?? 0 };
+    });
+    let ledBuckets = 0;
+    for (const epoch of this.replica.ledEpoch) if (epoch !== 0) ledBuckets++;
+    return {
+      ...this.replica.counters,
+      ...this.#counts,
+      bytesOut: bytes.out,
+      bytesIn: bytes.in,
+      conflicts: this.#table.conflicts,
+      ready: this.#ready,
+      ledBuckets,
+      followers,
+      sources,
+    };
+  }
+
+  // ---- leading --------------------------------------------------------------------------------------------------------------------
+
+  groupOf(bucket: number): number {
+    return Math.floor(bucket / this.bucketsPerGroup);
+  }
+
+  leads(group: number): boolean {
+    return this.replica.ledEpoch[group * this.bucketsPerGroup] !== 0;
+  }
+
+  /** The highest epoch heard of in a group: who takes it must come with a higher one. */
+  knownEpoch(group: number): number {
+    let known = 0;
+    const first = group * this.bucketsPerGroup;
+    for (let bucket = first; bucket < first + this.bucketsPerGroup; bucket++) known = Math.max(known, this.replica.knownEpoch[bucket]!);
+    return known;
+  }
+
+  /** Takes the writes of groups in an epoch that a lock or an operator gave out once. Throws `conflict` when a higher one, or the same, is known. */
+  lead(groups: readonly number[], epoch: number): void {
+    for (const group of groups) {
+      if (this.knownEpoch(group) >= epoch) {
+        throw new MillraceError("conflict", `epoch ${epoch} of group ${group} of table ${this.#name}: epoch ${this.knownEpoch(group)} is known`, {
+          todo: "take a higher epoch",
+        });
+      }
+    }
+    const alone = this.#peers.size === 0;
+    const fromMs = this.#clock.monotonicMs() + (alone ? 0 : this.#times.takeOverMs);
+    for (const group of groups) {
+      const first = group * this.bucketsPerGroup;
+      for (let bucket = first; bucket < first + this.bucketsPerGroup; bucket++) {
+        this.#taken.set(bucket, { bucket, stretches: this.replica.vectors.stretches(bucket) });
+        this.replica.lead(bucket, epoch);
+      }
+      this.#ledFromMs[group] = fromMs;
+      this.#ledSinceMs[group] = this.#clock.monotonicMs();
+    }
+    for (const peer of this.#peers) {
+      this.#tellLead(peer, groups);
+      // Whoever holds more than this node, hands it in before the first write.
+      if (peer.source !== undefined && peer.greeted) this.#lookInto(peer, groups);
+    }
+  }
+
+  /** Takes no more writes of these groups. */
+  unlead(groups: readonly number[]): void {
+    for (const group of groups) {
+      const first = group * this.bucketsPerGroup;
+      for (let bucket = first; bucket < first + this.bucketsPerGroup; bucket++) this.replica.unlead(bucket);
+      this.#ledFromMs[group] = Infinity;
+    }
+  }
+
+  /** Writes are refused from then on (monotonic time): what the lease behind the leadership is known to hold until. */
+  set leaseUntilMs(untilMs: number) {
+    this.#leaseUntilMs = untilMs;
+  }
+
+  /** Whether a write of the bucket would be taken now. */
+  takesWrites(bucket: number): boolean {
+    const now = this.#clock.monotonicMs();
+    return this.replica.ledEpoch[bucket] !== 0 && now < this.#leaseUntilMs && now >= this.#ledFromMs[this.groupOf(bucket)]!;
+  }
+
+  /** What was held of a bucket when this node took it over. */
+  takenFrom(bucket: number): BucketVector | undefined {
+    return this.#taken.get(bucket);
+  }
+
+  // ---- writing --------------------------------------------------------------------------------------------------------------------
+
+  /** Sets rows; returns how many were refused. Throws `unavailable` when this node does not take the writes of one of them; then none is written. */
+  assign(keys: Uint32Array, count: number, values: Float32Array): number {
+    this.#checkLed(keys, count);
+    const refused = this.#table.assign(keys, count, values, this.#nowS());
+    this.kick();
+    return refused;
+  }
+
+  /** Adds to rows, as `assign`. */
+  add(keys: Uint32Array, count: number, deltas: Float32Array): number {
+    this.#checkLed(keys, count);
+    const refused = this.#table.add(keys, count, deltas, this.#nowS());
+    this.kick();
+    return refused;
+  }
+
+  /** Deletes rows, as `assign`; returns how many there were. */
+  delete(keys: Uint32Array, count: number): number {
+    this.#checkLed(keys, count);
+    const deleted = this.#table.delete(keys, count);
+    this.kick();
+    return deleted;
+  }
+
+  /** Removes rows of a led bucket that were last touched before `beforeS`, here and at every follower, without tombstones. Looks only at the oldest writes. */
+  expireUntouched(bucket: number, beforeS: number): number {
+    if (!this.takesWrites(bucket)) return 0;
+    const batch = new EntryBatch(this.#table.dim);
+    let upTo = noVersion;
+    let whole = false;
+    let more = true;
+    while (more && !whole) {
+      batch.clear();
+      whole = this.#table.changes(bucket, upTo, this.#table.newest(bucket), 64, batch);
+      for (let i = 0; i < batch.count && more; i++) {
+        if (batch.touched[i]! >= beforeS) more = false;
+        else upTo = batch.versionAt(i);
+      }
+      if (batch.count === 0) break;
+    }
+    if (compareVersions(upTo, this.replica.expiredTo(bucket)) <= 0) return 0;
+    const before = this.replica.counters.expired;
+    this.#bounded({ bucket, collected: noVersion, expired: upTo });
+    this.#pumpAll();
+    return this.replica.counters.expired - before;
+  }
+
+  /** After writes straight to the table: pushes what changed. */
+  kick(): void {
+    const now = this.#clock.monotonicMs();
+    for (;;) {
+      const taken = this.#table.takeDirty(this.#dirty);
+      for (let i = 0; i < taken; i++) {
+        const bucket = this.#dirty[i]!;
+        if (this.replica.stamped(bucket)) this.#changed(bucket, now);
+      }
+      if (taken < dirtyChunk) break;
+    }
+    this.#pumpAll();
+  }
+
+  #nowS(): number {
+    return Math.floor(this.#clock.nowMs() / 1000);
+  }
+
+  #checkLed(keys: Uint32Array, count: number): void {
+    const now = this.#clock.monotonicMs();
+    const { ledEpoch } = this.replica;
+    const inLease = now < this.#leaseUntilMs;
+    for (let i = 0; i < count; i++) {
+      const bucket = this.#table.bucketOf(keys[2 * i]!, keys[2 * i + 1]!);
+      if (inLease && ledEpoch[bucket] !== 0 && now >= this.#ledFromMs[this.groupOf(bucket)]!) continue;
+      throw new MillraceError("unavailable", `node ${this.node} does not take writes of bucket ${bucket} of table ${this.#name}`, {
+        todo: "send them to the node that leads it; after a fail-over try again within two seconds",
+      });
+    }
+  }
+
+  /** A bucket's vector rose: every follower that wants it is due a push. */
+  #changed(bucket: number, nowMs: number): void {
+    for (const peer of this.#peers) if (peer.begun && this.#wantedBy(peer, bucket)) peer.cursor!.mark(bucket, nowMs);
+  }
+
+  #wantedBy(peer: Peer, bucket: number): boolean {
+    if (peer.want === wants.all) return true;
+    if (peer.want !== wants.led || this.replica.ledEpoch[bucket] === 0) return false;
+    return peer.awaited.size === 0 || !peer.awaited.has(this.groupOf(bucket));
+  }
+
+  #bounded(bounds: Bounds): void {
+    if (!this.replica.takeBounds(bounds)) return;
+    for (const peer of this.#peers) if (peer.begun) peer.boundsDue.add(bounds.bucket);
+  }
+
+  // ---- pushing --------------------------------------------------------------------------------------------------------------------
+
+  #pumpAll(): void {
+    for (const peer of this.#peers) this.#pump(peer);
+  }
+
+  #pump(peer: Peer): void {
+    const { link, cursor } = peer;
+    if (cursor === undefined || !link.writable) return;
+    if (peer.boundsDue.size > 0) this.#tellBounds(peer);
+    if (cursor.underWay !== 0 || (cursor.liveBuckets === 0 && cursor.loadBuckets === 0)) return;
+    const now = this.#clock.monotonicMs();
+    let budget = cursor.loadBuckets === 0 ? 0 : this.#loadBudgetAt(now);
+    if (cursor.liveBuckets === 0 && budget <= 0) return;
+    this.#pushNumber = (this.#pushNumber % 0xffff_ffff) + 1;
+    cursor.start(this.#pushNumber);
+    const push = this.#pushOut;
+    for (let frame = 1; ; frame++) {
+      const loads = cursor.liveBuckets === 0;
+      const bytes = cursor.build(push, budget);
+      if (loads) {
+        budget -= bytes;
+        this.#loadBudget -= bytes;
+      }
+      if (push.sections === 0 && frame === 1) return cursor.abandon();
+      push.id = cursor.underWay;
+      push.part = frame - 1;
+      push.last = frame === syncLimits.pushFramesMax || (cursor.liveBuckets === 0 && (cursor.loadBuckets === 0 || budget <= 0));
+      push.loaded = cursor.loadBuckets === 0;
+      push.ageUs = Math.round(cursor.ageMs(now) * 1000);
+      link.send((writer) => writer.push(push));
+      this.#counts.entriesOut += push.entries.count;
+      if (push.last) break;
+    }
+    this.#counts.pushesOut++;
+    peer.pushMs = peer.saidMs = now;
+  }
+
+  #loadBudgetAt(now: number): number {
+    this.#loadBudget = Math.min(this.#loadBytesPerS / 10, this.#loadBudget + ((now - this.#loadAtMs) * this.#loadBytesPerS) / 1000);
+    this.#loadAtMs = now;
+    return this.#loadBudget;
+  }
+
+  #tellBounds(peer: Peer): void {
+    const due = [...peer.boundsDue];
+    peer.boundsDue.clear();
+    for (let at = 0; at < due.length; at += 2_000) {
+      const bounds = due.slice(at, at + 2_000).map((bucket) => this.replica.bounds(bucket));
+      peer.link.send((writer) => writer.bounds(bounds));
+    }
+  }
+
+  #tellLead(peer: Peer, groups: readonly number[]): void {
+    if (!peer.greeted || groups.length === 0) return;
+    const taken: BucketVector[] = [];
+    const led = groups.map((group) => {
+      const first = group * this.bucketsPerGroup;
+      for (let bucket = first; bucket < first + this.bucketsPerGroup; bucket++) {
+        const before = this.#taken.get(bucket);
+        const reader = peer.hello!.node;
+        // Only who led it before has something to learn from it.
+        if (before !== undefined && before.stretches.at(-1) !== undefined && (before.stretches.at(-1)!.origin & 255) === reader) taken.push(before);
+        else if (before !== undefined && before.stretches.length === 0) taken.push(before);
+      }
+      if (peer.want === wants.led && peer.begun) peer.awaited.add(group);
+      return { group, epoch: this.replica.ledEpoch[first]! };
+    });
+    // A thousand vectors fit a frame.
+    for (let at = 0; at === 0 || at < taken.length; at += 1_000) {
+      const part: Lead = { node: this.node, groups: at === 0 ? led : [], taken: taken.slice(at, at + 1_000) };
+      peer.link.send((writer) => writer.lead(part));
+    }
+  }
+
+  /** All vectors of this node, in as many frames as they take. */
+  #tellVectors(peer: Peer, buckets: Iterable<number>, all: boolean): void {
+    const { vectors } = this.replica;
+    let part: BucketVector[] = [];
+    let first = true;
+    const send = (more: boolean): void => {
+      const frame: VectorFrame = { push: 0, all: all && first, more, torn: false, vectors: part };
+      first = false;
+      part = [];
+      peer.link.send((writer) => writer.vector(frame));
+    };
+    for (const bucket of buckets) {
+      if (all && vectors.isEmpty(bucket)) continue;
+      if (part.length === 600) send(true);
+      part.push({ bucket, stretches: vectors.stretches(bucket) });
+    }
+    if (all || part.length > 0) send(false);
+  }
+
+  // ---- connections ----------------------------------------------------------------------------------------------------------------
+
+  async #connect(source: Source): Promise<void> {
+    if (source.removed || this.#closed) return;
+    const address = source.addresses[source.at]!;
+    try {
+      const connection = await this.#network.connect(address, { timeoutMs: this.#times.greetMs });
+      if (source.removed || this.#closed) return connection.close();
+      const peer = this.#peer(connection, source);
+      source.peer = peer;
+      this.#greet(peer, source.want);
+    } catch (thrown) {
+      toMillraceError(thrown);
+      this.#retry(source);
+    }
+  }
+
+  #retry(source: Source): void {
+    source.peer = undefined;
+    if (source.removed || this.#closed) return;
+    source.at = (source.at + 1) % source.addresses.length;
+    source.tries++;
+    const delayMs = this.#times.retryMs * Math.min(20, 2 ** Math.min(5, source.tries - 1)) * (0.5 + this.#random.float());
+    source.timer = this.#clock.after(delayMs, () => void this.#connect(source), { background: true });
+  }
+
+  #accept(connection: Connection): void {
+    const followers = [...this.#peers].filter((peer) => peer.source === undefined);
+    if (this.#closed || followers.length >= syncLimits.followersMax) return connection.close();
+    this.#peer(connection, undefined);
+  }
+
+  #peer(connection: Connection, source: Source | undefined): Peer {
+    const now = this.#clock.monotonicMs();
+    const link = new SyncLink(connection, this.#table.buckets, {
+      frame: (type, reader) => this.#frame(peer, type, reader),
+      writable: () => this.#pump(peer),
+      ended: (why) => this.#ended(peer, why),
+    });
+    const peer: Peer = {
+      link,
+      source,
+      greeted: false,
+      sinceMs: now,
+      hello: undefined,
+      want: wants.nothing,
+      cursor: undefined,
+      begun: false,
+      heardMs: now,
+      saidMs: now,
+      pushMs: now,
+      boundsDue: new Set(),
+      awaited: new Set(),
+      leads: new Set(),
+      loaded: false,
+      ageMs: 0,
+      ageAtMs: now,
+      compared: false,
+      compareAtMs: Infinity,
+      comparedMs: -Infinity,
+      outstanding: 0,
+      groupsLeft: [],
+      passClean: true,
+      passAfterLoad: false,
+      passAll: false,
+      comparisons: 0,
+      pushId: 0,
+      parts: 0,
+      problems: new Set(),
+    };
+    this.#peers.add(peer);
+    return peer;
+  }
+
+  #greet(peer: Peer, want: Want): void {
+    const { dim, buckets } = this.#table;
+    peer.link.send((writer) => writer.hello({ dim, buckets, node: this.node, want, life: this.#life, table: this.#name, token: this.#token }));
+  }
+
+  #ended(peer: Peer, why: MillraceError | undefined): void {
+    if (!this.#peers.delete(peer)) return;
+    if (why?.code === "corrupt") this.#counts.corruptFrames++;
+    this.#counts.bytesOut += peer.link.bytesOut;
+    this.#counts.bytesIn += peer.link.bytesIn;
+    if (peer.begun && peer.want !== wants.nothing) this.#goneMs.set(peer.hello!.node, this.#clock.monotonicMs());
+    if (peer.source?.peer === peer) this.#retry(peer.source);
+  }
+
+  #refuse(peer: Peer, why: string): never {
+    peer.link.send((writer) => writer.refuse(why));
+    throw new MillraceError("conflict", `${peer.link.remote} does not fit table ${this.#name} of node ${this.node}: ${why}`, {
+      todo: "give both sides the same table, shape and token, and numbers of their own",
+    });
+  }
+
+  // ---- what comes -----------------------------------------------------------------------------------------------------------------
+
+  #frame(peer: Peer, type: number, reader: FrameReader): void {
+    peer.heardMs = this.#clock.monotonicMs();
+    if (!peer.greeted) {
+      if (type === frameTypes.refuse) {
+        throw new MillraceError("conflict", `${peer.link.remote} refuses to synchronise table ${this.#name}: ${reader.refuse()}`, {
+          todo: "give both sides the same table, shape and token, and numbers of their own",
+        });
+      }
+      if (type !== frameTypes.hello) throw new MillraceError("corrupt", `a frame of type ${type} before a greeting`, { todo: "look what speaks to this port" });
+      return this.#onHello(peer, reader.hello());
+    }
+    switch (type) {
+      case frameTypes.vector:
+        return this.#onVector(peer, reader.vector());
+      case frameTypes.push:
+        return this.#onPush(peer, reader);
+      case frameTypes.bounds:
+        for (const bounds of reader.bounds()) this.#bounded(bounds);
+        return;
+      case frameTypes.pull:
+        return this.#onPull(peer, reader.pull(this.groups));
+      case frameTypes.summary:
+        return this.#onSummary(peer, reader.summary(this.groups));
+      case frameTypes.lead:
+        return this.#onLead(peer, reader.lead(this.groups));
+      case frameTypes.beat: {
+        const { loaded, ageUs } = reader.beat();
+        return this.#heardAge(peer, loaded, ageUs);
+      }
+      case frameTypes.refuse:
+        return peer.link.close();
+      default:
+        throw new MillraceError("corrupt", `a frame of type ${type}`, { todo: "run the same version on both sides" });
+    }
+  }
+
+  #onHello(peer: Peer, hello: Hello): void {
+    const { dim, buckets } = this.#table;
+    if (hello.token !== this.#token) this.#refuse(peer, "another token");
+    if (hello.table !== this.#name || hello.dim !== dim || hello.buckets !== buckets) {
+      this.#refuse(peer, `here it is ${this.#name} with ${dim} numbers a row and ${buckets} buckets`);
+    }
+    if (hello.node === this.node) this.#refuse(peer, `both sides are node ${this.node}`);
+    peer.hello = hello;
+    peer.greeted = true;
+    if (peer.source === undefined) {
+      for (const other of [...this.#peers]) {
+        if (other === peer || other.source !== undefined || other.hello?.node !== hello.node) continue;
+        // The same process again: its connection before is over, whether it noticed or not.
+        if (other.hello.life === hello.life) other.link.end();
+        else if (peer.heardMs - other.heardMs < 2 * this.#times.beatMs) this.#refuse(peer, `another process is node ${hello.node}`);
+      }
+      peer.want = hello.want;
+      this.#greet(peer, wants.nothing);
+    } else {
+      this.#tellVectors(peer, bucketsTo(this.#table.buckets), true);
+      peer.compareAtMs = peer.heardMs + this.#times.compareMs * (0.5 + this.#random.float());
+    }
+    this.#tellLead(peer, this.#ledGroups());
+  }
+
+  #ledGroups(): number[] {
+    const led: number[] = [];
+    for (let group = 0; group < this.groups; group++) if (this.leads(group)) led.push(group);
+    return led;
+  }
+
+  #cursorOf(peer: Peer): PushCursor {
+    return (peer.cursor ??= new PushCursor(this.replica, this.#frameBytes));
+  }
+
+  #onVector(peer: Peer, frame: VectorFrame): void {
+    const now = peer.heardMs;
+    const cursor = this.#cursorOf(peer);
+    let overtaken = false;
+    for (const { bucket, stretches } of frame.vectors) {
+      const last = stretches.at(-1);
+      if (last !== undefined && this.replica.noteEpoch(bucket, last.origin >>> 8)) overtaken = true;
+    }
+    if (overtaken) this.#overtaken(frame.vectors.map(({ bucket }) => bucket));
+    if (frame.push !== 0) {
+      cursor.answered(frame.push, frame.torn, frame.vectors, now);
+    } else {
+      cursor.take(frame.vectors, frame.all && !peer.begun, now);
+      if (peer.awaited.size > 0) for (const { bucket } of frame.vectors) peer.awaited.delete(this.groupOf(bucket));
+    }
+    // The first vectors are whole when no more follow.
+    if (!peer.begun && !frame.more && frame.push === 0) {
+      peer.begun = true;
+      for (const bucket of this.replica.bounded()) peer.boundsDue.add(bucket);
+      cursor.begin((bucket) => this.#wantedBy(peer, bucket));
+      this.#beat(peer, now);
+    }
+    this.#pump(peer);
+  }
+
+  #onPush(peer: Peer, reader: FrameReader): void {
+    const push = this.#pushIn;
+    reader.push(push);
+    const { replica } = this;
+    const now = peer.heardMs;
+    const outcome = this.#outcome;
+    replica.apply(push, outcome);
+    if (peer.pushId !== push.id) {
+      peer.pushId = push.id;
+      peer.parts = 0;
+      peer.problems.clear();
+    }
+    peer.parts |= 1 << push.part;
+    for (const bucket of outcome.behind) peer.problems.add(bucket);
+    if (outcome.overtaken.length > 0) this.#overtaken(outcome.overtaken);
+    if (outcome.anew.length > 0) this.#notReady();
+    for (const bucket of outcome.bounded) for (const other of this.#peers) if (other.begun) other.boundsDue.add(bucket);
+    if (push.last) {
+      const problems = [...peer.problems].map((bucket): BucketVector => {
+        const stretches = replica.vectors.stretches(bucket);
+        const known = replica.knownEpoch[bucket]!;
+        // Says which epoch is known, though nothing of it may have come yet.
+        if ((stretches.at(-1)?.origin ?? 0) >>> 8 < known) stretches.push({ origin: known * 256, counter: 0 });
+        return { bucket, stretches: stretches.slice(-8) };
+      });
+      peer.problems.clear();
+      const id = push.id;
+      const torn = peer.parts !== 2 ** (push.part + 1) - 1;
+      peer.link.send((writer) => writer.vector({ push: id, all: false, more: false, torn, vectors: problems }));
+      peer.saidMs = now;
+      this.#counts.pushesIn++;
+    }
+    this.#heardAge(peer, push.loaded, push.ageUs);
+    if (push.entries.count > 0) this.#onJoined?.(push);
+    // What was joined here goes on to whoever follows this node.
+    for (let s = 0; s < push.sections; s++) this.#changed(push.bucket[s]!, now);
+    this.kick();
+  }
+
+  #heardAge(peer: Peer, loaded: boolean, ageUs: number): void {
+    peer.ageMs = ageUs / 1000;
+    peer.ageAtMs = peer.heardMs;
+    peer.loaded = loaded;
+    if (loaded && !peer.compared && peer.outstanding === 0 && peer.heardMs >= peer.comparedMs + comparePauseMs) this.#compare(peer);
+  }
+
+  #onLead(peer: Peer, lead: Lead): void {
+    const groups: number[] = [];
+    for (const { group, epoch } of lead.groups) {
+      const first = group * this.bucketsPerGroup;
+      peer.leads.add(group);
+      groups.push(group);
+      const overtaken: number[] = [];
+      for (let bucket = first; bucket < first + this.bucketsPerGroup; bucket++) if (this.replica.noteEpoch(bucket, epoch)) overtaken.push(bucket);
+      if (overtaken.length > 0) this.#overtaken(overtaken);
+      for (const other of this.#peers) if (other !== peer) other.leads.delete(group);
+    }
+    for (const { bucket, stretches } of lead.taken) this.replica.takenOver(bucket, stretches);
+    if (peer.source === undefined || groups.length === 0) return;
+    // The new leader learns what this node holds, and this node looks whether it holds more.
+    const buckets: number[] = [];
+    for (const group of groups) for (let i = 0; i < this.bucketsPerGroup; i++) buckets.push(group * this.bucketsPerGroup + i);
+    this.#tellVectors(peer, buckets, false);
+    this.#lookInto(peer, groups);
+  }
+
+  /** Compares these groups bucket by bucket, after what is being compared already. */
+  #lookInto(peer: Peer, groups: readonly number[]): void {
+    peer.groupsLeft.push(...groups);
+    if (peer.outstanding === 0) this.#compareNext(peer);
+  }
+
+  /** Somebody leads these buckets in a higher epoch: this node takes no more writes of their groups. */
+  #overtaken(buckets: readonly number[]): void {
+    for (const group of new Set(buckets.map((bucket) => this.groupOf(bucket)))) {
+      const first = group * this.bucketsPerGroup;
+      let led = 0;
+      for (let bucket = first; bucket < first + this.bucketsPerGroup; bucket++) if (this.replica.ledEpoch[bucket] !== 0) led++;
+      if (led < this.bucketsPerGroup) this.unlead([group]);
+    }
+  }
+
+  // ---- comparing ------------------------------------------------------------------------------------------------------------------
+
+  #compare(peer: Peer): void {
+    const now = this.#clock.monotonicMs();
+    peer.compareAtMs = now + this.#times.compareMs * (0.5 + this.#random.float());
+    peer.comparedMs = now;
+    peer.passClean = true;
+    peer.passAfterLoad = peer.loaded;
+    // Once in a while everything, whoever leads it; before this node is ready always.
+    peer.passAll = !peer.compared || peer.source?.want === wants.all || peer.comparisons % 4 === 3;
+    peer.comparisons++;
+    peer.outstanding = 1;
+    peer.groupsLeft = [];
+    this.#counts.comparisons++;
+    const bits = new Uint8Array(Math.ceil(this.groups / 8));
+    for (let group = 0; group < this.groups; group++) if (peer.passAll || peer.leads.has(group)) bits[group >> 3]! |= 1 << (group & 7);
+    peer.link.send((writer) => writer.pull({ level: 0, groups: bits }));
+  }
+
+  #onPull(peer: Peer, pull: Pull): void {
+    const groups = groupsOf(pull.groups, this.groups);
+    const loaded = peer.cursor === undefined || peer.cursor.loadBuckets === 0;
+    if (pull.level === 2) {
+      for (const group of groups.slice(0, syncLimits.groupsComparedMax)) {
+        const buckets: BucketSummary[] = [];
+        const first = group * this.bucketsPerGroup;
+        for (let bucket = first; bucket < first + this.bucketsPerGroup; bucket++) {
+          buckets.push({
+            bucket,
+            collected: this.replica.collectedOrWanted(bucket),
+            expired: this.replica.expiredTo(bucket),
+            digest: this.#table.digest(bucket),
+            steady: this.replica.isSteady(bucket),
+            stretches: this.replica.vectors.stretches(bucket),
+          });
+        }
+        const answer: Summary = { level: 2, groups: bitsOf([group], this.groups), loaded, sums: [], buckets };
+        peer.link.send((writer) => writer.summary(answer));
+      }
+      return;
+    }
+    const sums = pull.level === 0 ? [this.#sums(groups)] : groups.map((group) => this.#sums([group]));
+    peer.link.send((writer) => writer.summary({ level: pull.level, groups: pull.groups, loaded, sums, buckets: [] }));
+  }
+
+  #onSummary(peer: Peer, summary: Summary): void {
+    if (peer.outstanding === 0) return;
+    peer.outstanding--;
+    const groups = groupsOf(summary.groups, this.groups);
+    if (summary.level === 2) {
+      this.#compareBuckets(peer, summary.buckets);
+      if (peer.outstanding === 0) this.#compareNext(peer);
+      return;
+    }
+    const own = summary.level === 0 ? [this.#sums(groups)] : groups.map((group) => this.#sums([group]));
+    const differs = (i: number): boolean =>
+      compareVersions(own[i]!.digest, summary.sums[i]!.digest) !== 0 || compareVersions(own[i]!.places, summary.sums[i]!.places) !== 0;
+    if (summary.level === 0) {
+      if (!differs(0)) {
+        this.#strikes.clear();
+        return this.#compareNext(peer);
+      }
+      peer.outstanding = 1;
+      peer.link.send((writer) => writer.pull({ level: 1, groups: summary.groups }));
+      return;
+    }
+    peer.groupsLeft.push(...groups.filter((_, i) => differs(i)));
+    this.#compareNext(peer);
+  }
+
+  /** The next groups of a comparison, or its end. */
+  #compareNext(peer: Peer): void {
+    if (peer.groupsLeft.length > 0) {
+      const groups = peer.groupsLeft.splice(0, syncLimits.groupsComparedMax);
+      peer.outstanding = groups.length;
+      const bits = bitsOf(groups, this.groups);
+      peer.outstanding = groupsOf(bits, this.groups).length;
+      peer.link.send((writer) => writer.pull({ level: 2, groups: bits }));
+      return;
+    }
+    if (peer.passClean && peer.passAfterLoad && peer.passAll) {
+      peer.compared = true;
+      this.#judgeReady();
+    }
+  }
+
+  #compareBuckets(peer: Peer, buckets: readonly BucketSummary[]): void {
+    const { replica } = this;
+    const now = peer.heardMs;
+    const lacking: number[] = [];
+    const again: BucketVector[] = [];
+    for (const other of buckets) {
+      const { bucket } = other;
+      this.#bounded(other);
+      const own = replica.vectors.stretches(bucket);
+      const behind = !replica.vectors.covers(bucket, other.stretches);
+      const ahead = own.some(({ origin, counter }) => counter > heldOf(other, origin));
+      if (behind) {
+        lacking.push(bucket);
+        this.#waitBeforeWrites(this.groupOf(bucket), now);
+      }
+      if (ahead && this.#mayOffer(other)) this.#cursorOf(peer).take([other], false, now);
+      if (behind || ahead || !other.steady || !replica.isSteady(bucket)) continue;
+      const bounds = replica.bounds(bucket);
+      if (compareVersions(bounds.collected, other.collected) !== 0 || compareVersions(bounds.expired, other.expired) !== 0) continue;
+      if (compareVersions(this.#table.digest(bucket), other.digest) === 0) continue;
+      this.#counts.digestMismatches++;
+      // Whoever leads the bucket, or is followed in all, is right: once everything is sent again, the second time this copy is thrown away first.
+      if (replica.ledEpoch[bucket] !== 0 || !(peer.source?.want === wants.all || peer.leads.has(this.groupOf(bucket)))) continue;
+      peer.passClean = false;
+      if (this.#strikes.has(bucket)) {
+        replica.forget(bucket);
+        this.#notReady();
+      }
+      this.#strikes.add(bucket);
+      again.push({ bucket, stretches: [] });
+    }
+    // A bucket that is only behind because its push is on the way is asked for in vain; that costs its vector.
+    if (lacking.length > 0) this.#tellVectors(peer, lacking, false);
+    if (again.length > 0) peer.link.send((writer) => writer.vector({ push: 0, all: false, more: false, torn: false, vectors: again }));
+    this.#pump(peer);
+  }
+
+  /** A group that was just taken over, and somebody holds more of it: the first write waits for that, but not for long. */
+  #waitBeforeWrites(group: number, now: number): void {
+    const { takeOverMs } = this.#times;
+    const fromMs = this.#ledFromMs[group]!;
+    if (fromMs === Infinity || now >= fromMs) return;
+    this.#ledFromMs[group] = Math.min(now + takeOverMs, this.#ledSinceMs[group]! + 5 * takeOverMs);
+  }
+
+  /** Not while the other side has collected tombstones that are still missing here: some of these keys may be dead. */
+  #mayOffer({ bucket, collected }: Bounds): boolean {
+    return compareVersions(this.replica.collectedTo(bucket), collected) >= 0;
+  }
+
+  #sums(groups: readonly number[]): Sums {
+    let [digestLow, digestHigh, placesLow, placesHigh] = [0, 0, 0, 0];
+    for (const group of groups) {
+      const first = group * this.bucketsPerGroup;
+      for (let bucket = first; bucket < first + this.bucketsPerGroup; bucket++) {
+        const digest = this.#table.digest(bucket);
+        digestLow = (digestLow + digest.low) >>> 0;
+        digestHigh = (digestHigh + digest.high) >>> 0;
+        this.replica.placesTerm(bucket, this.#term);
+        placesLow = (placesLow + this.#term[0]!) >>> 0;
+        placesHigh = (placesHigh + this.#term[1]!) >>> 0;
+      }
+    }
+    return { digest: { high: digestHigh, low: digestLow }, places: { high: placesHigh, low: placesLow } };
+  }
+
+  // ---- time -----------------------------------------------------------------------------------------------------------------------
+
+  #poll(): void {
+    const { pollMs } = this.#times;
+    if (pollMs === 0 || this.#closed) return;
+    this.#polls = this.#clock.after(
+      pollMs,
+      () => {
+        this.kick();
+        this.#poll();
+      },
+      { background: true },
+    );
+  }
+
+  #tick(): void {
+    if (this.#closed) return;
+    this.#ticks = this.#clock.after(
+      this.#times.beatMs / 5,
+      () => {
+        this.#tick();
+        this.#onTick();
+      },
+      { background: true },
+    );
+  }
+
+  #onTick(): void {
+    const now = this.#clock.monotonicMs();
+    const { beatMs, greetMs, answerMs } = this.#times;
+    for (const peer of [...this.#peers]) {
+      const late =
+        (!peer.greeted && now - peer.sinceMs > greetMs && "its greeting") ||
+        (now - peer.heardMs > 3 * beatMs && "a sign of life") ||
+        (peer.cursor !== undefined && peer.cursor.underWay !== 0 && now - peer.pushMs > answerMs && "an answer to a push");
+      if (late !== false) {
+        peer.link.end(
+          new MillraceError("timeout", `${late} of ${peer.link.remote} did not come in time`, { todo: "it is connected again; look at that process" }),
+        );
+        continue;
+      }
+      if (!peer.greeted) continue;
+      if (now - peer.saidMs >= beatMs * 0.9) this.#beat(peer, now);
+      if (peer.source !== undefined && now >= peer.compareAtMs) this.#compare(peer);
+      this.#pump(peer);
+    }
+    this.#collect(now);
+    this.#judgeReady();
+  }
+
+  #beat(peer: Peer, now: number): void {
+    peer.saidMs = now;
+    const { cursor } = peer;
+    const loaded = peer.begun && (cursor === undefined || cursor.loadBuckets === 0);
+    const ageUs = cursor === undefined ? 0 : Math.round(Math.min(cursor.ageMs(now) * 1000, 0xffff_ffff));
+    peer.link.send((writer) => writer.beat({ loaded, ageUs }));
+  }
+
+  #notReady(): void {
+    this.#ready = false;
+    for (const peer of this.#peers) peer.compared = false;
+  }
+
+  #judgeReady(): void {
+    if (this.#ready || this.#ticks === undefined) return;
+    for (const { peer } of this.#sources.values()) {
+      if (peer === undefined || !peer.compared || !peer.loaded || peer.ageMs > this.#times.readyAgeMs) return;
+    }
+    this.#ready = true;
+    const waiters = this.#readyWaiters;
+    this.#readyWaiters = [];
+    for (const resolve of waiters) resolve();
+  }
+
+  /** One group a tick: tombstones of led buckets that are old enough go. */
+  #collect(now: number): void {
+    const { collectMs, graceMs } = this.#times;
+    this.#collectGroup = (this.#collectGroup + 1) % this.groups;
+    if (!this.leads(this.#collectGroup)) return;
+    for (const [node, atMs] of this.#goneMs) if (now - atMs > graceMs) this.#goneMs.delete(node);
+    const followers = [...this.#peers].filter((peer) => peer.want !== wants.nothing);
+    for (const { hello, begun } of followers) if (begun) this.#goneMs.delete(hello!.node);
+    const first = this.#collectGroup * this.bucketsPerGroup;
+    for (let bucket = first; bucket < first + this.bucketsPerGroup; bucket++) {
+      const waiting = this.#collectable.get(bucket);
+      if (waiting === undefined) {
+        if (this.#table.counts(bucket).tombstones > 0) this.#collectable.set(bucket, { upTo: this.#table.newest(bucket), sinceMs: now });
+        continue;
+      }
+      const ageMs = now - waiting.sinceMs;
+      if (ageMs < collectMs) continue;
+      const place = { origin: (waiting.upTo.high >>> 16) * 256 + (waiting.upTo.low & 255), counter: 0 };
+      place.counter = (waiting.upTo.high & 0xffff) * 2 ** 24 + (waiting.upTo.low >>> 8);
+      const allHold =
+        this.#goneMs.size === 0 && followers.every(({ begun, cursor }) => begun && cursor!.acked.counterOf(bucket, place.origin) >= place.counter);
+      if (!allHold && ageMs < graceMs) continue;
+      this.#collectable.delete(bucket);
+      this.#bounded({ bucket, collected: waiting.upTo, expired: noVersion });
+    }
+    for (const peer of this.#peers) if (peer.boundsDue.size > 0) this.#pump(peer);
+  }
+}
+
+function heldOf({ stretches }: BucketVector, origin: number): number {
+  for (const stretch of stretches) if (stretch.origin === origin) return stretch.counter;
+  return stretches.length === 8 && origin < stretches[0]!.origin ? Infinity : 0;
+}
+
+function nameOf(addresses: readonly Address[]): string {
+  return addresses.map(({ host, port }) => `${host}:${port}`).join(" ");
+}
+
+function* bucketsTo(end: number): Generator<number> {
+  for (let bucket = 0; bucket < end; bucket++) yield bucket;
+}
+
+function groupsOf(bits: Uint8Array, groups: number): number[] {
+  const found: number[] = [];
+  for (let group = 0; group < groups; group++) if ((bits[group >> 3]! & (1 << (group & 7))) !== 0) found.push(group);
+  return found;
+}
+
+function bitsOf(groups: readonly number[], of: number): Uint8Array {
+  const bits = new Uint8Array(Math.ceil(of / 8));
+  for (const group of groups) bits[group >> 3]! |= 1 << (group & 7);
+  return bits;
+}
