@@ -24,7 +24,12 @@ export function foldWord(h: u64, word: u64): u64 {
 export function hashKey(at: usize, bytes: u32, start: u64): u64 {
   let h = start + <u64>bytes * golden;
   const end = at + <usize>bytes;
-  for (; at + 8 <= end; at += 8) h = foldWord(h, load<u64>(at));
+  // Two words a turn: the loop itself was a third of the instructions of a key of 60 bytes.
+  for (; at + 16 <= end; at += 16) h = foldWord(foldWord(h, load<u64>(at)), load<u64>(at, 8));
+  if (at + 8 <= end) {
+    h = foldWord(h, load<u64>(at));
+    at += 8;
+  }
   const rest = <u64>(end - at);
   if (rest > 0) h = foldWord(h, load<u64>(at) & (((<u64>1) << (rest << 3)) - 1));
   return mix64(h);

@@ -47,8 +47,10 @@ interface WriterShape {
   readonly bytes: number;
 }
 
-function groupsFor(entries: number): number {
-  return Math.max(1, Math.ceil(entries / (groupSlots * runLimits.load)));
+/** Groups for so many entries with so many bytes of keys and values together. */
+function groupsFor(entries: number, bytes: number): number {
+  const load = bytes >= entries * runLimits.longEntryBytes ? runLimits.longEntryLoad : runLimits.load;
+  return Math.max(1, Math.ceil(entries / (groupSlots * load)));
 }
 
 function shapeOf(size: RunWriterSize): WriterShape {
@@ -61,7 +63,8 @@ function shapeOf(size: RunWriterSize): WriterShape {
   // Two neighbours do not fit into one block, so blocks are on average more than half full.
   const blocksWanted = Math.min(Math.floor(runLimits.fileBytesMax / blockBytes), Math.ceil((2 * recordBytesMax) / blockBytes) + 1);
   const separatorsMax = Math.min(blocksWanted, entriesMax) * (size.separatorBytes ?? 96) + keyRoom;
-  const groupsMax = groupsFor(entriesMax);
+  const longMax = Math.min(entriesMax, Math.floor(recordBytesMax / runLimits.longEntryBytes));
+  const groupsMax = Math.max(groupsFor(entriesMax, 0), groupsFor(longMax, recordBytesMax));
   const tailBlocks = Math.ceil((4 * blocksWanted + separatorsMax + 2 * keyRoom) / blockBytes) + Math.ceil((groupsMax * groupBytes) / blockBytes);
   // What follows the data must fit into the file as well: header, tail and 4 bytes a block of checksums.
   const blocksMax = Math.min(blocksWanted, Math.floor((runLimits.fileBytesMax - 64) / (blockBytes + 4)) - tailBlocks - 1);
@@ -322,7 +325,8 @@ export class RunWriter {
       yield part;
     }
 
-    const groups = groupsFor(entries);
+    const sums = new Float64Array(u32.buffer, this.at, runWriterStateBytes / 8);
+    const groups = groupsFor(entries, sums[w.keyBytes / 2]! + sums[w.valueBytes / 2]!);
     const indexBytes = roundUp(groups * groupBytes, blockBytes);
     bytes.fill(0, this.#groupsAt + groups * groupBytes, this.#groupsAt + indexBytes);
     calls.runIndexBuild(this.#stageAt, entries, this.#groupsAt, groups);
