@@ -1,6 +1,7 @@
 // Passes a batch of keys to a kernel that searches groups: what memtables and run images have in common.
 // Cost: keys are copied into the lane of the source's memory, answers out of it; some 10 ns a key.
 
+import { copyBytes } from "#platform/copy-bytes";
 import { probeArgumentBytes, probeScratchBytes, probeWords } from "./entry-layout.ts";
 import { absentSource, type EntryRefs } from "./entry-refs.ts";
 import { type KernelMemory, roundUp } from "./kernel-memory.ts";
@@ -33,7 +34,6 @@ export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys:
     probeScratchBytes + probeArgumentBytes + roundingBytes,
     answerBytes[parts],
     ({ keysAt, offsetsAt, first, count, resultAt, scratchAt }) => {
-      // Each array begins at a multiple of 8: copies between shared and other memory go byte by byte otherwise.
       const sourceAt = resultAt;
       const atAt = sourceAt + roundUp(count, 8);
       const bytesAt = atAt + roundUp(4 * count, 8);
@@ -63,21 +63,21 @@ export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys:
       const fresh = noneFound(refs.source, first, end);
       u32[a + probeWords.fresh] = fresh ? 1 : 0;
       if (!fresh) {
-        bytes.set(refs.source.subarray(first, end), sourceAt);
+        copyBytes(refs.source, first, end, bytes, sourceAt);
         if (parts !== "presence") {
           u32.set(refs.at.subarray(first, end), atAt / 4);
           u32.set(refs.bytes.subarray(first, end), bytesAt / 4);
-          bytes.set(refs.kind.subarray(first, end), kindAt);
+          copyBytes(refs.kind, first, end, bytes, kindAt);
         }
       }
       const here = memory.calls.entryProbe(argumentsAt, scratchAt) >>> 0;
       if (here === 0) return true;
       found += here;
-      refs.source.set(bytes.subarray(sourceAt, sourceAt + count), first);
+      copyBytes(bytes, sourceAt, sourceAt + count, refs.source, first);
       if (parts === "presence") return true;
       refs.at.set(u32.subarray(atAt / 4, atAt / 4 + count), first);
       refs.bytes.set(u32.subarray(bytesAt / 4, bytesAt / 4 + count), first);
-      refs.kind.set(bytes.subarray(kindAt, kindAt + count), first);
+      copyBytes(bytes, kindAt, kindAt + count, refs.kind, first);
       if (parts === "all" && u32[a + probeWords.timed] !== 0) {
         refs.timed = true;
         const expiries = new Float64Array(u32.buffer, expiryAt, count);

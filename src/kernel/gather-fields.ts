@@ -8,6 +8,7 @@
 // Cost: see docs/design/kernel.md. Concurrency: a plan belongs to one thread. Limits: gatherLimits.
 
 import { MillraceError } from "#base/errors";
+import { copyBytes } from "#platform/copy-bytes";
 import { gatherArgumentBytes, gatherWords } from "./entry-layout.ts";
 import type { EntryRefs } from "./entry-refs.ts";
 import type { KernelMemory } from "./kernel-memory.ts";
@@ -184,8 +185,7 @@ export class FieldGather {
       const touchedAt = lane.take(16 + size);
       u32.set(refs.at.subarray(first, end), atsAt / 4);
       u32.set(refs.bytes.subarray(first, end), lengthsAt / 4);
-      const sources = refs.source.subarray(first, end);
-      bytes.set(sources, sourcesAt);
+      copyBytes(refs.source, first, end, bytes, sourcesAt);
       bytes.fill(0, touchedAt, touchedAt + 16 + size);
       const outAt: number[] = [];
       for (const [o, rowBytes] of this.#rowBytes.entries()) {
@@ -196,7 +196,7 @@ export class FieldGather {
           u32[outputsAt / 4 + 4 * o] = at;
           u32[outputsAt / 4 + 4 * o + 1] = rowBytes;
           u32[outputsAt / 4 + 4 * o + 2] = rowsAt[o]!;
-        } else bytes.set(targets.outputs[o]!.subarray(first * rowBytes, end * rowBytes), at);
+        } else copyBytes(targets.outputs[o]!, first * rowBytes, end * rowBytes, bytes, at);
       }
       const bitBytes = Math.ceil(size / 8);
       const bitsAt: number[] = [];
@@ -246,10 +246,10 @@ export class FieldGather {
       takenSum += taken;
       if (taken > 0 || all) {
         for (const [o, rowBytes] of this.#rowBytes.entries()) {
-          targets.outputs[o]!.set(bytes.subarray(outAt[o], outAt[o]! + size * rowBytes), first * rowBytes);
+          copyBytes(bytes, outAt[o]!, outAt[o]! + size * rowBytes, targets.outputs[o]!, first * rowBytes);
         }
         for (const [f, at] of bitsAt.entries()) if (at !== 0) targets.valid[f]!.set(bytes.subarray(at, at + bitBytes), first / 8);
-        if (targets.taken !== undefined && all) targets.taken.set(bytes.subarray(touchedAt + 16, touchedAt + 16 + size), first);
+        if (targets.taken !== undefined && all) copyBytes(bytes, touchedAt + 16, touchedAt + 16 + size, targets.taken, first);
         else if (targets.taken !== undefined) {
           for (let i = 0; i < size; i++) if (bytes[touchedAt + 16 + i] === 1) targets.taken[first + i] = 1;
         }

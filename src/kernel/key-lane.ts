@@ -1,11 +1,12 @@
 // Passes a batch of keys through a lane, in as many parts as it takes: what hashing, probing and inserting have in common.
 
 import { MillraceError } from "#base/errors";
+import { copyBytes } from "#platform/copy-bytes";
 import type { KeyBatch } from "./key-batch.ts";
 import type { KernelMemory } from "./kernel-memory.ts";
 
-/** Kernels read up to 13 bytes past a key; and 7 more for the place of the first one. */
-const overreadBytes = 24;
+/** Kernels read up to 13 bytes past a key. */
+const overreadBytes = 16;
 
 /**
  * Calls `part` for consecutive runs of keys that fit into the lane, with the addresses of key bytes and bounds (they may be below the lane:
@@ -47,10 +48,9 @@ export function throughLane(
     const resultAt = lane.take((end - first) * resultBytes);
     const offsetsAt = lane.take((end - first + 1) * 4);
     const to = offsets[end]!;
-    // As far from a multiple of 8 as there: between shared and other memory words are copied only then, else bytes.
-    const keysAt = lane.take(to - from + overreadBytes) + (from & 7);
+    const keysAt = lane.take(to - from + overreadBytes);
     memory.u32.set(offsets.subarray(first, end + 1), offsetsAt / 4);
-    memory.bytes.set(bytes.subarray(from, to), keysAt);
+    copyBytes(bytes, from, to, memory.bytes, keysAt);
     if (!part({ keysAt: keysAt - from, offsetsAt, first, count: end - first, resultAt, scratchAt })) return;
     first = end;
   }
