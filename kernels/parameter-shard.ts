@@ -299,15 +299,15 @@ function rowOf(shard: usize, slot: usize, key: u64): usize {
   return find(shard, key, load<u32>(slot, 8), load<u32>(slot, 12));
 }
 
-/** A new row with its initial values that the index refers to, or 0 when memory is full. */
-function makeRow(shard: usize, slot: usize, key: u64, flags: u32, word: usize): usize {
+/** A new row with its initial values, flagged as a tombstone, that the index refers to, or 0 when memory is full. */
+function makeRow(shard: usize, slot: usize, key: u64, word: usize): usize {
   const row = takeRow(shard);
   if (row == 0) return 0;
   const tag = load<u32>(slot, 8);
   const hash = load<u32>(slot, 12);
   store<u32>(row - versionHighAt, 0);
   store<u32>(row - versionLowAt, 0);
-  store<u32>(row, flags, 4);
+  store<u32>(row, tombstoneFlag, 4);
   store<u64>(row, key, 8);
   initialValues(shard, tag, hash, row + valuesAt);
   fence(word);
@@ -385,6 +385,7 @@ function write(shard: usize, keys: usize, count: u32, given: usize, seconds: u32
       const from = given + givenBytes * <usize>(first + i);
       const bucket = <usize>load<u32>(slot, 20);
       let row = rowOf(shard, slot, key);
+      let fresh = false;
       // Only a slot whose values are to be written names a row.
       store<u32>(slot, 0);
       const version = nextVersion(bucket);
@@ -403,19 +404,21 @@ function write(shard: usize, keys: usize, count: u32, given: usize, seconds: u32
           refused += 1;
           continue;
         }
-        row = makeRow(shard, slot, key, 0, scratch);
+        // A tombstone to readers until its values stand.
+        row = makeRow(shard, slot, key, scratch);
         if (row == 0) {
           raise(shard, refusedAt);
           refused += 1;
           continue;
         }
+        fresh = true;
         countLive(shard, bucket, 1);
       }
       const pending = pendingOf(row);
       const value = values + valueBytes * <usize>(pending != 0 ? pending - 1 : i);
       if (adding) {
         let base = pending != 0 ? value : row + valuesAt;
-        if (pending == 0 && isTombstone(row)) {
+        if (pending == 0 && !fresh && isTombstone(row)) {
           initialValues(shard, load<u32>(slot, 8), load<u32>(slot, 12), spare);
           base = spare;
         }
@@ -427,7 +430,7 @@ function write(shard: usize, keys: usize, count: u32, given: usize, seconds: u32
         copyNumbers(value, spare, dim);
       } else copyNumbers(value, from, dim);
       if (pending == 0) {
-        if (isTombstone(row)) unbury(shard, bucket, row);
+        if (!fresh && isTombstone(row)) unbury(shard, bucket, row);
         setPending(row, i);
         store<u32>(slot, <u32>row);
       }
@@ -526,7 +529,7 @@ export function shardJoin(shard: usize, columns: usize, count: u32, scratch: usi
       if (full || version == 0) continue;
       let fresh = false;
       if (row == 0) {
-        row = makeRow(shard, slot, key, buried ? tombstoneFlag : 0, scratch);
+        row = makeRow(shard, slot, key, scratch);
         if (row == 0) {
           raise(shard, refusedAt);
           store<u32>(scratch, first + i, 8);
@@ -557,7 +560,7 @@ export function shardJoin(shard: usize, columns: usize, count: u32, scratch: usi
         continue;
       }
       copyNumbers(values + valueBytes * <usize>i, from, dim);
-      if (isTombstone(row)) unbury(shard, bucket, row);
+      if (!fresh && isTombstone(row)) unbury(shard, bucket, row);
       setPending(row, i);
       store<u32>(slot, <u32>row);
       setVersion(shard, bucket, row, version);

@@ -605,14 +605,14 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
   const rowOf = (slot: number, keys: number, i: number): number =>
     find(u32[keys + 2 * i]!, u32[keys + 2 * i + 1]!, u32[slot + ofSlot.tag]!, u32[slot + ofSlot.hash]!);
 
-  function makeRow(slot: number, low: number, high: number, flags: number, scratchWord: number): number {
+  function makeRow(slot: number, low: number, high: number, scratchWord: number): number {
     const row = takeRow();
     if (row === 0) return 0;
     const tag = u32[slot + ofSlot.tag]!;
     const hash = u32[slot + ofSlot.hash]!;
     u32[row + versionHigh] = 0;
     u32[row + versionLow] = 0;
-    u32[row + state] = flags;
+    u32[row + state] = tombstoneFlag;
     u32[row + keyLow] = low;
     u32[row + keyHigh] = high;
     initial(tag, hash, f32, row + values);
@@ -693,24 +693,26 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
           continue;
         }
         let row = rowOf(slot, keys, i);
+        let made = false;
         if (row === 0) {
           if (adding && !admit(u32[slot + ofSlot.tag]!, u32[slot + ofSlot.hash]!)) {
             raise(word.heldBack);
             refused++;
             continue;
           }
-          row = makeRow(slot, u32[keys + 2 * i]!, u32[keys + 2 * i + 1]!, 0, scratch >>> 2);
+          row = makeRow(slot, u32[keys + 2 * i]!, u32[keys + 2 * i + 1]!, scratch >>> 2);
           if (row === 0) {
             raise(word.refused);
             refused++;
             continue;
           }
+          made = true;
           countLive(bucket, 1);
         }
         const pending = pendingOf(row);
         const value = fresh + width * (pending !== 0 ? pending - 1 : i);
         if (adding) {
-          if (pending === 0 && isTombstone(row)) initial(u32[slot + ofSlot.tag]!, u32[slot + ofSlot.hash]!, spare, 0);
+          if (pending === 0 && !made && isTombstone(row)) initial(u32[slot + ofSlot.tag]!, u32[slot + ofSlot.hash]!, spare, 0);
           else {
             const base = pending !== 0 ? value : row + values;
             for (let j = 0; j < dim; j++) spare[j] = f32[base + j]!;
@@ -728,7 +730,7 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
           for (let j = 0; j < dim; j++) f32[value + j] = spare[j]!;
         } else u32.copyWithin(value, from, from + dim);
         if (pending === 0) {
-          if (isTombstone(row)) unbury(bucket, row);
+          if (!made && isTombstone(row)) unbury(bucket, row);
           u32[row + state] = u32[row + state]! | ((i + 1) << 8);
           u32[slot + ofSlot.row] = 4 * row;
         }
@@ -869,7 +871,7 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
           let row = rowOf(slot, keys, i);
           let made = false;
           if (row === 0) {
-            row = makeRow(slot, u32[keys + 2 * i]!, u32[keys + 2 * i + 1]!, buried ? tombstoneFlag : 0, scratch >>> 2);
+            row = makeRow(slot, u32[keys + 2 * i]!, u32[keys + 2 * i + 1]!, scratch >>> 2);
             if (row === 0) {
               raise(word.refused);
               u32[handled] = n;
@@ -898,7 +900,7 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
             continue;
           }
           u32.copyWithin(fresh + width * i, from, from + dim);
-          if (isTombstone(row)) unbury(bucket, row);
+          if (!made && isTombstone(row)) unbury(bucket, row);
           u32[row + state] = u32[row + state]! | ((i + 1) << 8);
           u32[slot + ofSlot.row] = 4 * row;
           setVersion(bucket, row, high, low);
