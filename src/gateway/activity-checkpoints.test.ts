@@ -4,11 +4,15 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Durability, Log } from "#backbone/log";
+import type { Durability, Log, LogWriter } from "#backbone/log";
 import { createMemoryRegistry, type MemoryRegistry } from "#backbone/memory-registry";
-import type { Prng } from "#base/prng";
+import { MillraceError } from "#base/errors";
+import { Prng } from "#base/prng";
 import { type ActivityRecord, decodeRecord, RecordWriter, type ServedRecord } from "#features/activity-record";
 import { registerSchemas } from "#features/tables/schema-registry";
+import { openTables } from "#features/tables/tables";
+import { KeyBatch } from "#kernel/key-batch";
+import { EffectBatch } from "#lsm/effect-batch";
 import { openOn, testPool } from "#lsm/store-world.contract";
 import type { Store } from "#lsm/store";
 import type { Clock } from "#platform/clock";
@@ -205,10 +209,15 @@ async function open(node: SimulatedNode, registry: MemoryRegistry, durability: D
     warn,
     ...(chunkBytes === undefined ? {} : { chunkBytes }),
   });
-  const rows = await checkpoints.restore(log, activityPartition, () => undefined);
-  const from = state.position;
-  await rebuild(state, log, activityPartition, node.clock, () => undefined);
-  return { store, log, state, checkpoints, rows, replayed: state.position - from, warnings };
+  const rows = await checkpoints
+    .restore(log, activityPartition, () => undefined)
+    .catch(async (thrown: unknown) => {
+      await store.close();
+      await log.close();
+      throw thrown;
+    });
+  const replayed = await rebuild(state, log, activityPartition, node.clock, () => undefined);
+  return { store, log, state, checkpoints, rows, replayed, warnings };
 }
 
 /** In a simulation work takes no time, so no slice would ever end: here each look at the clock takes a tenth of a millisecond. */
@@ -347,4 +356,154 @@ for (const [how, durability, chunkBytes] of [
     for (const what of ["checkpoints", "loaded", "replayed", "ahead", "during"] as const) assert.ok(counts[what] > 0, `no ${what} in all runs`);
     assert.equal(counts.staged > 0, chunkBytes !== undefined);
   });
+}
+
+/** One machine that does not crash; `body` gets it with a log of `records`. */
+async function onMachine(records: readonly ActivityRecord[], body: (node: SimulatedNode, registry: MemoryRegistry) => Promise<void>): Promise<void> {
+  const simulation = new Simulation({ seed: 5 });
+  await simulation.run(async () => {
+    const registry = createMemoryRegistry({ clock: simulation.clock });
+    const node = simulation.node("a");
+    await node.run(async () => {
+      const opened = await open(node, registry, "always");
+      const writer = await opened.log.openWriter(activityPartition);
+      for (const [index, record] of records.entries()) {
+        await writer.append([new RecordWriter().encode(record)]);
+        opened.state.apply(record);
+        opened.state.position = index + 1;
+      }
+      opened.checkpoints.start(writer);
+      await stopped(opened, writer);
+      await body(node, registry);
+    });
+    await registry.close();
+  });
+  testPool.releaseAll();
+}
+
+async function stopped({ checkpoints, store, log }: Opened, writer?: LogWriter): Promise<void> {
+  await checkpoints.checkpointer?.stop(true);
+  await writer?.close();
+  await store.close();
+  await log.close();
+}
+
+const fewRecords = ((random: Prng) => Array.from({ length: 80 }, (_, at) => randomRecord(random, at + 1)))(new Prng(3));
+
+test("a stop leaves nothing to be counted again", () =>
+  onMachine(fewRecords, async (node, registry) => {
+    const opened = await open(node, registry, "always");
+    assert.equal(opened.replayed, 0);
+    assert.ok(opened.rows > 50);
+    assert.deepEqual(answersOf(opened.state, 80), answersOf(counted(fewRecords), 80));
+    await stopped(opened);
+  }));
+
+test("promise: aggregations that are declared otherwise are counted again from the log, and say so", () =>
+  onMachine(fewRecords, async (node, registry) => {
+    const declared: GatewayConfig = { ...config, trendHalfLifeHours: 3 };
+    const opened = await open(node, registry, "always", { declared });
+    assert.match(opened.warnings.join(), /declared otherwise than those that were kept: \d+ rows are cleared, everything is counted again/);
+    assert.equal(opened.replayed, 80);
+    assert.deepEqual(answersOf(opened.state, 80), answersOf(counted(fewRecords, declared), 80));
+    const writer = await opened.log.openWriter(activityPartition);
+    opened.checkpoints.start(writer);
+    await stopped(opened, writer);
+    const again = await open(node, registry, "always", { declared });
+    assert.deepEqual([again.replayed, again.warnings], [0, []]);
+    assert.deepEqual(answersOf(again.state, 80), answersOf(counted(fewRecords, declared), 80));
+    await stopped(again);
+  }));
+
+test("promise: what was trimmed from the log is never lost in silence", async () => {
+  const simulation = new Simulation({ seed: 6 });
+  await simulation.run(async () => {
+    const registry = createMemoryRegistry({ clock: simulation.clock });
+    const node = simulation.node("a");
+    await node.run(async () => {
+      const opened = await open(node, registry, "always");
+      const writer = await opened.log.openWriter(activityPartition);
+      const many = Array.from({ length: 3_000 }, (_, at) => randomRecord(simulation.random, at + 1));
+      for (let at = 0; at < many.length; at += 100) await writer.append(many.slice(at, at + 100).map((record) => new RecordWriter().encode(record)));
+      for (const record of many) opened.state.apply(record);
+      opened.state.position = many.length;
+      opened.checkpoints.start(writer);
+      await opened.checkpoints.checkpointer!.run();
+      await writer.trim(many.length);
+      const { first } = writer.bounds;
+      assert.ok(first > 0, "nothing was trimmed, so nothing is tested");
+      await stopped(opened, writer);
+
+      const declared: GatewayConfig = { ...config, trendHalfLifeHours: 3 };
+      await assert.rejects(open(node, registry, "always", { declared }), (thrown: unknown) => {
+        assert.ok(thrown instanceof MillraceError && thrown.code === "invalid");
+        assert.match(thrown.message, new RegExp(`declared otherwise .*the first ${first} records of the activity log were trimmed.*acceptLoss`));
+        return true;
+      });
+    });
+    const second = simulation.node("a");
+    await second.run(async () => {
+      // With the old declaration everything is there.
+      const opened = await open(second, registry, "always");
+      assert.deepEqual([opened.replayed, opened.warnings], [0, []]);
+      await stopped(opened);
+      const declared: GatewayConfig = { ...config, trendHalfLifeHours: 3 };
+      const accepted = await open(second, registry, "always", { declared, pace: { ...often, acceptLoss: true } });
+      assert.match(accepted.warnings[0]!, /were trimmed and cannot be counted again/);
+      assert.equal(accepted.state.position, 3_000);
+      assert.ok(accepted.replayed > 0 && accepted.replayed < 3_000);
+      await stopped(accepted);
+    });
+    await registry.close();
+  });
+  testPool.releaseAll();
+});
+
+test("a damaged checkpoint is cleared, and the next start counts everything again", () =>
+  onMachine(fewRecords, async (node, registry) => {
+    const { store, log } = await openOn(node, registry, { durability: "always" });
+    const schemas = await registerSchemas(registry.connect({ clock: node.clock, alive: () => true }), newState().tables.config);
+    const effects = new EffectBatch();
+    effects.delete(schemas.get("activity.items")!.namespace, new TextEncoder().encode(counted(fewRecords).catalog.items.id(0)), node.clock.nowMs());
+    await store.durable(store.write(effects));
+    await store.close();
+    await log.close();
+    await assert.rejects(open(node, registry, "always"), { code: "corrupt" });
+    const opened = await open(node, registry, "always");
+    assert.deepEqual([opened.rows, opened.replayed], [0, 80]);
+    assert.deepEqual(answersOf(opened.state, 80), answersOf(counted(fewRecords), 80));
+    await stopped(opened);
+  }));
+
+test("users read the aggregations as tables, and cannot write them", () =>
+  onMachine(fewRecords, async (node, registry) => {
+    const { store, log } = await openOn(node, registry, { durability: "always" });
+    const connected = registry.connect({ clock: node.clock, alive: () => true });
+    const ownConfig = newState().tables.config;
+    const tables = await openTables({ registry: connected, store, clock: node.clock, config: {}, ownConfig });
+    assert.deepEqual(tables.namespaces, [], "no tombstone is kept for them");
+    const table = tables.required("activity.items");
+    const model = counted(fewRecords);
+    const name = model.catalog.items.id(0);
+    const keys = KeyBatch.of([]);
+    table.addKey(keys, new TextEncoder().encode(name));
+    const { rows } = await table.look(keys, table.schema.columns);
+    const cells = Object.fromEntries(table.schema.columns.map((column, at) => [column.name, rows[0]!.cells[at]!.value]));
+    const { popularity } = model.features.stores;
+    const atMs = cells["popularity_at"] as number | undefined;
+    assert.equal(cells["popularity"] ?? 0, atMs === undefined ? 0 : popularity.at(0, atMs));
+    assert.equal(cells["created_at"], model.catalog.createdAt.get(0));
+    const write = { key: new TextEncoder().encode(name), cells: [{ column: table.schema.required("popularity"), value: 1 }] };
+    assert.throws(() => table.write([write]), { code: "invalid", message: /takes no writes/ });
+    assert.throws(() => table.delete(keys), { code: "invalid", message: /takes no writes/ });
+    tables.close();
+    await store.close();
+    await log.close();
+  }));
+
+function counted(records: readonly ActivityRecord[], declared = config): State {
+  const state = newState(declared);
+  for (const record of records) state.apply(record);
+  state.position = records.length;
+  return state;
 }

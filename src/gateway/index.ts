@@ -133,11 +133,10 @@ export function openGateway(options: GatewayOptions): OpenGateway {
     });
     rowsLoaded = loaded ?? 0;
     restored = state.position;
-    await rebuild(state, log, activityPartition, clock, ({ done, total }) => {
+    replayed = await rebuild(state, log, activityPartition, clock, ({ done, total }) => {
       waiting = `rebuilding from the log: ${done} of ${total} records, from offset ${restored}`;
     });
     rebuilt = state.events;
-    replayed = state.position - restored;
     if (learning?.ready !== undefined) waiting = "starting the ranker";
     await learning?.ready;
     checkpoints?.start(writer);

@@ -13,6 +13,7 @@ const remove = 2;
 
 export class EffectChunks {
   #open: Uint8Array;
+  #view: DataView;
   #used = 0;
   #full: Uint8Array[] = [];
   #bytes = 0;
@@ -21,6 +22,7 @@ export class EffectChunks {
   /** `closeAt`: bytes at which a chunk is closed. */
   constructor(closeAt: number = chunkBytes) {
     this.#open = new Uint8Array(closeAt);
+    this.#view = new DataView(this.#open.buffer);
   }
 
   /** Bytes of all effects that were added and not taken. */
@@ -63,17 +65,20 @@ export class EffectChunks {
     const size = headBytes + key.length + value.length;
     if (this.#used + size > this.#open.length) {
       this.close();
-      if (size > this.#open.length) this.#open = new Uint8Array(size);
+      if (size > this.#open.length) {
+        this.#open = new Uint8Array(size);
+        this.#view = new DataView(this.#open.buffer);
+      }
     }
-    const view = new DataView(this.#open.buffer, this.#used, size);
-    view.setUint8(0, op);
-    view.setUint8(1, 0);
-    view.setUint16(2, namespace, true);
-    view.setUint16(4, key.length, true);
-    view.setUint16(6, 0, true);
-    view.setUint32(8, value.length, true);
-    this.#open.set(key, this.#used + headBytes);
-    this.#open.set(value, this.#used + headBytes + key.length);
+    const at = this.#used;
+    const view = this.#view;
+    view.setUint16(at, op, true);
+    view.setUint16(at + 2, namespace, true);
+    view.setUint16(at + 4, key.length, true);
+    view.setUint16(at + 6, 0, true);
+    view.setUint32(at + 8, value.length, true);
+    this.#open.set(key, at + headBytes);
+    this.#open.set(value, at + headBytes + key.length);
     this.#used += size;
     this.#bytes += size;
     this.#effects += 1;
