@@ -9,6 +9,7 @@ import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { absolutePath, errorIsTerminal, onStopSignal, printError, printLine } from "#platform/system-process";
 import { importTable } from "#roles/importer";
+import { servedText } from "#snapshot/serving-wait";
 import { readConfig } from "./config-file.ts";
 
 /** The options of `import` as main.ts declares them. */
@@ -58,6 +59,7 @@ export async function importFiles(table: string, files: readonly string[], optio
       ...(options.format === undefined ? {} : { format: options.format }),
       ...(tables === undefined ? {} : { tables }),
       onStatus: (status) => progress.show((last = status)),
+      onAbandoned: (ids) => printError(`removed the work of imports that were left unfinished more than a week ago: ${ids.join(", ")}`),
       signal: stopping.signal,
     });
   } catch (thrown) {
@@ -71,10 +73,10 @@ export async function importFiles(table: string, files: readonly string[], optio
     printLine(JSON.stringify({ table, ...result, tookMs: Math.round(tookMs) }));
     return;
   }
-  const { version, rows, overtaken, refused, rejectFile, unused, missing, bytes } = result;
-  printLine(
-    `${count(rows)} ${rows === 1 ? "row" : "rows"}, ${count(bytes / 2 ** 20)} MiB, in ${(tookMs / 1_000).toFixed(1)} s: version ${version} of ${table}${options.live ? " is live" : " is published"}`,
-  );
+  const { version, rows, overtaken, refused, rejectFile, unused, missing, bytes, served } = result;
+  const what = `${count(rows)} ${rows === 1 ? "row" : "rows"}, ${count(bytes / 2 ** 20)} MiB, in ${(tookMs / 1_000).toFixed(1)} s`;
+  const now = options.live ? `is live${served === undefined ? "" : servedText(served)}` : "is published";
+  printLine(`${what}: version ${version} of ${table} ${now}`);
   if (overtaken > 0) printLine(`${count(overtaken)} ${overtaken === 1 ? "row" : "rows"} had a key that came again later: the last one counts`);
   if (refused > 0) printLine(`${rowsOf(refused)} refused, see ${rejectFile ?? "the reject file"}`);
   if (missing.length > 0) printLine(`no input has ${missing.join(", ")}: no value there`);

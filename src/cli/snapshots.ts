@@ -2,8 +2,9 @@
 
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { absolutePath, printLine } from "#platform/system-process";
-import { withSnapshots } from "#roles/snapshots";
-import { overviewLines, parseSnapshotId } from "#snapshot/snapshot-control";
+import { servedWaitMsMax, withSnapshots } from "#roles/snapshots";
+import { servedText } from "#snapshot/serving-wait";
+import { type ControlAnswer, overviewLines, parseSnapshotId, type SnapshotControl, type SnapshotId } from "#snapshot/snapshot-control";
 
 interface DataOption {
   readonly data: string;
@@ -34,8 +35,7 @@ export function snapshotCommands(program: Command): void {
     .addOption(new Option("--refused-too", "also one that its checks refused"))
     .action(async (name: string, version: string, options: DataOption & { readonly refusedToo?: boolean }) => {
       const { refusedToo = false } = options;
-      const { live } = await withSnapshots(absolutePath(options.data), (control) => control.live(parseSnapshotId(name), version, { refusedToo }));
-      printLine(`${name}: ${String(live)} is live`);
+      await goTo(name, options, (control, id) => control.live(id, version, { refusedToo }));
     });
   snapshots
     .command("rollback")
@@ -44,8 +44,7 @@ export function snapshotCommands(program: Command): void {
     .argument("[version]")
     .addOption(data())
     .action(async (name: string, version: string | undefined, options: DataOption) => {
-      const { live } = await withSnapshots(absolutePath(options.data), (control) => control.rollback(parseSnapshotId(name), version));
-      printLine(`${name}: ${String(live)} is live`);
+      await goTo(name, options, (control, id) => control.rollback(id, version));
     });
   snapshots
     .command("retire")
@@ -57,6 +56,16 @@ export function snapshotCommands(program: Command): void {
       const { removed = [] } = await withSnapshots(absolutePath(options.data), (control) => control.retire(parseSnapshotId(name), options.keep));
       printLine(removed.length === 0 ? `${name}: nothing to remove` : `${name}: removed ${removed.join(", ")}`);
     });
+}
+
+/** Moves the head, and says so once those who follow have followed. */
+async function goTo(name: string, { data }: DataOption, move: (control: SnapshotControl, id: SnapshotId) => Promise<ControlAnswer>): Promise<void> {
+  const id = parseSnapshotId(name);
+  const line = await withSnapshots(absolutePath(data), async (control) => {
+    const { live } = await move(control, id);
+    return `${name}: ${String(live)} is live${live === null ? "" : servedText(await control.untilServed(id, live, servedWaitMsMax))}`;
+  });
+  printLine(line);
 }
 
 function positive(text: string): number {

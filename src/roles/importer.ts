@@ -6,6 +6,7 @@
 
 import { MillraceError } from "#base/errors";
 import { openFolderBlobs } from "#backbone/folder-blobs";
+import { removeAbandonedWork } from "#features/import/abandoned-work";
 import { BoardWriter } from "#features/import/import-board";
 import type { ImportAsk } from "#features/import/import-jobs";
 import { importLimits } from "#features/import/import-limits";
@@ -16,10 +17,12 @@ import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemProcesses } from "#platform/system-processes";
 import { systemRandom } from "#platform/system-random";
+import { type ServedBy, untilServed } from "#snapshot/serving-wait";
 import { SnapshotStore } from "#snapshot/snapshot-store";
 import type { TablesConfig } from "#wire/table-config";
 import { openDataFolder } from "./data-folder.ts";
-import { blobsFolderOf, importNiceness as niceness, newImportJob, tableLogPartition } from "./import-process.ts";
+import { blobsFolderOf, importFolderOf, importNiceness as niceness, newImportJob, tableLogPartition } from "./import-process.ts";
+import { servedWaitMsMax } from "./snapshots.ts";
 
 export interface ImportTableOptions extends ImportAsk {
   readonly dataFolder: string;
@@ -31,11 +34,18 @@ export interface ImportTableOptions extends ImportAsk {
   readonly builders?: number;
   readonly folders?: readonly string[];
   readonly onStatus?: (status: ImportStatus) => void;
+  /** Told of abandoned imports whose work was removed, by their ids. */
+  readonly onAbandoned?: (ids: readonly string[]) => void;
   readonly signal?: AbortSignal;
 }
 
-/** Imports into a table. Throws `not-found` for a table that nobody registered, and what TableImport throws. */
-export async function importTable(options: ImportTableOptions): Promise<ImportResult> {
+export interface ImportedTable extends ImportResult {
+  /** Who follows the table and what they made of the version; absent when it is not live. */
+  readonly served?: ServedBy;
+}
+
+/** Imports into a table; resolves once those who follow it serve the version, at most `servedWaitMsMax` later. Throws `not-found` for a table that nobody registered, and what TableImport throws. */
+export async function importTable(options: ImportTableOptions): Promise<ImportedTable> {
   const { dataFolder, table, tables, memoryBytes = importLimits.memoryBytesDefault, onStatus } = options;
   const data = await openDataFolder(dataFolder, "none");
   try {
@@ -48,19 +58,20 @@ export async function importTable(options: ImportTableOptions): Promise<ImportRe
       });
     }
     const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
+    const snapshots = new SnapshotStore({ blobs, registry, clock: systemClock, random: systemRandom, kind: "table" });
     const board = new BoardWriter(registry, systemClock, options.job ?? newImportJob());
     const running = new TableImport({
       files: systemFiles,
       clock: systemClock,
       registry,
-      snapshots: new SnapshotStore({ blobs, registry, clock: systemClock, random: systemRandom, kind: "table" }),
+      snapshots,
       schema,
       request: {
         files: options.files ?? [],
         ...(options.query === undefined ? {} : { query: options.query }),
         ...(options.format === undefined ? {} : { format: options.format }),
       },
-      folder: systemFiles.join(dataFolder, "import"),
+      folder: importFolderOf(dataFolder),
       start: (module, data_, name) => systemChildProcesses.start(module, data_, { name, niceness, rssBytesMax: memoryBytes }),
       logOffsets: async () => ({ [tableLogPartition]: (await log.bounds(tableLogPartition)).next }),
       memoryBytes,
@@ -75,8 +86,17 @@ export async function importTable(options: ImportTableOptions): Promise<ImportRe
       },
     });
     try {
-      return await running.run();
+      const result = await running.run();
+      if (options.live === false) return result;
+      const { signal } = options;
+      const wait = { clock: systemClock, waitMsMax: servedWaitMsMax, ...(signal === undefined ? {} : { signal }) };
+      // The import is done whatever comes of this.
+      const served = await untilServed(snapshots, table, result.version, wait).catch(() => undefined);
+      return served === undefined ? result : { ...result, served };
     } finally {
+      const work = { files: systemFiles, clock: systemClock, registry, folder: importFolderOf(dataFolder), except: running.status.id };
+      const abandoned = await removeAbandonedWork(work).catch(() => []);
+      if (abandoned.length > 0) options.onAbandoned?.(abandoned);
       await board.end();
     }
   } finally {

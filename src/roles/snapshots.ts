@@ -9,6 +9,9 @@ import { SnapshotControl } from "#snapshot/snapshot-control";
 import { openDataFolder } from "./data-folder.ts";
 import { blobsFolderOf } from "./import-process.ts";
 
+/** How long a command that makes a version live waits until those who follow serve it. */
+export const servedWaitMsMax = 60_000;
+
 /** Runs one step on the snapshots of a data folder. */
 export async function withSnapshots<T>(dataFolder: string, step: (control: SnapshotControl) => Promise<T>): Promise<T> {
   const folder = await openDataFolder(dataFolder, "none");

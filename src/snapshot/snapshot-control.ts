@@ -6,6 +6,7 @@
 import { MillraceError, toMillraceError } from "#base/errors";
 import { type Head, servable } from "./head.ts";
 import { bytesOf } from "./manifest.ts";
+import { type ServedBy, untilServed } from "./serving-wait.ts";
 import { type FollowerRecord, SnapshotStore, type SnapshotStoreOptions, type VersionInfo, type VersionState } from "./snapshot-store.ts";
 import { checkSnapshotName, isKind, versionTimeMs } from "./version.ts";
 
@@ -104,6 +105,11 @@ export class SnapshotControl {
   async rollback({ kind, name }: SnapshotId, version?: string): Promise<ControlAnswer> {
     const store = this.#store(kind);
     return answerOf(await store.rollback(name, version === undefined ? undefined : await this.#resolve(store, name, version)));
+  }
+
+  /** As untilServed: after `live` or `rollback`, until those who follow serve what is live. */
+  async untilServed({ kind, name }: SnapshotId, version: string, waitMsMax: number): Promise<ServedBy> {
+    return untilServed(this.#store(kind), name, version, { clock: this.#options.clock, waitMsMax });
   }
 
   /** Removes all but the `keep` latest versions (default: as the store keeps by itself) that nobody uses, and what killed builders left. */

@@ -53,6 +53,16 @@ export function importId(table: string, schema: SchemaDocument, inputs: readonly
   return `${table}-${hex(0)}${hex(0x9e3779b9)}`;
 }
 
+/** Whether a name is that of a work folder: an id as `importId` makes them. */
+export function isWorkName(name: string): boolean {
+  return /^.+-[0-9a-f]{16}$/.test(name);
+}
+
+/** The lock that whoever works on an import holds. */
+export function workLockOf(id: string): string {
+  return `import/running/${id}`;
+}
+
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
 /** A JSON file of the work folder, or undefined when it is not there. Throws `corrupt` when it cannot be read. */

@@ -23,7 +23,7 @@ import { DuckDb, planRead } from "./duckdb-source.ts";
 import { importLimits } from "./import-limits.ts";
 import { type ImportJournal, readJournal } from "./import-journal.ts";
 import { type ImportStage, type ImportStatus, noStatus } from "./import-status.ts";
-import { importId, type ImportPlan, type PlannedInput, readJson, readPlan, writeJson } from "./import-plan.ts";
+import { importId, type ImportPlan, type PlannedInput, readJson, readPlan, workLockOf, writeJson } from "./import-plan.ts";
 import { type ImportInput, inputName, type ImportRequest, inputsOf } from "./inputs.ts";
 import { NpySource } from "./npy-source.ts";
 import { readInputs, rejectFileName, stageFileName } from "./read-inputs.ts";
@@ -129,7 +129,7 @@ export class TableImport {
       const { plan } = planned;
       const work = files.join(folder, plan.id);
       lease = await registry.lease(workLeaseMs);
-      const lock = await registry.tryLock(`import/running/${plan.id}`, lease);
+      const lock = await registry.tryLock(workLockOf(plan.id), lease);
       if (lock === undefined) throw new MillraceError("conflict", `the import ${plan.id} is already running`, { todo: "wait for it, or stop it first" });
       const kept = await this.#keepPlan(work, plan);
       const result = await this.#work(work, kept, planned);
