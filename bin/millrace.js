@@ -13,8 +13,6 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 
 const needed = [24, 12];
 const parentPipeVariable = "MILLRACE_PARENT_PIPE";
-/** The start is over by then. */
-const compileCacheAfterMs = 3_000;
 const here = fileURLToPath(import.meta.url);
 const root = dirname(dirname(here));
 
@@ -74,8 +72,6 @@ function followParent() {
 async function run() {
   followParent();
   nodeModule.enableCompileCache();
-  // Node writes what it compiled when a process ends, and one that is killed leaves nothing: then every start compiles all again.
-  setTimeout(() => nodeModule.flushCompileCache?.(), compileCacheAfterMs).unref();
   const source = join(root, "src", "cli", "main.ts");
   const built = join(root, "dist", "src", "cli", "main.js");
   // Node does not strip types under node_modules, so an installed package always runs its built form.

@@ -27,7 +27,8 @@ import { MemoryPool, type MemoryPoolStats } from "#kernel/memory-pool";
 import { openStore } from "#lsm/open-store";
 import { RunLoader } from "#lsm/run-loader";
 import type { Store } from "#lsm/store";
-import { collectGarbage } from "#platform/garbage";
+import { keepCompiled } from "#platform/compile-cache";
+import { collectGarbage, giveRoomBack } from "#platform/garbage";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemNetwork } from "#platform/system-network";
@@ -140,6 +141,9 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
     });
     for (const { follower } of bases) follower.start();
     await Promise.all(bases.map(({ follower }) => follower.settled));
+    // The end of the start: both stop the thread, and nobody is served yet.
+    keepCompiled();
+    giveRoomBack();
 
     const keyspace = new Keyspace({ store, clock: systemClock, random: new Prng(new DataView(systemRandom.bytes(new Uint8Array(4)).buffer).getUint32(0)) });
     const hashes = new Hashes(keyspace);
