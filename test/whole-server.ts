@@ -22,9 +22,10 @@ export async function startWholeServer(
   config: object = {},
   {
     host = "127.0.0.1",
+    port = 0,
     respPort = 0,
     dataFolder = newDataFolder(t),
-  }: { readonly host?: string; readonly respPort?: number; readonly dataFolder?: string } = {},
+  }: { readonly host?: string; readonly port?: number; readonly respPort?: number; readonly dataFolder?: string } = {},
 ): Promise<Server> {
   const folder = temporaryFolder();
   const path = join(folder.path, "config.json");
@@ -32,7 +33,7 @@ export async function startWholeServer(
   const read = await readConfig(path, "feed").finally(() => {
     folder.remove();
   });
-  const server = await startServer({ host, port: 0, respPort, dataFolder, durability: "none", config: read, version: "0.0.0-test" });
+  const server = await startServer({ host, port, respPort, dataFolder, durability: "none", config: read, version: "0.0.0-test" });
   t.after(async () => {
     await server.stop(500);
   });

@@ -15,8 +15,9 @@ import type { Files } from "#platform/files";
 import type { Authenticator } from "#wire/access";
 import { apiLimits, type StatusAnswer } from "#wire/api";
 import type { Gateway, Readiness } from "./gateway.ts";
+import { bind, connectionOptions, type HttpFront } from "./http-front.ts";
 import { readJson, readJsonLines } from "./http-body.ts";
-import { type ErrorReply, errorReply, errorReplyOfSocket, type HttpLogger, HttpRefusal, wrongContentType } from "./http-errors.ts";
+import { type ErrorReply, errorReply, type HttpLogger, HttpRefusal, wrongContentType } from "./http-errors.ts";
 import { missingRight } from "./http-access.ts";
 import type { GaugeSource } from "./store-metrics.ts";
 import { hostAddress, isLoopbackHeader } from "./http-host.ts";
@@ -70,6 +71,8 @@ export interface HttpServerOptions {
   readonly access?: Authenticator;
   /** Default 8080; 0 takes a free one. */
   readonly port?: number;
+  /** The port, bound already while the store was opened; `host` and `port` are its own then. */
+  readonly front?: HttpFront;
   /** How the user sets the port, for the message when it is taken. Default `--port`. */
   readonly portOption?: string;
   readonly logger?: HttpLogger;
@@ -109,7 +112,7 @@ const sweepMs = 500;
 
 /** Makes the server; nothing is bound before `listen`. Throws `unsupported` for a host that others could reach. */
 export function createHttpServer(options: HttpServerOptions): HttpServer {
-  const { gateway, metrics, clock, logger } = options;
+  const { gateway, metrics, clock, logger, front } = options;
   const limits: HttpLimits = { ...httpLimitsDefault, ...options.limits };
   const access = options.access?.configured === true ? options.access : undefined;
   const host = hostAddress(options.host ?? "127.0.0.1", access !== undefined);
@@ -124,27 +127,16 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   const streams = new Streams(clock);
   const live = new LiveSeconds({ clock, latencies: metrics.second, status, training: () => gateway.training() });
 
+  const shared = connectionOptions(limits);
   const app = fastify({
-    logger: false,
-    bodyLimit: limits.bodyBytesMax,
-    requestTimeout: limits.receiveMsMax,
-    keepAliveTimeout: limits.idleMsMax,
-    connectionTimeout: limits.receiveMsMax + limits.answerMsMax,
-    return503OnClosing: false,
+    ...shared,
+    ...(front === undefined ? {} : { serverFactory: front.create }),
     // An id of 256 characters takes at most 9 characters each when percent-encoded.
     routerOptions: { maxParamLength: apiLimits.idCharactersMax * 9 },
     frameworkErrors: (error, request, reply) => send(reply, errorReply(error, request.id, logger)),
     clientErrorHandler(error, socket) {
       refused += 1;
-      if (socket.writable) socket.end(rawAnswer(errorReplyOfSocket(error)));
-      else socket.destroy();
-    },
-    http: {
-      maxHeaderSize: limits.headerBytesMax,
-      headersTimeout: Math.min(10_000, limits.receiveMsMax),
-      connectionsCheckingInterval: 1_000,
-      // Ours answers in the one shape of errors.
-      requireHostHeader: false,
+      shared.clientErrorHandler(error, socket);
     },
   });
   app.server.maxConnections = limits.connectionsMax;
@@ -403,14 +395,12 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   return {
     async listen() {
       await prepare();
-      const port = options.port ?? 8080;
-      try {
-        await app.listen({ host, port });
-      } catch (thrown) {
-        await app.close();
-        throw notBound(thrown, host, port, options.portOption ?? "--port");
+      if (front === undefined) bound = await bind(app, host, options.port ?? 8080, options.portOption ?? "--port");
+      else {
+        await app.ready();
+        front.handOver();
+        bound = front;
       }
-      bound = app.server.address() as { port: number };
       sweepUnanswered();
       live.start();
     },
@@ -427,7 +417,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       streams.end();
       const deadline = clock.monotonicMs() + timeoutMs;
       let closed = false;
-      const closing = app.close().then(() => {
+      const closing = Promise.all([app.close(), front?.close()]).then(() => {
         closed = true;
       });
       while (!closed && clock.monotonicMs() < deadline) {
@@ -456,28 +446,4 @@ function read(parse: () => unknown, done: (error: Error | null, body?: unknown) 
     return;
   }
   done(null, body);
-}
-
-function notBound(thrown: unknown, host: string, port: number, option: string): MillraceError {
-  const { code } = thrown as { code?: string };
-  if (code === "EADDRINUSE") {
-    return new MillraceError("conflict", `port ${port} on ${host} is taken by another process`, {
-      cause: thrown,
-      todo: `stop that one, or choose another port with ${option}`,
-    });
-  }
-  if (code === "EACCES" || code === "EADDRNOTAVAIL" || code === "ERR_SOCKET_BAD_PORT") {
-    return new MillraceError("invalid", `cannot listen on ${host}, port ${port} (${code})`, {
-      cause: thrown,
-      todo: `choose a port from 1024 to 65535 with ${option}`,
-    });
-  }
-  return new MillraceError("unavailable", `cannot listen on ${host}, port ${port}`, { cause: thrown, todo: "see the cause in the log" });
-}
-
-/** An answer written straight to a socket that never had a request. */
-function rawAnswer({ status, body }: ErrorReply): string {
-  const text = JSON.stringify(body);
-  const length = new TextEncoder().encode(text).length;
-  return `HTTP/1.1 ${status} Refused\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: ${length}\r\nconnection: close\r\n\r\n${text}`;
 }

@@ -165,7 +165,8 @@ test("promise: a sync of the log that fails behind acknowledged writes is seen a
   await inSimulation(5, async ({ open, node, clock }) => {
     const store = await open({ durability: "interval" });
     await store.durable(fill(store, 0, 10, 100));
-    assert.equal(store.state.refused, undefined);
+    const before = store.state;
+    assert.equal(before.refused, undefined);
     node.disk.fail({ operation: "sync", times: Infinity });
     await clock.sleep(2_000);
     assert.equal(store.state.refused?.reason, "log-failed");

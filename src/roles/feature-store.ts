@@ -1,10 +1,10 @@
 // The feature store of a node, wired: one pool of memories, one store over one partition of the log, the Redis keyspace and the tables on it, the Redis port.
-// Order of a start: schemas, store (runs read, log replayed), tables with their imported versions, then the port. Order of a stop: the port drains, followers stop, the store is
+// Order of a start: the port, which says LOADING; store (runs read, log replayed), tables with their imported versions. Order of a stop: the port drains, followers stop, the store is
 // closed; the log and the registry belong to the caller.
 //   DATA/store/   run files of live writes      DATA/blobs/    imported versions
 //   DATA/local/   versions as this node has them, hard links where they can be
 
-import { MillraceError, toMillraceError } from "#base/errors";
+import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import type { Registry } from "#backbone/registry";
 import { openFolderBlobs } from "#backbone/folder-blobs";
@@ -14,21 +14,20 @@ import { keyspaceCommands } from "#commands/index";
 import { persistenceCommands } from "#commands/persistence";
 import { serverCommands } from "#commands/server";
 import { tableCommands } from "#commands/tables";
-import { removeAbandonedWork } from "#features/import/abandoned-work";
 import { ImportJobs } from "#features/import/import-jobs";
 import { Hashes } from "#features/keyspace/hashes";
 import { HashSweep } from "#features/keyspace/hash-sweep";
 import { Keyspace } from "#features/keyspace/keyspace";
+import type { Table } from "#features/tables/table";
 import { openTables, type Tables } from "#features/tables/tables";
 import { collectDropped } from "#kernel/collect-dropped";
 import type { KeySeed } from "#kernel/key-hash";
 import { recordBytes } from "#kernel/entry-record";
 import { MemoryPool, type MemoryPoolStats } from "#kernel/memory-pool";
-import { openStore } from "#lsm/open-store";
+import { openStore, type StoreOpening, type StoreProgress } from "#lsm/open-store";
 import { RunLoader } from "#lsm/run-loader";
 import type { Store } from "#lsm/store";
-import { keepCompiled } from "#platform/compile-cache";
-import { collectGarbage, giveRoomBack } from "#platform/garbage";
+import { collectGarbage } from "#platform/garbage";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemNetwork } from "#platform/system-network";
@@ -46,7 +45,8 @@ import { CommandTable } from "#wire/resp-command-table";
 import { type RespServer, startRespServer } from "#wire/resp-server";
 import type { TablesConfig } from "#wire/table-config";
 import type { DataFolder } from "./data-folder.ts";
-import { blobsFolderOf, importFolderOf, newImportJob, startImportProcess, tableLogPartition } from "./import-process.ts";
+import { blobsFolderOf, newImportJob, startImportProcess, tableLogPartition } from "./import-process.ts";
+import { LateStore } from "./late-store.ts";
 import { followTable, type TableBase } from "./table-base.ts";
 
 export interface FeatureStoreOptions {
@@ -65,6 +65,8 @@ export interface FeatureStoreOptions {
   /** Folders from which imports over HTTP may read. */
   readonly importFolders: readonly string[];
   readonly warn: (message: string) => void;
+  /** Called at once with what says in words how far the opening is. */
+  readonly onProgress?: (progress: () => string) => void;
 }
 
 export interface FeatureStore {
@@ -86,16 +88,75 @@ const memtableShare = 16;
 /** What the store leaves of the pool for merging, which makes a run beside those it replaces: without it a full store could not merge deleted rows away. */
 const mergeBytesMax = 768 << 20;
 
-/** Opens all of it; resolves when the Redis port listens. Throws what the store throws (`corrupt`, `conflict`), and `conflict` for a taken port. */
+/** Opens all of it; the Redis port listens at once and says LOADING, the promise resolves when it serves. Throws what the store throws (`corrupt`, `conflict`), and `conflict` for a taken port. */
 export async function openFeatureStore(options: FeatureStoreOptions): Promise<FeatureStore> {
   const { dataFolder, folder, version, warn } = options;
   const { registry, log } = folder;
   const { join } = systemFiles;
+  const seed = await keptSeed(registry);
   const pool = new MemoryPool({ capBytes: options.memoryBytesMax });
   const collecting = collectDropped(pool, systemClock, collectGarbage);
   const alarm = ({ message }: MillraceError): void => warn(message);
   let tables: Tables | undefined;
-  const { opened } = openStore({
+  let isLoaded = false;
+  let opening: StoreOpening | undefined;
+  const progress = (): string =>
+    late.isOpen ? "loading the versions of the tables" : opening === undefined ? "opening the store" : openingWords(opening.progress());
+  options.onProgress?.(progress);
+
+  // The port listens while the store is read: commands are declared over a store and tables that come later, and refused until then.
+  const late = new LateStore();
+  const lateTables = {
+    required: (name: string): Table => tables!.required(name),
+    get list(): readonly Table[] {
+      return tables!.list;
+    },
+    get scans(): Tables["scans"] {
+      return tables!.scans;
+    },
+  };
+  const keyspace = new Keyspace({ store: late, clock: systemClock, random: new Prng(new DataView(systemRandom.bytes(new Uint8Array(4)).buffer).getUint32(0)) });
+  const hashes = new Hashes(keyspace);
+  const sweep = new HashSweep(keyspace, { onTrouble: (error) => warn(`sweeping old hash fields: ${String(error)}`) });
+  const startedMs = systemClock.nowMs();
+  // Rights are written in names of commands, and some commands ask for rights.
+  const later: { access?: Access } = {};
+  const accessOf = (): Access => later.access!;
+  const commands = new CommandTable(
+    ...keyspaceCommands({ keyspace, hashes }),
+    tableCommands(lateTables),
+    persistenceCommands(late),
+    connectionCommands(accessOf),
+    aclCommands(accessOf, systemRandom),
+    serverCommands({
+      access: accessOf,
+      version,
+      processId,
+      runId: randomId(systemRandom, hexDigits),
+      info: () => (late.isOpen ? infoOf(late, keyspace, pool.statistics(), isLoaded) : loadingInfo(opening?.progress(), startedMs)),
+      memoryUsage: (key) => bytesOfKey(keyspace, key),
+      lastSaveMs: () => startedMs,
+    }),
+  );
+  const access = (later.access = new Access({ commands, clock: systemClock, ...(options.access === undefined ? {} : { config: options.access }) }));
+  const resp = await startRespServer({
+    network: systemNetwork,
+    clock: systemClock,
+    host: options.host,
+    port: options.respPort,
+    commands,
+    access,
+    loading: () => (isLoaded ? undefined : progress()),
+    onDefect: (thrown) => warn(`a command failed that should not: ${String(thrown)}`),
+  }).catch((thrown: unknown) => {
+    if (!(thrown instanceof MillraceError) || thrown.code !== "conflict") throw thrown;
+    throw new MillraceError("conflict", `port ${options.respPort} on ${options.host} is taken by another process`, {
+      cause: thrown,
+      todo: "stop that one, or choose another port with --resp-port",
+    });
+  });
+
+  opening = openStore({
     files: systemFiles,
     clock: systemClock,
     log,
@@ -107,17 +168,19 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
     memoryBytesMax: options.memoryBytesMax - Math.min(mergeBytesMax, Math.floor(options.memoryBytesMax / 2)),
     memtableBytes: Math.min(memtableBytesMax, Math.floor(options.memoryBytesMax / memtableShare)),
     keepTombstones: () => tables?.namespaces ?? [],
-    seed: await keptSeed(registry),
+    seed,
     onAlarm: alarm,
   });
-
-  const store = await opened.catch((thrown: unknown) => {
+  const store = await opening.opened.catch(async (thrown: unknown) => {
+    await resp.drain(0);
+    collecting.stop();
     if (!(thrown instanceof MillraceError) || thrown.code !== "conflict") throw thrown;
     throw new MillraceError("conflict", `another server writes the data folder ${dataFolder}`, {
       cause: thrown,
       todo: "stop it, or name another folder with --data",
     });
   });
+  late.open(store);
   const bases: TableBase[] = [];
   const loader = new RunLoader({ workers: systemWorkers, pool, clock: systemClock });
   const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
@@ -141,39 +204,8 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
     });
     for (const { follower } of bases) follower.start();
     await Promise.all(bases.map(({ follower }) => follower.settled));
-    // The end of the start: both stop the thread, and nobody is served yet.
-    keepCompiled();
-    giveRoomBack();
 
-    const keyspace = new Keyspace({ store, clock: systemClock, random: new Prng(new DataView(systemRandom.bytes(new Uint8Array(4)).buffer).getUint32(0)) });
-    const hashes = new Hashes(keyspace);
-    const sweep = new HashSweep(keyspace, { onTrouble: (error) => warn(`sweeping old hash fields: ${String(error)}`) });
     sweep.start();
-    const startedMs = systemClock.nowMs();
-    // Rights are written in names of commands, and some commands ask for rights.
-    const later: { access?: Access } = {};
-    const accessOf = (): Access => later.access!;
-    const commands = new CommandTable(
-      ...keyspaceCommands({ keyspace, hashes }),
-      tableCommands(tables),
-      persistenceCommands(store),
-      connectionCommands(accessOf),
-      aclCommands(accessOf, systemRandom),
-      serverCommands({
-        access: accessOf,
-        version,
-        processId,
-        runId: randomId(systemRandom, hexDigits),
-        info: () => infoOf(store, keyspace, pool.statistics()),
-        memoryUsage: (key) => bytesOfKey(keyspace, key),
-        lastSaveMs: () => startedMs,
-      }),
-    );
-    const access = (later.access = new Access({ commands, clock: systemClock, ...(options.access === undefined ? {} : { config: options.access }) }));
-    void removeAbandonedWork({ files: systemFiles, clock: systemClock, registry, folder: importFolderOf(dataFolder) }).then(
-      (ids) => ids.length > 0 && warn(`removed the work of imports that were left unfinished more than a week ago: ${ids.join(", ")}`),
-      (thrown: unknown) => warn(`abandoned imports: ${toMillraceError(thrown).message}`),
-    );
     const imports = new ImportJobs({
       registry,
       clock: systemClock,
@@ -181,21 +213,7 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
       newJob: newImportJob,
       onFailure: (job, error) => warn(`import ${job}: ${error.message}`),
     });
-    const resp = await startRespServer({
-      network: systemNetwork,
-      clock: systemClock,
-      host: options.host,
-      port: options.respPort,
-      commands,
-      access,
-      onDefect: (thrown) => warn(`a command failed that should not: ${String(thrown)}`),
-    }).catch((thrown: unknown) => {
-      if (!(thrown instanceof MillraceError) || thrown.code !== "conflict") throw thrown;
-      throw new MillraceError("conflict", `port ${options.respPort} on ${options.host} is taken by another process`, {
-        cause: thrown,
-        todo: "stop that one, or choose another port with --resp-port",
-      });
-    });
+    isLoaded = true;
     return {
       store,
       tables,
@@ -234,8 +252,37 @@ async function keptSeed(registry: Registry): Promise<KeySeed> {
   return { low: view.getUint32(0, true), high: view.getUint32(4, true) };
 }
 
+/** How far the store is: reading its runs takes most of the time. */
+function openingWords({ stage, bytesLoaded, bytesTotal, recordsReplayed, recordsTotal }: StoreProgress): string {
+  const runs = stage === "log" ? 0 : bytesTotal === 0 ? 1 : bytesLoaded / bytesTotal;
+  const replay = stage === "replay" && recordsTotal > 0 ? recordsReplayed / recordsTotal : stage === "ready" ? 1 : 0;
+  return `opening the store: ${Math.floor(80 * runs + 20 * replay)} %`;
+}
+
+/** What INFO says before the store is open, by which clients of Redis wait. */
+function loadingInfo(progress: StoreProgress | undefined, startedMs: number): Readonly<Record<string, Readonly<Record<string, string | number>>>> {
+  const { bytesLoaded = 0, bytesTotal = 0 } = progress ?? {};
+  const percent = bytesTotal === 0 ? 0 : (100 * bytesLoaded) / bytesTotal;
+  return {
+    Persistence: {
+      loading: 1,
+      loading_start_time: Math.floor(startedMs / 1_000),
+      loading_total_bytes: bytesTotal,
+      loading_loaded_bytes: bytesLoaded,
+      loading_loaded_perc: percent.toFixed(2),
+      loading_eta_seconds: 1,
+      store_opening: progress === undefined ? "" : openingWords(progress),
+    },
+  };
+}
+
 /** What the store and the keyspace add to INFO. */
-function infoOf(store: Store, keyspace: Keyspace, pool: MemoryPoolStats): Readonly<Record<string, Readonly<Record<string, string | number>>>> {
+function infoOf(
+  store: Store,
+  keyspace: Keyspace,
+  pool: MemoryPoolStats,
+  isLoaded: boolean,
+): Readonly<Record<string, Readonly<Record<string, string | number>>>> {
   const { memoryBytes, memoryBytesMax, offset, loggedOffset, flushedOffset, replayBytes, working, refused, runs, counts } = store.state;
   return {
     Memory: {
@@ -246,6 +293,7 @@ function infoOf(store: Store, keyspace: Keyspace, pool: MemoryPoolStats): Readon
       pool_dropped_bytes: pool.droppedBytes,
     },
     Persistence: {
+      ...(isLoaded ? {} : { loading: 1, loading_eta_seconds: 1 }),
       log_offset: offset,
       log_acknowledged: loggedOffset,
       log_flushed: flushedOffset,

@@ -1,13 +1,14 @@
 // The server of one node, wired: data folder -> model, trainer and ranker in threads of their own -> gateway -> HTTP, and beside it the feature store with its
 // Redis port. No logic of its own.
-// Order of a start: folder and port, then the rebuild, during which /health/ready says how far it is; a taken port gives everything back. Order of a stop: no new
+// Order of a start: both ports, folder and store, then the rebuild; /health/ready says how far it is; a taken port gives everything back. Order of a stop: no new
 // requests, running ones are answered, the log is synced, the trainer writes its checkpoint, the log is closed.
 
 import type { Durability } from "#backbone/log";
 import { activityTablesOf, type GatewayConfig, GatewayMetrics, type OpenGateway, openGateway } from "#gateway/index";
 import { checkpointGauges } from "#gateway/checkpoint-metrics";
 import { feastRoutes } from "#gateway/feast-http";
-import { createHttpServer, type HttpServer } from "#gateway/http-server";
+import { HttpFront } from "#gateway/http-front";
+import { createHttpServer, httpLimitsDefault, type HttpServer } from "#gateway/http-server";
 import type { HttpLogger } from "#gateway/http-errors";
 import { type StoreFace, storeRoutes } from "#gateway/store-http";
 import { storeGauges } from "#gateway/store-metrics";
@@ -71,8 +72,19 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   let gateway: OpenGateway | undefined;
   let threads: ModelThreads | undefined;
   let features: FeatureStore | undefined;
+  let front: HttpFront | undefined;
+  let progress = (): string => "opening the data folder";
   const warn = (message: string): void => logger?.warn({}, message);
   try {
+    // Listens first: a store of many million keys takes seconds to open.
+    front = await HttpFront.listen({
+      host,
+      port,
+      portOption: "--port",
+      hasAccess: config.access !== undefined,
+      limits: httpLimitsDefault,
+      progress: () => progress(),
+    });
     folder = await openDataFolder(options.dataFolder, options.durability, options.intervalMs, servingCheckpointPages);
     features = await openFeatureStore({
       dataFolder: options.dataFolder,
@@ -86,7 +98,9 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       memoryBytesMax: storeMemoryBytes(config.storage),
       importFolders: config.storage.importFolders ?? [],
       warn,
+      onProgress: (of) => (progress = of),
     });
+    progress = () => "rebuilding from the log";
     const { model } = config.gateway;
     threads = model === undefined ? undefined : startModelThreads(model, options.dataFolder, warn);
     const { tables, store } = features;
@@ -107,7 +121,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       clock: systemClock,
       files: systemFiles,
       host,
-      port,
+      front,
       build: { version, kernel: liveVariant() },
       loopStall,
       writesFailed: () => (features?.store.state.refused?.reason === "log-failed" ? features.store.state.refused.error : undefined),
@@ -123,6 +137,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     await threads?.stop();
     await features?.stop(0);
     await folder?.close();
+    await front?.close();
     throw thrown;
   }
   const opened = { folder, http, gateway, features };

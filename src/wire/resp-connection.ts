@@ -436,6 +436,8 @@ export class RespConnection implements ClientSession, FlowReceiver {
     if (arity < 0 ? args.count < -arity : args.count !== arity) return `ERR wrong number of arguments for '${spec.name}' command`;
     const { user, server } = this;
     if (!this.authenticated && server.access.required && !spec.flags.includes("no_auth")) return "NOAUTH Authentication required.";
+    const { loading } = server;
+    if (loading !== undefined && !spec.flags.includes("loading")) return `LOADING millrace is loading its data: ${loading}`;
     if (user.unrestricted) return undefined;
     const denial = user.denial(spec, args);
     if (denial === undefined) return undefined;

@@ -37,6 +37,8 @@ export interface RespServerOptions {
   readonly commands: CommandTable;
   readonly access: Authenticator;
   readonly limits?: Partial<RespLimits>;
+  /** What is still being opened, in words: commands without the flag `loading` are refused with it, until it is undefined. */
+  readonly loading?: () => string | undefined;
   /** Called after each read event whose commands have run. */
   readonly onAdvance?: () => void;
   /** A command threw what no command should throw. */
@@ -123,6 +125,7 @@ export class RespCore implements RespServer {
   #pauseTimer: Timer | undefined;
   #paused: RespConnection[] = [];
   #draining = false;
+  #loaded = false;
   readonly #stopRevoking: () => void;
 
   constructor(options: RespServerOptions, host: string) {
@@ -240,6 +243,14 @@ export class RespCore implements RespServer {
     }
     this.#options.onDefect?.(thrown);
     return "ERR internal error, see the server's log";
+  }
+
+  /** What is still being opened. */
+  get loading(): string | undefined {
+    if (this.#loaded) return undefined;
+    const what = this.#options.loading?.();
+    this.#loaded = what === undefined;
+    return what;
   }
 
   advanced(): void {
