@@ -4,7 +4,7 @@
 //   DATA/store/   run files of live writes      DATA/blobs/    imported versions
 //   DATA/local/   versions as this node has them, hard links where they can be
 
-import { MillraceError } from "#base/errors";
+import { MillraceError, toMillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import type { Registry } from "#backbone/registry";
 import { openFolderBlobs } from "#backbone/folder-blobs";
@@ -14,6 +14,7 @@ import { keyspaceCommands } from "#commands/index";
 import { persistenceCommands } from "#commands/persistence";
 import { serverCommands } from "#commands/server";
 import { tableCommands } from "#commands/tables";
+import { removeAbandonedWork } from "#features/import/abandoned-work";
 import { ImportJobs } from "#features/import/import-jobs";
 import { Hashes } from "#features/keyspace/hashes";
 import { HashSweep } from "#features/keyspace/hash-sweep";
@@ -27,7 +28,8 @@ import { MemoryPool, type MemoryPoolStats } from "#kernel/memory-pool";
 import { openStore, type StoreOpening, type StoreProgress } from "#lsm/open-store";
 import { RunLoader } from "#lsm/run-loader";
 import type { Store } from "#lsm/store";
-import { collectGarbage } from "#platform/garbage";
+import { keepCompiled } from "#platform/compile-cache";
+import { collectGarbage, giveRoomBack } from "#platform/garbage";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemNetwork } from "#platform/system-network";
@@ -45,7 +47,7 @@ import { CommandTable } from "#wire/resp-command-table";
 import { type RespServer, startRespServer } from "#wire/resp-server";
 import type { TablesConfig } from "#wire/table-config";
 import type { DataFolder } from "./data-folder.ts";
-import { blobsFolderOf, newImportJob, startImportProcess, tableLogPartition } from "./import-process.ts";
+import { blobsFolderOf, importFolderOf, newImportJob, startImportProcess, tableLogPartition } from "./import-process.ts";
 import { LateStore } from "./late-store.ts";
 import { followTable, type TableBase } from "./table-base.ts";
 
@@ -204,8 +206,15 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
     });
     for (const { follower } of bases) follower.start();
     await Promise.all(bases.map(({ follower }) => follower.settled));
+    // The end of the start: both stop the thread, and nobody is served yet.
+    keepCompiled();
+    giveRoomBack();
 
     sweep.start();
+    void removeAbandonedWork({ files: systemFiles, clock: systemClock, registry, folder: importFolderOf(dataFolder) }).then(
+      (ids) => ids.length > 0 && warn(`removed the work of imports that were left unfinished more than a week ago: ${ids.join(", ")}`),
+      (thrown: unknown) => warn(`abandoned imports: ${toMillraceError(thrown).message}`),
+    );
     const imports = new ImportJobs({
       registry,
       clock: systemClock,
