@@ -29,6 +29,14 @@ test("a file's model merges into the preset's, null leaves it out everywhere, no
   await assert.rejects(read({ model: { factors: 5 } }), /model\.factors|factors/);
   await assert.rejects(read({ model: { fields: [{ name: "a", from: "signal.nothing", kind: "linear" }], crosses: [] } }), /signal\.nothing/);
   await assert.rejects(read({ model: { samples: { ...defaultConfig.model!.samples, positiveTypes: ["bought"] } } }), /bought/);
+  // Whoever writes a file is shown a page, not the document of a server that does not run.
+  for (const [section, page] of [
+    ["tables", /config\.json, docs\/tables\.md says/],
+    ["feast", /config\.json, docs\/tables\.md says/],
+    ["storage", /config\.json, it may have memoryMiB and importFolders/],
+  ] as const) {
+    await assert.rejects(read({ [section]: 5 }), (thrown: Error) => page.test(thrown.message) && !thrown.message.includes("openapi"), section);
+  }
   const { model } = await read({ model: { samples: { windowSeconds: 5 }, rate: { linear: 0.5 } } });
   assert.deepEqual(model!.samples, { ...defaultConfig.model!.samples, windowSeconds: 5 });
   assert.deepEqual(model!.rate, { ...defaultConfig.model!.rate, linear: 0.5 });

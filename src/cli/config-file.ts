@@ -36,15 +36,20 @@ export async function readConfig(path: string | undefined, preset: PresetName): 
   if (typeof given !== "object" || given === null || Array.isArray(given)) {
     throw new MillraceError("invalid", `the configuration ${path} is no object`, { todo: "export an object as default" });
   }
+  const todo = (page: string): string => `correct that field in ${path}, ${page} says what may stand there`;
   const { tables = {}, feast = {}, access, storage = {} } = given as Readonly<Record<string, unknown>>;
   const named = Object.fromEntries(Object.entries(given).filter(([name]) => !sections.has(name))) as GatewayFile;
   const merging = merged(base, named.model === null ? { ...named, model: undefined } : named);
   return {
     gateway: checkConfig(named.model === null ? withoutModel(merging) : merging),
-    tables: schemaCheck(TablesConfig).required(tables, "the configuration's tables"),
-    feast: schemaCheck(FeastConfig).required(feast, "the configuration's feast"),
+    tables: schemaCheck(TablesConfig).required(tables, "the configuration's tables", todo("docs/tables.md")),
+    feast: schemaCheck(FeastConfig).required(feast, "the configuration's feast", todo("docs/tables.md")),
     access: access === undefined ? undefined : checkAccessConfig(access),
-    storage: schemaCheck(StorageConfig).required(storage, "the configuration's storage"),
+    storage: schemaCheck(StorageConfig).required(
+      storage,
+      "the configuration's storage",
+      `correct that field in ${path}, it may have ${Object.keys(StorageConfig.properties).join(" and ")}`,
+    ),
   };
 }
 

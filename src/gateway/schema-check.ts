@@ -11,8 +11,8 @@ export interface SchemaCheck<T> {
   passes(value: unknown): value is T;
   /** What is wrong with a value that does not pass, a sentence that begins with `what`, e.g. `event` or `the body`. */
   complaint(value: unknown, what: string): string;
-  /** The value as the schema's type; throws `invalid` with the complaint. */
-  required(value: unknown, what: string): T;
+  /** The value as the schema's type; throws `invalid` with the complaint. `todo`: where the schema is described for whoever wrote the value; default: for a request. */
+  required(value: unknown, what: string, todo?: string): T;
 }
 
 interface SchemaError {
@@ -29,9 +29,9 @@ export function schemaCheck<S extends TSchema>(schema: S): SchemaCheck<Static<S>
   return {
     passes: (value): value is Static<S> => compiled.Check(value),
     complaint,
-    required(value, what) {
+    required(value, what, todo = "correct that field, /openapi.json has the schema") {
       if (compiled.Check(value)) return value;
-      throw new MillraceError("invalid", complaint(value, what), { todo: "correct that field, /openapi.json has the schema" });
+      throw new MillraceError("invalid", complaint(value, what), { todo });
     },
   };
 }
