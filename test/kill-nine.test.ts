@@ -2,10 +2,13 @@
 // counted once, also when the client sends what was not answered a second time with the same ids. The server is the real one, started as a user starts it.
 // What is compared after each start: (1) the events that the server counted again = distinct ids that it must know, (2) acknowledged batches sent again
 // are duplicates to the last event, (3) at the end the exact counters of every (user, item) pair that ranking reads.
+// At `interval` the aggregations are kept in tables all the time, so that kills meet checkpoints and starts load them: the sums are the same.
 // Killing a process does not lose what the operating system has, so `interval` must lose nothing here either; power cuts are simulated elsewhere
 // (test/power-cut.test.ts).
 
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Prng } from "#base/prng";
@@ -47,8 +50,18 @@ async function sendUntilDeath(server: ServerProcess, prng: Prng, name: string, s
   }
 }
 
+/** How a server came to its state, as it prints it a moment after it is ready. */
+async function startOf(server: ServerProcess): Promise<{ rowsLoaded: number; recordsCounted: number }> {
+  for (let left = 500; left > 0; left -= 1) {
+    const line = /(\d+) rows of aggregations loaded, (\d+) records counted again/.exec(server.printed());
+    if (line !== null) return { rowsLoaded: Number(line[1]), recordsCounted: Number(line[2]) };
+    await sleep(10);
+  }
+  throw new Error(`the server does not say how it started:\n${server.printed()}`);
+}
+
 for (const durability of ["always", "interval"] as const) {
-  const rounds = durability === "always" ? kills - 4 : 4;
+  const rounds = durability === "always" ? kills - 6 : 6;
   test(`promise: every event acknowledged at ${durability} survives kill -9 and counts once, sent again or not (${rounds} kills under load)`, async (t) => {
     t.diagnostic(`SEED=${seed}`);
     const prng = new Prng(seed).fork(durability);
@@ -57,7 +70,13 @@ for (const durability of ["always", "interval"] as const) {
     let acknowledged = 0;
     let unanswered = 0;
     let survivedUnanswered = 0;
-    let server = await startServerProcess({ data: folder.path, durability });
+    const keeps = durability === "interval";
+    const configFolder = temporaryFolder();
+    const config = join(configFolder.path, "config.json");
+    writeFileSync(config, JSON.stringify({ checkpoint: keeps ? { everySeconds: 0.1, everyRecords: 1, kibPerSecond: 1_000_000 } : {} }));
+    const start = (): Promise<ServerProcess> => startServerProcess({ data: folder.path, durability, more: ["--config", config] });
+    let loads = 0;
+    let server = await start();
     try {
       const lane = new Lane(server.address);
       const rows = Array.from({ length: items }, (_, item) => ({ id: `item-${item}`, category: `category-${item}` }));
@@ -71,11 +90,12 @@ for (const durability of ["always", "interval"] as const) {
         );
         // Not before something was acknowledged, then at any moment.
         while (!sent.some((batch) => batch.acknowledged)) await sleep(2);
-        await sleep(prng.between(0, 120));
+        await sleep(prng.between(0, keeps ? 900 : 120));
         await server.kill();
         await Promise.all(senders);
 
-        server = await startServerProcess({ data: folder.path, durability });
+        server = await start();
+        loads += (await startOf(server)).rowsLoaded > 0 ? 1 : 0;
         const knownBefore = known.reduce((sum, { events }) => sum + events.length, 0);
         const { eventsRebuilt } = await server.status();
         const again = new Lane(server.address);
@@ -101,7 +121,7 @@ for (const durability of ["always", "interval"] as const) {
 
       // One more death without load: what was sent again is there too.
       await server.kill();
-      server = await startServerProcess({ data: folder.path, durability });
+      server = await start();
       const all = known.reduce((sum, { events }) => sum + events.length, 0);
       assert.equal((await server.status()).eventsRebuilt, all);
       const expected = new Map<string, number>();
@@ -116,12 +136,20 @@ for (const durability of ["always", "interval"] as const) {
       }
       last.close();
       assert.equal(await server.stop(), 0);
+      if (keeps) {
+        assert.ok(loads > 0, "no start loaded kept aggregations");
+        server = await start();
+        assert.equal((await startOf(server)).recordsCounted, 0, "a stop leaves nothing to be counted again");
+        assert.equal((await server.status()).eventsRebuilt, all);
+      }
+      t.diagnostic(`${loads} of ${rounds} starts loaded kept aggregations`);
       t.diagnostic(
         `${acknowledged} events acknowledged before a kill, ${unanswered} sent without an answer (${survivedUnanswered} of them were in the log), ${users * items} counters exact`,
       );
     } finally {
       await server.kill();
       folder.remove();
+      configFolder.remove();
     }
   });
 }
