@@ -76,7 +76,9 @@ test("golden: frames of protocol version 1", () => {
     push: written((writer) => writer.push(examplePush())),
     bounds: written((writer) => writer.bounds([{ bucket: 1, collected: versionOf(2, 9, 1), expired: noVersion }])),
     pull: written((writer) => writer.pull({ level: 2, groups: Uint8Array.of(0, 128, 0, 0, 0, 0, 0, 1) })),
-    lead: written((writer) => writer.lead({ node: 2, groups: [{ group: 63, epoch: 300 }], taken: [{ bucket: 4_032, stretches: [{ origin: 257, counter: 8 }] }] })),
+    lead: written((writer) =>
+      writer.lead({ node: 2, groups: [{ group: 63, epoch: 300 }], taken: [{ bucket: 4_032, stretches: [{ origin: 257, counter: 8 }] }] }),
+    ),
     beat: written((writer) => writer.beat({ loaded: true, ageUs: 1_500 })),
     refuse: written((writer) => writer.refuse("no")),
   };
@@ -94,12 +96,22 @@ test("golden: frames of protocol version 1", () => {
 
 test("everything that is written is read again", () => {
   const hello = { dim: 1024, buckets: 16_384, node: 255, want: wants.led, life: 0xffff_ffff, table: "tabelle-ä", token: "" };
-  assert.deepEqual(readerOf(written((writer) => writer.hello(hello)), frameTypes.hello).hello(), hello);
+  assert.deepEqual(
+    readerOf(
+      written((writer) => writer.hello(hello)),
+      frameTypes.hello,
+    ).hello(),
+    hello,
+  );
   const push = new Push(new EntryBatch(2));
-  readerOf(written((writer) => writer.push(examplePush())), frameTypes.push).push(push);
+  readerOf(
+    written((writer) => writer.push(examplePush())),
+    frameTypes.push,
+  ).push(push);
   const sent = examplePush();
   assert.deepEqual([push.id, push.part, push.last, push.loaded, push.ageUs, push.sections], [7, 1, true, true, 300, 2]);
-  for (const column of ["bucket", "origin", "flags", "from", "to", "count"] as const) assert.deepEqual([...push[column].subarray(0, 2)], [...sent[column].subarray(0, 2)]);
+  for (const column of ["bucket", "origin", "flags", "from", "to", "count"] as const)
+    assert.deepEqual([...push[column].subarray(0, 2)], [...sent[column].subarray(0, 2)]);
   const { entries } = push;
   assert.equal(entries.count, 3);
   assert.deepEqual([...entries.keys.subarray(0, 6)], [...sent.entries.keys.subarray(0, 6)]);
@@ -112,11 +124,31 @@ test("everything that is written is read again", () => {
     groups: Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0),
     loaded: true,
     sums: [],
-    buckets: [{ bucket: 3, collected: versionOf(1, 2, 3), expired: noVersion, digest: { high: 5, low: 6 }, steady: true, stretches: [{ origin: 256, counter: 1 }] }],
+    buckets: [
+      { bucket: 3, collected: versionOf(1, 2, 3), expired: noVersion, digest: { high: 5, low: 6 }, steady: true, stretches: [{ origin: 256, counter: 1 }] },
+    ],
   };
-  assert.deepEqual(readerOf(written((writer) => writer.summary(summary)), frameTypes.summary).summary(groups), summary);
-  const sums: Summary = { level: 0, groups: new Uint8Array(8), loaded: false, sums: [{ digest: { high: 1, low: 2 }, places: { high: 3, low: 4 } }], buckets: [] };
-  assert.deepEqual(readerOf(written((writer) => writer.summary(sums)), frameTypes.summary).summary(groups), sums);
+  assert.deepEqual(
+    readerOf(
+      written((writer) => writer.summary(summary)),
+      frameTypes.summary,
+    ).summary(groups),
+    summary,
+  );
+  const sums: Summary = {
+    level: 0,
+    groups: new Uint8Array(8),
+    loaded: false,
+    sums: [{ digest: { high: 1, low: 2 }, places: { high: 3, low: 4 } }],
+    buckets: [],
+  };
+  assert.deepEqual(
+    readerOf(
+      written((writer) => writer.summary(sums)),
+      frameTypes.summary,
+    ).summary(groups),
+    sums,
+  );
 });
 
 /** A frame with other bytes after its head, and a sum that holds. */

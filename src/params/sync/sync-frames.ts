@@ -539,7 +539,7 @@ export class FrameReader {
         if (step === 0 || counter > into.to[s]!) throw corrupt("entries of a section out of order");
         // versionOf, without an object an entry.
         entries.versions[2 * i] = ((epoch << 16) | Math.floor(counter / 2 ** 24)) >>> 0;
-        entries.versions[2 * i + 1] = ((counter % 2 ** 24 << 8) | node) >>> 0;
+        entries.versions[2 * i + 1] = (((counter % 2 ** 24) << 8) | node) >>> 0;
       }
     }
     let live = 0;

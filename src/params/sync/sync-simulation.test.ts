@@ -28,7 +28,17 @@ const port = 7000;
 const mesh = ["m1", "m2", "m3"];
 const machines = [...mesh, "m4", "m5"];
 const initial = { seed: 7n, factors: 4, initialScale: 0.1 };
-const times: Partial<SyncTimes> = { pollMs: 0, beatMs: 200, compareMs: 700, greetMs: 400, answerMs: 800, retryMs: 20, takeOverMs: 40, collectMs: 500, graceMs: 2_500 };
+const times: Partial<SyncTimes> = {
+  pollMs: 0,
+  beatMs: 200,
+  compareMs: 700,
+  greetMs: 400,
+  answerMs: 800,
+  retryMs: 20,
+  takeOverMs: 40,
+  collectMs: 500,
+  graceMs: 2_500,
+};
 
 /** Machines that crash with leaders elected by leases; or a wire that loses, doubles and swaps frames under one leader, without comparisons. */
 type Kind = "machines" | "wire";
@@ -218,13 +228,30 @@ class World {
       let keeper: LeadKeeper | undefined;
       if (mesh.includes(name) && this.kind === "machines") {
         const registry = guarded(machine, this.registry.connect({ clock: machine.clock, alive: () => machine.alive }));
-        keeper = new LeadKeeper({ node: sync, name: "t", registry, clock: machine.clock, address: { host: name, port }, candidate: true, leaseMs: 500, checkMs: 80 });
+        keeper = new LeadKeeper({
+          node: sync,
+          name: "t",
+          registry,
+          clock: machine.clock,
+          address: { host: name, port },
+          candidate: true,
+          leaseMs: 500,
+          checkMs: 80,
+        });
         keeper.start();
       } else {
         const sources = name === "m4" ? ["m1", "m2", "m3"] : name === "m5" ? ["m4", "m3"] : name === "m1" ? [] : ["m1"];
-        if (sources.length > 0) sync.addSource(sources.map((host) => ({ host, port })), "all");
+        if (sources.length > 0)
+          sync.addSource(
+            sources.map((host) => ({ host, port })),
+            "all",
+          );
         sync.start();
-        if (name === "m1" && this.kind === "wire") sync.lead(Array.from({ length: sync.groups }, (_, group) => group), 1);
+        if (name === "m1" && this.kind === "wire")
+          sync.lead(
+            Array.from({ length: sync.groups }, (_, group) => group),
+            1,
+          );
       }
       this.processes.set(name, { machine, table, sync, keeper });
       await new Promise(() => undefined);
@@ -484,7 +511,8 @@ test("promise: five replicas come to the same rows through everything, nothing d
   }
   context.diagnostic(`${seeds.length} seeds (with MILLRACE_LONG 1,000): ${JSON.stringify(sums)}`);
   if (seeds.length < 50) return;
-  for (const key of ["writes", "crashes", "failovers", "gaps", "anew", "collected", "expired"] as const) assert.ok(sums[key] >= seeds.length / 5, `${key}: ${sums[key]}`);
+  for (const key of ["writes", "crashes", "failovers", "gaps", "anew", "collected", "expired"] as const)
+    assert.ok(sums[key] >= seeds.length / 5, `${key}: ${sums[key]}`);
 });
 
 test("a run is repeated by its seed", async () => {
@@ -494,7 +522,12 @@ test("a run is repeated by its seed", async () => {
 // ---- canaries -----------------------------------------------------------------------------------------------------------------------
 
 /** Breaks a method for the time of the body. */
-async function broken<Holder extends object, Name extends keyof Holder>(holder: Holder, name: Name, make: (right: Holder[Name]) => Holder[Name], body: () => Promise<void>): Promise<void> {
+async function broken<Holder extends object, Name extends keyof Holder>(
+  holder: Holder,
+  name: Name,
+  make: (right: Holder[Name]) => Holder[Name],
+  body: () => Promise<void>,
+): Promise<void> {
   const right = holder[name];
   holder[name] = make(right);
   try {
