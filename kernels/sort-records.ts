@@ -17,43 +17,37 @@ const codeBitsMax: u32 = 32;
 /** Bits beyond those that number all records: of keys spread evenly one in 16 shares its code with another. */
 const spareBits: u32 = 4;
 
-/** Addresses of the records that lie one behind another between `from` and `end`; how many, or 2^32 - 1 when they are not `most` at the most, well-formed and whole. */
-export function findRecords(from: usize, end: usize, addresses: usize, most: u32): u32 {
+/**
+ * Addresses of the records that lie one behind another between `from` and `end`; how many, or 2^32 - 1 when they are not `most` at the most, well-formed and whole.
+ * `shared`, two words: address of the first key of all (0: there was none yet) and how many bytes all keys so far begin with; brought up to date.
+ */
+export function findRecords(from: usize, end: usize, addresses: usize, most: u32, shared: usize): u32 {
+  let model = <usize>load<u32>(shared);
+  let same = load<u32>(shared, 4);
   let count: u32 = 0;
   for (let at = from; at < end; count++) {
     const size = recordSize(at, end);
     if (size == 0 || count == most) return 0xffffffff;
     store<u32>(addresses + ((<usize>count) << 2), <u32>at);
-    at += <usize>size;
-  }
-  return count;
-}
-
-function keyAt(record: usize): usize {
-  return record + <usize>headBytes(load<u64>(record));
-}
-
-/** How many bytes all keys begin with. */
-function sharedBytes(addresses: usize, count: u32): u32 {
-  const first = <usize>load<u32>(addresses);
-  const model = keyAt(first);
-  let shared = keyBytesOf(load<u64>(first));
-  for (let i: u32 = 1; i < count; i++) {
-    const record = <usize>load<u32>(addresses + ((<usize>i) << 2));
-    const head = load<u64>(record);
-    const key = record + <usize>headBytes(head);
-    shared = min<u32>(shared, keyBytesOf(head));
-    let at: u32 = 0;
-    while (at < shared) {
-      const differ = load<u64>(model + <usize>at) ^ load<u64>(key + <usize>at);
+    const head = load<u64>(at);
+    const key = at + <usize>headBytes(head);
+    if (model == 0) {
+      model = key;
+      same = keyBytesOf(head);
+    }
+    same = min<u32>(same, keyBytesOf(head));
+    for (let i: u32 = 0; i < same; i += 8) {
+      const differ = load<u64>(model + <usize>i) ^ load<u64>(key + <usize>i);
       if (differ != 0) {
-        shared = min<u32>(shared, at + <u32>(ctz<u64>(differ) >> 3));
+        same = min<u32>(same, i + <u32>(ctz<u64>(differ) >> 3));
         break;
       }
-      at += 8;
     }
+    at += <usize>size;
   }
-  return shared;
+  store<u32>(shared, <u32>model);
+  store<u32>(shared, same, 4);
+  return count;
 }
 
 /** An item for each record, and which bytes occur at each place of the windows (a 1 in their tables). */
@@ -122,10 +116,12 @@ function haveEqualKeys(a: usize, b: usize): bool {
   return bytes == keyBytesOf(y) && sameBytes(a + <usize>headBytes(x), b + <usize>headBytes(y), bytes);
 }
 
-/** Sorts the records at `addresses` by key, of equal keys only the one at the highest address stays; returns how many are left. `items`, `spare`: 16 bytes a record each. */
-export function sortRecords(addresses: usize, count: u32, items: usize, spare: usize, work: usize): u32 {
+/**
+ * Sorts the records at `addresses` by key, of equal keys only the one at the highest address stays; returns how many are left. All keys begin with the same `shared` bytes (or more).
+ * `items`, `spare`: 16 bytes a record each.
+ */
+export function sortRecords(addresses: usize, count: u32, shared: u32, items: usize, spare: usize, work: usize): u32 {
   if (count == 0) return 0;
-  const shared = sharedBytes(addresses, count);
   fill(items, addresses, count, shared, work);
   const bits = weigh(work);
   const codeBits = min<u32>(min<u32>(bits, codeBitsMax), 32 - <u32>clz<u32>(count) + spareBits);

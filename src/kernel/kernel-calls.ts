@@ -48,10 +48,10 @@ export interface StagingCalls {
   packRows(args: number): void;
   /** Deals rows to the blocks of their slices; 0 when all are done, 1 when a slice needs a block. `args`: stageWords, which it goes on from and brings up to date. */
   stageRows(args: number): number;
-  /** Addresses of records that lie one behind another; how many, or 2^32 - 1 when they are not whole, or more than `most`. Layouts: kernels/sort-records.ts. */
-  findRecords(from: number, end: number, addresses: number, most: number): number;
-  /** Sorts by key, of equal keys the one at the highest address stays; returns how many are left. `items`, `spare`: 16 bytes a record, `work`: recordSortWorkBytes. */
-  sortRecords(addresses: number, count: number, items: number, spare: number, work: number): number;
+  /** Addresses of records that lie one behind another; how many, or 2^32 - 1 when they are not whole, or more than `most`. `shared`: two words, kernels/sort-records.ts. */
+  findRecords(from: number, end: number, addresses: number, most: number, shared: number): number;
+  /** Sorts by key, of equal keys the one at the highest address stays; returns how many are left. `shared`: bytes that all keys begin with, `items`, `spare`: 16 bytes a record, `work`: recordSortWorkBytes. */
+  sortRecords(addresses: number, count: number, shared: number, items: number, spare: number, work: number): number;
 }
 
 /**

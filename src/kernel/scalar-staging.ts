@@ -98,14 +98,25 @@ export function bindScalarStaging(memory: WasmMemory): StagingCalls {
       return 0;
     },
 
-    findRecords(from, end, addresses, most) {
+    findRecords(from, end, addresses, most, shared) {
+      let model = u32[shared / 4]!;
+      let same = u32[shared / 4 + 1]!;
       let count = 0;
       for (let at = from; at < end; count++) {
         const next = recordEnd(u8, at, end);
         if (next < 0 || count === most) return 0xffffffff;
         u32[addresses / 4 + count] = at;
+        const key = recordKeyAt(u8, at);
+        if (model === 0) {
+          model = key;
+          same = recordKeyBytes(u8, at);
+        }
+        same = Math.min(same, recordKeyBytes(u8, at));
+        for (let i = 0; i < same; i++) if (u8[model + i] !== u8[key + i]) same = i;
         at = next;
       }
+      u32[shared / 4] = model;
+      u32[shared / 4 + 1] = same;
       return count;
     },
 

@@ -25,7 +25,7 @@ const kinds: Readonly<Record<string, (prng: Prng) => Uint8Array>> = {
 function sorted(variant: (typeof kernelVariants)[number], keys: readonly Uint8Array[]): { got: number[]; addresses: number[] } {
   const size = keys.reduce((sum, key) => sum + recordBytes(key.length, 5, 0, 9), 0);
   const rows = keys.length;
-  const memory = KernelMemory.create({ dataBytes: size + 64 * 16 + rows * (4 + 2 * sortItemBytes) + recordSortWorkBytes }, kernels(variant));
+  const memory = KernelMemory.create({ dataBytes: size + 64 * 20 + rows * (4 + 2 * sortItemBytes) + recordSortWorkBytes }, kernels(variant));
   const from = memory.reserve(size + 64) + 3;
   const addresses: number[] = [];
   let at = from;
@@ -35,16 +35,26 @@ function sorted(variant: (typeof kernelVariants)[number], keys: readonly Uint8Ar
   }
   const list = memory.reserve(4 * rows);
   const words = memory.u32.subarray(list / 4, list / 4 + rows);
-  assert.equal(memory.calls.findRecords(from, at, list, rows) >>> 0, rows);
-  assert.deepEqual([...words], addresses);
+  const sharedAt = memory.reserve(64);
+  const find = (begin: number, end: number, to: number, most: number): number => memory.calls.findRecords(begin, end, to, most, sharedAt) >>> 0;
   if (rows > 0) {
-    assert.equal(memory.calls.findRecords(from, at, list, rows - 1) >>> 0, 0xffffffff, "more than announced");
-    assert.equal(memory.calls.findRecords(from, at - 1, list, rows) >>> 0, 0xffffffff, "cut");
-    memory.calls.findRecords(from, at, list, rows);
+    assert.equal(find(from, at, list, rows - 1), 0xffffffff, "more than announced");
+    assert.equal(find(from, at - 1, list, rows), 0xffffffff, "cut");
   }
+  // In two parts, as staged blocks come.
+  const half = rows >> 1;
+  memory.u32.fill(0, sharedAt / 4, sharedAt / 4 + 2);
+  assert.equal(find(from, addresses[half] ?? at, list, half), half);
+  assert.equal(find(addresses[half] ?? at, at, list + 4 * half, rows - half), rows - half);
+  assert.deepEqual([...words], addresses);
+  const shared = memory.u32[sharedAt / 4 + 1]!;
+  const first = keys[0] ?? new Uint8Array(0);
+  const same = (length: number): boolean =>
+    keys.every((key) => key.length >= length && Buffer.compare(key.subarray(0, length), first.subarray(0, length)) === 0);
+  if (rows > 0) assert.ok(same(shared) && (shared === first.length || !same(shared + 1)), `${shared} bytes are shared`);
   const items = memory.reserve(rows * sortItemBytes);
   const spare = memory.reserve(rows * sortItemBytes);
-  const kept = memory.calls.sortRecords(list, rows, items, spare, memory.reserve(recordSortWorkBytes)) >>> 0;
+  const kept = memory.calls.sortRecords(list, rows, shared, items, spare, memory.reserve(recordSortWorkBytes)) >>> 0;
   return { got: [...words.subarray(0, kept)], addresses };
 }
 

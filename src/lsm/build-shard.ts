@@ -118,13 +118,10 @@ export class ShardBuilder {
     const workAt = memory.reserve(recordSortWorkBytes);
     const seed = indexSeedOf(shard.seed);
     const writer = RunWriter.create(memory, writerSize(rows, bytes, longest), seed);
-    await this.#read(shard.staged, memory, stageAt);
+    const sharedBytes = await this.#read(shard.staged, memory, stageAt, addressesAt, workAt);
     await this.#breathe();
-    if (memory.calls.findRecords(stageAt, stageAt + bytes, addressesAt, rows) >>> 0 !== rows) {
-      throw damaged("a staged file", "does not hold the records that were announced");
-    }
     // The writer takes more than 16 bytes an entry and has nothing to keep yet: its room is the sort's second one.
-    const kept = memory.calls.sortRecords(addressesAt, rows, itemsAt, writer.at, workAt) >>> 0;
+    const kept = memory.calls.sortRecords(addressesAt, rows, sharedBytes, itemsAt, writer.at, workAt) >>> 0;
     writer.reset(seed);
     await this.#breathe();
     const addresses = memory.u32.subarray(addressesAt / 4, addressesAt / 4 + kept);
@@ -173,9 +170,13 @@ export class ShardBuilder {
     return memory;
   }
 
-  async #read(staged: readonly StagedFile[], memory: KernelMemory, at: number): Promise<void> {
+  /** Reads all parts to `at` and writes the address of every record, a part at a time while it is in the cache. Returns how many bytes all keys begin with. */
+  async #read(staged: readonly StagedFile[], memory: KernelMemory, at: number, addressesAt: number, sharedAt: number): Promise<number> {
     const { files, signal } = this.#options;
+    const { calls, u32 } = memory;
     let to = at;
+    let found = addressesAt;
+    u32.fill(0, sharedAt / 4, sharedAt / 4 + 2);
     for (const { path, parts } of staged) {
       const file = await files.open(path, "read");
       if (file === undefined) throw damaged(path, "is missing");
@@ -184,12 +185,17 @@ export class ShardBuilder {
           signal?.throwIfAborted();
           await readWhole(file, memory.bytes.subarray(to, to + part.bytes), part.at, path);
           if (crc32cOf(memory, to, part.bytes) !== part.crc32c) throw damaged(path, `has damaged records at byte ${part.at}`);
+          if (calls.findRecords(to, to + part.bytes, found, part.rows, sharedAt) >>> 0 !== part.rows) {
+            throw damaged(path, `does not hold the records that were announced at byte ${part.at}`);
+          }
           to += part.bytes;
+          found += 4 * part.rows;
         }
       } finally {
         await file.close();
       }
     }
+    return u32[sharedAt / 4 + 1]!;
   }
 
   async #breathe(): Promise<void> {
