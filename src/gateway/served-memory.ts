@@ -84,7 +84,7 @@ export class ServedMemory {
           load: (place, row) => {
             const recommendationId = row.text("answer");
             if (this.#placeOf(recommendationId) !== place) throw row.damaged("an answer in the place of another");
-            const served = { recommendationId, pipeline: row.text("pipeline"), user: row.whole("user"), items: row.u32s("items"), atMs: row.f64("at") };
+            const served = { recommendationId, pipeline: row.text("pipeline"), user: row.whole("user"), items: row.u32s("items").slice(), atMs: row.f64("at") };
             if (this.#ring[place] === undefined) this.#held += 1;
             this.#ring[place] = served;
           },

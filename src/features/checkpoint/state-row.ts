@@ -2,7 +2,7 @@
 // Invariants: 1. what is 0, empty or left out takes no bytes and comes back as 0, empty  2. numbers come back bit by bit (f64, f32, u32), but that -0 is 0
 // 3. a list whose bytes are no whole numbers is `corrupt`.
 // Lists lie as little-endian numbers one behind another, so numpy reads them with `frombuffer`.
-// Cost: 30 ns a number, a copy a list; reading a list allocates it.
+// Cost: 30 ns a number, a copy a list. A list that is read is a view, until the next row: a buffer each would cost 5 us.
 
 import { MillraceError } from "#base/errors";
 import { cellState, RowCells } from "../tables/row-cells.ts";
@@ -74,6 +74,9 @@ export class StateRowWriter {
 
 export class StateRowReader {
   readonly #cells: RowCells;
+  /** Lists of the row, aligned for any numbers. */
+  #lists = new ArrayBuffer(16_384);
+  #listsUsed = 0;
 
   constructor(schema: TableSchema) {
     this.#cells = new RowCells(schema);
@@ -81,6 +84,7 @@ export class StateRowReader {
 
   /** Takes a row. Throws `corrupt`. */
   load(row: Uint8Array): void {
+    this.#listsUsed = 0;
     this.#cells.load(row, 0, 0);
   }
 
@@ -121,16 +125,20 @@ export class StateRowReader {
     return place < 0 ? nothing : this.#cells.valueOf(place);
   }
 
+  /** A list: a view, until the next row, as the next two. */
   u32s(name: string): Uint32Array {
-    return new Uint32Array(this.#copy(name, 4));
+    const { buffer, byteOffset, length } = this.#copy(name, 4);
+    return new Uint32Array(buffer, byteOffset, length / 4);
   }
 
   f32s(name: string): Float32Array {
-    return new Float32Array(this.#copy(name, 4));
+    const { buffer, byteOffset, length } = this.#copy(name, 4);
+    return new Float32Array(buffer, byteOffset, length / 4);
   }
 
   f64s(name: string): Float64Array {
-    return new Float64Array(this.#copy(name, 8));
+    const { buffer, byteOffset, length } = this.#copy(name, 8);
+    return new Float64Array(buffer, byteOffset, length / 8);
   }
 
   /** The error for a row that contradicts itself. */
@@ -143,10 +151,19 @@ export class StateRowReader {
     return place >= 0 && this.#cells.state[place] === cellState.value ? place : -1;
   }
 
-  #copy(name: string, width: number): ArrayBuffer {
+  #copy(name: string, width: number): Uint8Array<ArrayBuffer> {
     const bytes = this.bytes(name);
     if (bytes.length % width !== 0) throw this.damaged(`list ${name} of ${bytes.length} bytes`);
-    return bytes.slice().buffer as ArrayBuffer;
+    const size = (bytes.length + 7) & ~7;
+    if (this.#listsUsed + size > this.#lists.byteLength) {
+      // Views that were given out keep the old buffer.
+      this.#lists = new ArrayBuffer((this.#listsUsed + size) * 2);
+      this.#listsUsed = 0;
+    }
+    const copied = new Uint8Array(this.#lists, this.#listsUsed, bytes.length);
+    this.#listsUsed += size;
+    copied.set(bytes);
+    return copied;
   }
 }
 
