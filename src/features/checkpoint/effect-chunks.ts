@@ -1,6 +1,6 @@
 // Rows to be written, gathered into chunks that can themselves be kept as values: what a checkpoint is made of before it counts.
 // Bytes of a chunk (docs/format/aggregation-checkpoint.md), little-endian, one effect behind another:
-//   opU8 (1 put, 2 delete), 0 u8, namespaceU16, keyBytesU16, 0 u16, valueBytesU32, key, value
+//   opU16 (1 put, 2 delete), namespaceU16, keyBytesU16, 0 u16, valueBytesU32, key, value
 // Invariants: 1. an effect lies in one chunk  2. `readChunk` believes no length before it was checked.
 // Limits: a chunk is closed at `chunkBytes`; one effect may be larger, up to a row's limit.
 
@@ -96,13 +96,13 @@ export function readChunk(chunk: Uint8Array, from: number, sink: ChunkSink, isFu
   let at = from;
   while (at < chunk.length && !isFull()) {
     if (at + headBytes > chunk.length) throw damagedState("a staged effect is cut short");
-    const op = view.getUint8(at);
+    const op = view.getUint16(at, true);
     const namespace = view.getUint16(at + 2, true);
     const keyBytes = view.getUint16(at + 4, true);
     const valueBytes = view.getUint32(at + 8, true);
     const keyAt = at + headBytes;
     const end = keyAt + keyBytes + valueBytes;
-    if (view.getUint8(at + 1) !== 0 || view.getUint16(at + 6, true) !== 0 || (op !== put && op !== remove) || keyBytes === 0 || end > chunk.length) {
+    if (view.getUint16(at + 6, true) !== 0 || (op !== put && op !== remove) || keyBytes === 0 || end > chunk.length) {
       throw damagedState("a staged effect contradicts itself");
     }
     if (op === remove && valueBytes > 0) throw damagedState("a staged deletion has a value");
