@@ -587,6 +587,30 @@ export function entriesContract(variant: KernelVariant): void {
     }
   });
 
+  test(under(`an index of nothing but lies ends every search: equal tags, all groups going on, references anywhere (SEED=${seed})`), () => {
+    const prng = new Prng(seed).fork("lies");
+    const entries = ascending(
+      Array.from({ length: 90 }, (_, i) => ({ key: text(`a key of some length ${i}`), kind: 1, value: text("v"), expiryMs: 0, timeMs: 0 })),
+    );
+    const run = load(buildRun(entries, { seed: 4n }));
+    const { memory, at, header } = run;
+    const { indexFrom, groups, tableFrom } = header;
+    for (let group = 0; group < groups; group++) {
+      const from = at + indexFrom + 64 * group;
+      for (let slot = 0; slot < 12; slot++) {
+        memory.bytes[from + slot] = prng.between(1, 3);
+        memory.u32[from / 4 + 4 + slot] = prng.pick([0, 1, tableFrom - 1, tableFrom, tableFrom + 1, 0xffff_ffff, prng.u32(), prng.below(tableFrom)]);
+      }
+      memory.u32[from / 4 + 3] = 0xffff_ffff;
+    }
+    const refs = new EntryRefs();
+    for (const long of [0, 70, 3_000]) {
+      const keys = KeyBatch.of(Array.from({ length: 300 }, (_, i) => `${"x".repeat(long)}${i}`));
+      refs.reset(keys.count);
+      assert.equal(run.probe(keys, refs, 1), 0);
+    }
+  });
+
   test(under(`gather against row by row: columns, rows, defaults, bits, other layouts and sources left alone, small lanes (SEED=${seed})`), () => {
     const prng = new Prng(seed).fork("gather fields");
     for (let round = 0; round < 25; round++) {

@@ -22,6 +22,8 @@ export interface SearchedEntries {
 /** Bytes of answers a key, by what is wanted, and rounding of six arrays. */
 const answerBytes = { presence: 1, places: 10, all: 26 } as const;
 const roundingBytes = 6 * 8;
+/** Up to so many keys answers are copied one by one. */
+const fewKeys = 24;
 
 /** Looks up the keys of which `refs.source` is still 255 and fills in those found under the number `source`. Returns how many. */
 export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys: KeyBatch, refs: EntryRefs, source: number): number {
@@ -73,11 +75,24 @@ export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys:
       const here = memory.calls.entryProbe(argumentsAt, scratchAt) >>> 0;
       if (here === 0) return true;
       found += here;
-      copyBytes(bytes, sourceAt, sourceAt + count, refs.source, first);
-      if (parts === "presence") return true;
-      refs.at.set(u32.subarray(atAt / 4, atAt / 4 + count), first);
-      refs.bytes.set(u32.subarray(bytesAt / 4, bytesAt / 4 + count), first);
-      copyBytes(bytes, kindAt, kindAt + count, refs.kind, first);
+      if (count <= fewKeys) {
+        // A view and a copy cost more than a few numbers one by one.
+        for (let i = 0; i < count; i++) {
+          if (bytes[sourceAt + i] !== source) continue;
+          refs.source[first + i] = source;
+          if (parts === "presence") continue;
+          refs.at[first + i] = u32[atAt / 4 + i]!;
+          refs.bytes[first + i] = u32[bytesAt / 4 + i]!;
+          refs.kind[first + i] = bytes[kindAt + i]!;
+        }
+        if (parts === "presence") return true;
+      } else {
+        copyBytes(bytes, sourceAt, sourceAt + count, refs.source, first);
+        if (parts === "presence") return true;
+        refs.at.set(u32.subarray(atAt / 4, atAt / 4 + count), first);
+        refs.bytes.set(u32.subarray(bytesAt / 4, bytesAt / 4 + count), first);
+        copyBytes(bytes, kindAt, kindAt + count, refs.kind, first);
+      }
       if (parts === "all" && u32[a + probeWords.timed] !== 0) {
         refs.timed = true;
         const expiries = new Float64Array(u32.buffer, expiryAt, count);

@@ -49,7 +49,9 @@ export function throughLane(
     const offsetsAt = lane.take((end - first + 1) * 4);
     const to = offsets[end]!;
     const keysAt = lane.take(to - from + overreadBytes);
-    memory.u32.set(offsets.subarray(first, end + 1), offsetsAt / 4);
+    // A view costs more than a few numbers one by one.
+    if (end - first > 24) memory.u32.set(offsets.subarray(first, end + 1), offsetsAt / 4);
+    else for (let i = first, word = offsetsAt / 4; i <= end; i++, word++) memory.u32[word] = offsets[i]!;
     copyBytes(bytes, from, to, memory.bytes, keysAt);
     if (!part({ keysAt: keysAt - from, offsetsAt, first, count: end - first, resultAt, scratchAt })) return;
     first = end;
