@@ -30,6 +30,9 @@ export interface ReplicaCounters {
   expired: number;
 }
 
+/** Takes the place of a section's flags once it was refused. */
+const fencedFlag = 255;
+
 /** What a push did; used again. */
 export class Outcome {
   /** Buckets whose vector did not reach the end of their interval, each with its vector to be told. */
@@ -157,52 +160,76 @@ export class BucketReplica {
     if (own.counter > held) this.counters.lostWrites += own.counter - held;
   }
 
-  /** Joins a push and advances vectors by the rule of intervals. `outcome` is cleared first. */
+  /**
+   * Joins a push, then advances vectors by the rule of intervals. `outcome` is cleared first. Throws what the table throws when it is full; then no vector has
+   * advanced.
+   */
   apply(push: Push, outcome: Outcome): void {
     outcome.clear();
+    const { entries } = push;
     let first = 0;
+    /** Entries of sections in a row that need no look are joined by one call. */
+    let runFirst = 0;
+    const joinRun = (end: number): void => {
+      if (end > runFirst) this.counters.entriesNewer += this.table.join(entries, runFirst, end - runFirst);
+    };
     for (let s = 0; s < push.sections; s++) {
-      this.#section(push, s, first, outcome);
-      first += push.count[s]!;
+      const bucket = push.bucket[s]!;
+      const count = push.count[s]!;
+      const end = first + count;
+      const flags = push.flags[s]!;
+      const epoch = push.origin[s]! >>> 8;
+      const known = this.knownEpoch[bucket]!;
+      const anew = (flags & sectionFlags.anew) !== 0 && this.ledEpoch[bucket] === 0;
+      if (epoch !== known || anew || this.#collected.has(bucket) || this.#expired.has(bucket)) {
+        joinRun(first);
+        runFirst = end;
+        if ((flags & sectionFlags.leading) !== 0 && epoch < known) {
+          this.counters.fenced++;
+          push.flags[s] = fencedFlag;
+          first = end;
+          continue;
+        }
+        if (this.noteEpoch(bucket, epoch)) outcome.overtaken.push(bucket);
+        if (anew) {
+          this.forget(bucket);
+          outcome.anew.push(bucket);
+        }
+        if (count > 0) this.#join(bucket, entries, first, count);
+      }
+      this.counters.entriesIn += count;
+      first = end;
+    }
+    joinRun(first);
+    first = 0;
+    for (let s = 0; s < push.sections; s++) {
+      const count = push.count[s]!;
+      first += count;
+      if (push.flags[s] === fencedFlag) outcome.behind.push(push.bucket[s]!);
+      else this.#advance(push, s, count === 0 ? 0 : counterOf(entries.versionAt(first - 1)), outcome);
     }
   }
 
-  #section(push: Push, s: number, first: number, outcome: Outcome): void {
+  #advance(push: Push, s: number, last: number, outcome: Outcome): void {
     const bucket = push.bucket[s]!;
     const origin = push.origin[s]!;
-    const flags = push.flags[s]!;
-    const epoch = origin >>> 8;
-    const count = push.count[s]!;
-    if ((flags & sectionFlags.leading) !== 0 && epoch < this.knownEpoch[bucket]!) {
-      this.counters.fenced++;
-      outcome.behind.push(bucket);
-      return;
-    }
-    if (this.noteEpoch(bucket, epoch)) outcome.overtaken.push(bucket);
-    if ((flags & sectionFlags.anew) !== 0 && this.ledEpoch[bucket] === 0) {
-      this.forget(bucket);
-      outcome.anew.push(bucket);
-    }
-    this.counters.entriesIn += count;
-    if (count > 0) this.#join(bucket, push.entries, first, count);
     const { vectors } = this;
     if (push.from[s]! <= vectors.counterOf(bucket, origin)) {
-      const to = push.to[s]!;
-      vectors.raise(bucket, origin, to);
-      const ahead = this.#ahead.get(bucket);
+      vectors.raise(bucket, origin, push.to[s]!);
+      const ahead = this.#ahead.size === 0 ? undefined : this.#ahead.get(bucket);
       if (ahead !== undefined && (ahead.get(origin) ?? 0) <= vectors.counterOf(bucket, origin)) {
         ahead.delete(origin);
         if (ahead.size === 0) this.#ahead.delete(bucket);
       }
-      if (this.#toCollect.has(bucket) && this.#collectWanted(bucket)) outcome.bounded.push(bucket);
+      if (this.#toCollect.size > 0 && this.#collectWanted(bucket)) outcome.bounded.push(bucket);
       return;
     }
     this.counters.gaps++;
     outcome.behind.push(bucket);
-    if (count === 0) return;
+    if (last === 0) return;
     let ahead = this.#ahead.get(bucket);
     if (ahead === undefined) this.#ahead.set(bucket, (ahead = new Map()));
-    ahead.set(origin, Math.max(ahead.get(origin) ?? 0, counterOf(push.entries.versionAt(first + count - 1))));
+    ahead.set(origin, Math.max(ahead.get(origin) ?? 0, last));
   }
 
   /** Entries of one bucket, ascending: passes over what expiry and collection forbid. */
