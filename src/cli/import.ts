@@ -59,7 +59,7 @@ export async function importFiles(table: string, files: readonly string[], optio
       ...(options.format === undefined ? {} : { format: options.format }),
       ...(tables === undefined ? {} : { tables }),
       onStatus: (status) => progress.show((last = status)),
-      onAbandoned: (ids) => printError(`removed the work of imports that were left unfinished more than a week ago: ${ids.join(", ")}`),
+      onAbandoned: (ids) => printError(`removed the work of abandoned imports: ${ids.join(", ")}`),
       signal: stopping.signal,
     });
   } catch (thrown) {

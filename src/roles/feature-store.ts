@@ -212,7 +212,7 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
 
     sweep.start();
     void removeAbandonedWork({ files: systemFiles, clock: systemClock, registry, folder: importFolderOf(dataFolder) }).then(
-      (ids) => ids.length > 0 && warn(`removed the work of imports that were left unfinished more than a week ago: ${ids.join(", ")}`),
+      (ids) => ids.length > 0 && warn(`removed the work of abandoned imports: ${ids.join(", ")}`),
       (thrown: unknown) => warn(`abandoned imports: ${toMillraceError(thrown).message}`),
     );
     const imports = new ImportJobs({
