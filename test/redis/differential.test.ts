@@ -113,3 +113,61 @@ test(
     }
   },
 );
+
+/** Runs of one command that follow each other in a pipeline: distinct keys go another way than repeated ones. */
+function runSteps(random: Prng): Step[] {
+  const steps: Step[] = [];
+  const number = (): string => random.pick(["1", "-3", "7", "x", "9223372036854775807"]);
+  const field = (): string => `f${random.below(4)}`;
+  const templates: (() => string[])[] = [
+    () => ["INCR"],
+    () => ["INCRBY", number()],
+    () => ["APPEND", random.pick(["", "1", "abc"])],
+    () => ["SET", number(), "GET"],
+    () => ["SET", number(), "XX"],
+    () => ["SETNX", number()],
+    () => ["GETSET", number()],
+    () => ["GETDEL"],
+    () => ["SETRANGE", String(random.below(4)), "z"],
+    () => ["INCRBYFLOAT", random.pick(["1.5", "x", "-0.25"])],
+    () => ["HSET", field(), number(), field(), number()],
+    () => ["HSETNX", field(), number()],
+    () => ["HINCRBY", field(), number()],
+    () => ["HDEL", field(), field()],
+    () => ["EXPIRE", random.pick(["100", "-1", "x"])],
+    () => ["PERSIST"],
+    () => ["STRLEN"],
+    () => ["GET"],
+    () => ["TYPE"],
+  ];
+  for (let run = 0; run < 40; run++) {
+    const [name, ...template] = random.pick(templates)();
+    const keys = random.pick([5, 40, 2_000]);
+    for (let call = 1 + random.below(40); call > 0; call--) {
+      const again = random.chance(0.5) ? template : random.pick(templates.map((of) => of()).filter((one) => one[0] === name)).slice(1);
+      steps.push({ connection: 0, args: [name!, `run:${random.below(keys)}`, ...again] });
+    }
+  }
+  for (let key = 0; key < 40; key++) {
+    steps.push({ connection: 0, args: ["GET", `run:${key}`] }, { connection: 0, args: ["HGETALL", `run:${key}`] });
+    steps.push({ connection: 0, args: ["PERSIST", `run:${key}`] });
+  }
+  return steps;
+}
+
+test(
+  "promise: pipelined runs of one command, on distinct and on repeated keys, get Redis' replies",
+  { skip: program === undefined ? "no redis-server in PATH (Debian: apt-get install redis-server)" : false, timeout: 600_000 },
+  async () => {
+    for (const seed of seeds) {
+      for (let round = 0; round < rounds; round++) {
+        const steps = runSteps(new Prng(seed).fork(`runs ${round}`));
+        const found = await difference(2, steps);
+        if (found === undefined) continue;
+        const short = await shrink(2, steps.slice(0, found.at + 1));
+        const last = await difference(2, short);
+        assert.fail(`SEED=${seed}, round ${round}${last === undefined ? ", not seen again" : ""}:\n${(last ?? found).text}\n${lines(short)}`);
+      }
+    }
+  },
+);

@@ -10,6 +10,7 @@
 // Limits: keyspaceLimits.
 
 import type { Prng } from "#base/prng";
+import { assert } from "#base/errors";
 import { compareBytes, entryKinds } from "#kernel/entry-record";
 import { absentSource, EntryRefs } from "#kernel/entry-refs";
 import { KeyBatch } from "#kernel/key-batch";
@@ -17,6 +18,7 @@ import { EffectBatch } from "#lsm/effect-batch";
 import { ScanPage } from "#lsm/scan-page";
 import { engineKey, type Store, storeLimits } from "#lsm/store";
 import type { Clock } from "#platform/clock";
+import { DistinctKeys } from "./distinct-keys.ts";
 import { ScanCursors } from "./scan-cursors.ts";
 
 /** Redis database 0. */
@@ -109,6 +111,11 @@ export class Keyspace {
   readonly #primedRefs = new EntryRefs();
   #primedAt = -1;
   #primedKey: KeyPlace = noKey;
+  /** The keys of the batch are distinct: what a command puts under its own is an effect at once, since no other one of the batch reads it. */
+  #direct = false;
+  /** The command of the batch that has put its key. */
+  #putAt = -1;
+  readonly #distinct = new DistinctKeys();
   /** The name of the key that was asked for last: most commands look up what they write. */
   #named: KeyPlace = noKey;
   #name = "";
@@ -143,7 +150,15 @@ export class Keyspace {
     this.begin();
     this.#collects = true;
     this.#primedKeys.clear();
-    for (const { buffer, start, end } of keys) this.addKey(this.#primedKeys, userNamespace, buffer, start, end);
+    this.#distinct.begin();
+    let distinct = true;
+    for (const { buffer, start, end } of keys) {
+      this.addKey(this.#primedKeys, userNamespace, buffer, start, end);
+      distinct = distinct && this.#distinct.add(buffer, start, end);
+    }
+    this.#direct = distinct;
+    this.#putAt = -1;
+    this.#effects.clear();
     this.store.getMany(this.#primedKeys, this.#primedRefs, this.nowMs);
   }
 
@@ -154,7 +169,7 @@ export class Keyspace {
 
   /** Bytes of what waits for `commit`. */
   get pendingBytes(): number {
-    return this.#pendingBytes;
+    return this.#direct ? this.#pendingBytes + this.#effects.bytes : this.#pendingBytes;
   }
 
   /** Writes what was put and removed since `begin`. The store's ticket, or -1 when nothing was. Throws what the store throws; then nothing is written. */
@@ -162,9 +177,11 @@ export class Keyspace {
     this.#transaction = false;
     this.#collects = false;
     this.#primedAt = -1;
-    if (this.#pending.size === 0) return -1;
+    const direct = this.#direct;
+    this.#direct = false;
+    if (this.#pending.size === 0) return direct && this.#effects.count > 0 ? this.store.write(this.#effects) : -1;
     try {
-      this.#effects.clear();
+      if (!direct) this.#effects.clear();
       for (const { namespace, key, kind, value, expiryMs } of this.#pending.values()) {
         if (kind === entryKinds.tombstone) this.#effects.delete(namespace, key, 0);
         else this.#effects.put(namespace, key, kind, value, expiryMs, 0);
@@ -185,6 +202,7 @@ export class Keyspace {
     this.#transaction = false;
     this.#collects = false;
     this.#primedAt = -1;
+    this.#direct = false;
     this.#forget();
   }
 
@@ -204,7 +222,10 @@ export class Keyspace {
       const pending = this.#pending.get(this.#nameOf(namespace, key));
       if (pending !== undefined) return pending.kind === entryKinds.tombstone ? undefined : pending;
     }
-    if (this.#primedAt >= 0 && namespace === userNamespace && isPlace(this.#primedKey, key)) return this.#entryOf(this.#primedRefs, this.#primedAt);
+    if (this.#primedAt >= 0 && namespace === userNamespace && isPlace(this.#primedKey, key)) {
+      assert(!this.#direct || this.#putAt !== this.#primedAt, "a command of a batch reads the key that it has put");
+      return this.#entryOf(this.#primedRefs, this.#primedAt);
+    }
     this.#one.clear();
     this.addKey(this.#one, namespace, key, 0, key.length);
     this.store.getMany(this.#one, this.#refs, this.nowMs);
@@ -269,7 +290,7 @@ export class Keyspace {
       return;
     }
     // A view may end with the command that made it: an encoder's room is used again by the next one.
-    this.#set(namespace, key, kind, this.#collects ? value.slice() : value, expiryMs);
+    this.#set(namespace, key, kind, this.#collects && !(this.#direct && namespace === userNamespace) ? value.slice() : value, expiryMs);
   }
 
   /** A key that is not there may be removed. */
@@ -283,6 +304,12 @@ export class Keyspace {
   }
 
   #set(namespace: number, key: Uint8Array, kind: number, value: Uint8Array, expiryMs: number): void {
+    if (this.#direct && namespace === userNamespace) {
+      this.#putAt = this.#primedAt;
+      if (kind === entryKinds.tombstone) this.#effects.delete(namespace, key, 0);
+      else this.#effects.put(namespace, key, kind, value, expiryMs, 0);
+      return;
+    }
     this.#pending.set(this.#nameOf(namespace, key), { namespace, key: this.#collects ? key.slice() : key, kind, value, expiryMs });
     this.#pendingBytes += key.length + value.length;
   }
