@@ -227,7 +227,7 @@ export class Catalog {
       },
       load: (user, row) => {
         if (row.whole("known") === 0) return;
-        this.#userBodies[user] = loadDocument(row) as UserBody;
+        this.#userBodies[user] = loadDocument(row);
         this.#userCount += 1;
       },
     };

@@ -64,7 +64,7 @@ export function decodeHead(bytes: Uint8Array): CheckpointHead {
     Array.isArray(ahead) &&
     ahead.every((id) => typeof id === "string");
   if (!sound) throw damagedState("its head is not whole");
-  return { format, number, offset, atMs, fingerprint, staged, rows, handles, numbers, ahead: ahead as string[] };
+  return { format, number, offset, atMs, fingerprint, staged, rows, handles, numbers, ahead: ahead };
 }
 
 function isCount(value: unknown): value is number {

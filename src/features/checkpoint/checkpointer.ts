@@ -8,11 +8,11 @@
 // Cost: a changed row 1-3 us once a checkpoint; its bytes are written twice when the checkpoint is larger than a chunk. Memory: what is encoded and not yet written, at
 // most `bufferedChunksMax` chunks before the checkpoint waits for the disk, more only by rows that change meanwhile.
 
-import { MillraceError, toMillraceError } from "#base/errors";
+import { type MillraceError, toMillraceError } from "#base/errors";
 import type { Clock, Timer } from "#platform/clock";
 import type { Store } from "#lsm/store";
 import { type CheckpointHead, headFormat } from "./checkpoint-head.ts";
-import { CheckpointRows } from "./checkpoint-rows.ts";
+import { type CheckpointRows } from "./checkpoint-rows.ts";
 import { chunkBytes, EffectChunks } from "./effect-chunks.ts";
 import { Slices } from "./slices.ts";
 import { StateRowWriter } from "./state-row.ts";
@@ -250,7 +250,7 @@ export class Checkpointer {
           await slices.next();
           if (chunks.bytes > closeAt) await stageFull();
         }
-        if (fault !== undefined) throw fault;
+        if (fault !== undefined) throw toMillraceError(fault);
       }
       for (const { pieces, deleted } of cuts) {
         for (const key of deleted) chunks.delete(rows.listNamespace, encoder.encode(key));

@@ -6,7 +6,7 @@
 
 import { MillraceError } from "#base/errors";
 import { cellState, RowCells } from "../tables/row-cells.ts";
-import type { Column, TableSchema } from "../tables/table-schema.ts";
+import type { TableSchema } from "../tables/table-schema.ts";
 
 type Numbers = Uint32Array | Float32Array | Float64Array;
 
@@ -147,7 +147,7 @@ export class StateRowReader {
   }
 
   #said(name: string): number {
-    const place = (this.#cells.schema.column(name) as Column | undefined)?.laid.at ?? -1;
+    const place = this.#cells.schema.column(name)?.laid.at ?? -1;
     return place >= 0 && this.#cells.state[place] === cellState.value ? place : -1;
   }
 
