@@ -2,7 +2,7 @@
 //
 // A bucket (64 bytes): u32 head   +4 tail   +8 newest version high   +12 low   +16 epoch of its primary here (0: led elsewhere)   +20 its node   +24 live rows
 //   +28 tombstones   +32 digest low   +36 high   +40 largest version of a tombstone collected, high   +44 low
-//   +48 next dirty bucket + 1 (0xFFFFFFFF: the last; 0: not dirty)   +52 oldest tombstone   +56 newest tombstone   +60 zero
+//   +48 next dirty bucket + 1 (0xFFFFFFFF: the last; 0: not dirty)   +52 oldest tombstone   +56 newest tombstone   +60 live rows that left without one
 // Lists go by row addresses, 0 ends them. A tombstone's numbers have no meaning, so the links of the bucket's list of tombstones lie there: next, previous.
 //
 // Invariants: 1. both lists ascend by version; versions of a bucket are distinct, but for entries that came with equal versions from a faulty node
@@ -43,6 +43,7 @@ export const collectedLowAt: usize = 44;
 export const dirtyNextAt: usize = 48;
 export const oldestTombstoneAt: usize = 52;
 export const newestTombstoneAt: usize = 56;
+export const leftAt: usize = 60;
 
 export function bucketOf(shard: usize, key: u64): usize {
   const place = mixWord(mixWord((<u32>(key >> 32)) ^ 0x2545f491) + <u32>key);
@@ -207,6 +208,7 @@ export function removeRow(shard: usize, bucket: usize, row: usize): void {
     countTombstones(shard, bucket, -1);
   } else {
     countLive(shard, bucket, -1);
+    store<u32>(bucket, load<u32>(bucket, leftAt) + 1, leftAt);
     atomic.store<u32>(row + 4, load<u32>(row, 4) | tombstoneFlag);
     atomic.add<u32>(row, 2);
   }

@@ -109,6 +109,7 @@ export const bucketWord = {
   dirtyNext: 12,
   oldestTombstone: 13,
   newestTombstone: 14,
+  left: 15,
 } as const;
 
 export const shardHeaderBytes = 512 + 64 * parameterShardLimits.readersMax;

@@ -516,6 +516,7 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
       countTombstones(bucket, -1);
     } else {
       countLive(bucket, -1);
+      u32[bucket + bucketW.left]!++;
       raiseFlag(row);
     }
     countTerm(bucket, row, -1);

@@ -23,7 +23,7 @@ import {
   shardScratch,
   shardWord,
 } from "#kernel/parameter-shard-layout";
-import { counterOf, type EntryBatch, type SyncTable, type Version, versionLimits } from "./sync-table.ts";
+import { compareVersions, counterOf, type EntryBatch, type SyncTable, type Version, versionLimits } from "./sync-table.ts";
 
 export type { ParameterShardShape };
 
@@ -245,6 +245,11 @@ export class ParameterShard extends ShardAccess implements SyncTable {
     return this.#pair(bucket, bucketWord.collectedHigh, bucketWord.collectedLow);
   }
 
+  /** Live rows that left the bucket without a tombstone (`expire`, evictions at once), modulo 2^32. */
+  left(bucket: number): number {
+    return this.memory.u32[this.#bucket(bucket) + bucketWord.left]!;
+  }
+
   counts(bucket: number): { live: number; tombstones: number } {
     const at = this.#bucket(bucket);
     return { live: this.memory.u32[at + bucketWord.live]!, tombstones: this.memory.u32[at + bucketWord.tombstones]! };
@@ -404,6 +409,20 @@ export class ParameterShard extends ShardAccess implements SyncTable {
   /** Of one row, its part of the index not counted. */
   get rowBytes(): number {
     return rowBytesOf(this.dim);
+  }
+
+  /** Lets a restored bucket know what its table had counted and collected, so that no version is given out twice. */
+  resume(bucket: number, newest: Version, collected: Version, left: number): void {
+    const at = this.#bucket(bucket);
+    const { u32 } = this.memory;
+    const raise = (high: number, low: number, to: Version): void => {
+      if (compareVersions(to, { high: u32[at + high]!, low: u32[at + low]! }) <= 0) return;
+      u32[at + high] = to.high;
+      u32[at + low] = to.low;
+    };
+    raise(bucketWord.newestHigh, bucketWord.newestLow, newest);
+    raise(bucketWord.collectedHigh, bucketWord.collectedLow, collected);
+    u32[at + bucketWord.left] = left;
   }
 
   /** Writes of the bucket that its counter has counted in all epochs. */
