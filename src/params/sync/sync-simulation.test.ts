@@ -10,9 +10,12 @@ import { createMemoryRegistry, type MemoryRegistry } from "#backbone/memory-regi
 import type { Registry } from "#backbone/registry";
 import type { Connection, Network } from "#platform/network";
 import { Simulation, type SimulatedNode } from "#platform/simulation";
+import { KernelMemory } from "#kernel/kernel-memory";
+import { kernels } from "#kernel/kernels";
 import { MapTable } from "../map-table.ts";
+import { ParameterShard } from "../parameter-shard.ts";
 import { contentOf, checkTable } from "../sync-table.contract.ts";
-import { compareVersions, EntryBatch, lastVersion, noVersion, type Version, versionOf } from "../sync-table.ts";
+import { compareVersions, EntryBatch, lastVersion, noVersion, type SyncTable, type Version, versionOf } from "../sync-table.ts";
 import { BucketReplica } from "./bucket-replica.ts";
 import { LeadKeeper } from "./lead-keeper.ts";
 import { PushCursor } from "./push-cursor.ts";
@@ -75,13 +78,13 @@ interface Write {
 
 interface Process {
   readonly machine: SimulatedNode;
-  readonly table: MapTable;
+  readonly table: SyncTable;
   readonly sync: SyncNode;
   readonly keeper: LeadKeeper | undefined;
 }
 
-/** What another process gives only arrives while this one lives. */
-function guarded(node: SimulatedNode, registry: Registry): Registry {
+/** What another process gives only arrives while this one lives; what was asked while it is cut off, afterwards. */
+function guarded(node: SimulatedNode, registry: Registry, reached: () => Promise<void>): Registry {
   return new Proxy(registry, {
     get: (_, method: string) => {
       const value = (registry as unknown as Record<string, unknown>)[method];
@@ -91,8 +94,8 @@ function guarded(node: SimulatedNode, registry: Registry): Registry {
         if (!(result instanceof Promise)) return result;
         return new Promise((resolve, reject) => {
           result.then(
-            (given) => node.alive && resolve(given),
-            (thrown: unknown) => node.alive && reject(toMillraceError(thrown)),
+            (given) => void reached().then(() => node.alive && resolve(given)),
+            (thrown: unknown) => void reached().then(() => node.alive && reject(toMillraceError(thrown))),
           );
         });
       };
@@ -168,6 +171,8 @@ class World {
   readonly writes: Write[] = [];
   readonly byVersion = new Map<string, Write>();
   readonly cuts = new Set<string>();
+  /** Machines that do not reach the registry: their leases end while they go on. */
+  readonly withoutRegistry = new Set<string>();
   readonly report: Report = {
     writes: 0,
     crashes: 0,
@@ -193,6 +198,14 @@ class World {
     this.kind = kind;
   }
 
+  /** Every fifth seed on the kernel's table, the others on the plain one. */
+  newTable(): SyncTable {
+    const shape = { dim, buckets, initial };
+    if (Number(this.simulation.seed) % 5 !== 0) return new MapTable(shape);
+    const bytes = 1 << 19;
+    return ParameterShard.create(KernelMemory.create({ dataBytes: bytes, lanes: 1, laneBytes: 1 << 17 }, kernels()), { ...shape, bytes });
+  }
+
   check(claim: boolean, what: string): void {
     if (!claim) this.violations.push(`${what} (at ${this.simulation.clock.monotonicMs().toFixed(0)} ms)`);
   }
@@ -201,7 +214,7 @@ class World {
   async start(name: string, fromCheckpoint: boolean): Promise<void> {
     const machine = this.simulation.node(name);
     const run = machine.run(async () => {
-      const table = new MapTable({ dim, buckets, initial });
+      const table = this.newTable();
       const network: Network =
         this.kind === "machines"
           ? machine.network
@@ -227,7 +240,10 @@ class World {
       await sync.listen({ host: "0.0.0.0", port });
       let keeper: LeadKeeper | undefined;
       if (mesh.includes(name) && this.kind === "machines") {
-        const registry = guarded(machine, this.registry.connect({ clock: machine.clock, alive: () => machine.alive }));
+        const face = this.registry.connect({ clock: machine.clock, alive: () => machine.alive && !this.withoutRegistry.has(name) });
+        const registry = guarded(machine, face, async () => {
+          while (this.withoutRegistry.has(name)) await this.simulation.clock.sleep(20);
+        });
         keeper = new LeadKeeper({
           node: sync,
           name: "t",
@@ -369,7 +385,10 @@ function expendable(world: World, name: string): boolean {
   if (!world.processes.has(name)) return false;
   if (!mesh.includes(name)) return true;
   const others = mesh.filter((other) => other !== name);
-  return others.every((other) => world.processes.get(other)?.sync.ready === true) && !world.cuts.has(pairOf(others[0]!, others[1]!));
+  return (
+    others.every((other) => world.processes.get(other)?.sync.ready === true && !world.withoutRegistry.has(other)) &&
+    !world.cuts.has(pairOf(others[0]!, others[1]!))
+  );
 }
 
 async function disturb(world: World, ms: number): Promise<void> {
@@ -390,8 +409,11 @@ async function disturb(world: World, ms: number): Promise<void> {
           world.cuts.delete(pairOf(a, b));
         }),
       );
-    } else if (what < 0.5) internet.reset(a, b);
-    else if (what < 0.6 && world.processes.has(a)) world.processes.get(a)!.machine.jumpWallTime(random.between(-60_000, 60_000));
+    } else if (what < 0.45) internet.reset(a, b);
+    else if (what < 0.5 && world.kind === "machines" && world.withoutRegistry.size === 0) {
+      world.withoutRegistry.add(a);
+      later.push(clock.sleep(random.below(1_500)).then(() => void world.withoutRegistry.delete(a)));
+    } else if (what < 0.6 && world.processes.has(a)) world.processes.get(a)!.machine.jumpWallTime(random.between(-60_000, 60_000));
     else if (what < 0.7 && world.processes.has(a)) world.save(a);
     else if (what < 0.95 && expendable(world, a) && (world.kind === "machines" || !mesh.includes(a))) {
       world.crash(a);
