@@ -7,8 +7,11 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { MillraceError } from "#base/errors";
+import type { OpenFile } from "#platform/files";
 import { Simulation } from "#platform/simulation";
 import { systemClock } from "#platform/system-clock";
+import { systemFiles } from "#platform/system-files";
 import { systemProcesses } from "#platform/system-processes";
 import { refusal, StoppableClock } from "./suite.contract.ts";
 import { createMemoryRegistry } from "./memory-registry.ts";
@@ -103,6 +106,47 @@ test("values, revisions and tokens are there after a reopen, leases of closed pr
     assert.deepEqual(await two.get("a"), put);
     assert.ok((await two.tryLock("l", await two.lease(1_000)))!.token > token);
     await two.close();
+  }));
+
+test("promise: what is put without a lease is synced before put resolves, what stands under one is not; a sync that fails is told", () =>
+  withFolder(async (folder) => {
+    let synced: string[] = [];
+    let failing = false;
+    const files = {
+      ...systemFiles,
+      async open(path: string, mode: "read" | "write" | "create"): Promise<OpenFile | undefined> {
+        const file = await systemFiles.open(path, mode);
+        if (file === undefined) return undefined;
+        const sync = async (): Promise<void> => {
+          if (failing) throw new MillraceError("unavailable", "the disk failed");
+          await file.sync();
+          synced.push(path);
+        };
+        return { ...file, sync, close: () => file.close() };
+      },
+      async syncFolder(path: string): Promise<void> {
+        await systemFiles.syncFolder(path);
+        synced.push(path);
+      },
+    };
+    const path = join(folder, "r.sqlite");
+    const registry = openSqliteRegistry({ path, clock: systemClock, files });
+    const during = async (change: () => Promise<unknown>): Promise<string[]> => {
+      synced = [];
+      await change();
+      return synced;
+    };
+    assert.deepEqual(await during(() => registry.put("a", new Uint8Array(1))), [`${path}-wal`, folder], "with the name of the log, once");
+    assert.deepEqual(await during(() => registry.put("a", new Uint8Array(2))), [`${path}-wal`]);
+    assert.deepEqual(await during(() => registry.delete("a")), [`${path}-wal`]);
+    assert.deepEqual(await during(() => registry.delete("a")), [], "nothing changed");
+    assert.deepEqual(await during(() => registry.put("a", new Uint8Array(1), { expect: 5 })), [], "nothing changed");
+    const lease = await registry.lease(60_000);
+    assert.deepEqual(await during(() => registry.put("b", new Uint8Array(1), { lease })), []);
+    failing = true;
+    await assert.rejects(registry.put("c", new Uint8Array(1)), refusal("unavailable"));
+    failing = false;
+    await registry.close();
   }));
 
 test("a file that is no registry is refused, and so is a folder that is not there", () =>

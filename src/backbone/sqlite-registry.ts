@@ -18,7 +18,7 @@
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { MillraceError } from "#base/errors";
 import type { Clock, Timer } from "#platform/clock";
-import type { OpenFile } from "#platform/files";
+import type { Files, OpenFile } from "#platform/files";
 import type { Processes } from "#platform/processes";
 import { systemFiles } from "#platform/system-files";
 import { type Change, checkKey, checkLeaseTime, checkPrefix, checkValue, type Entry, type Lease, leaseEnded, type Lock, type Registry } from "./registry.ts";
@@ -29,6 +29,8 @@ export interface SqliteRegistryOptions {
   /** The database file; its folder must exist, the file is made when missing. */
   readonly path: string;
   readonly clock: Clock;
+  /** By which its log is synced; default: the machine's. The rest is SQLite's own I/O. */
+  readonly files?: Pick<Files, "open" | "syncFolder" | "join">;
   /** Tells which processes are gone, so that what they held is free at once. Without it their leases end by time alone. */
   readonly processes?: Processes;
   /** How often a watcher looks for changes of other processes. Milliseconds, 1 to 10,000, default 20. Cost: about 15 us a look. */
@@ -76,6 +78,7 @@ export function openSqliteRegistry(options: SqliteRegistryOptions): Registry {
 class SqliteRegistry implements Registry {
   readonly #path: string;
   readonly #clock: Clock;
+  readonly #files: Pick<Files, "open" | "syncFolder" | "join">;
   readonly #processes: Processes | undefined;
   readonly #pollMs: number;
   readonly #tombstonesMax: number;
@@ -95,6 +98,7 @@ class SqliteRegistry implements Registry {
   constructor(options: SqliteRegistryOptions) {
     this.#path = options.path;
     this.#clock = options.clock;
+    this.#files = options.files ?? systemFiles;
     this.#processes = options.processes;
     this.#pollMs = options.watchPollMs ?? 20;
     this.#tombstonesMax = options.tombstonesMax ?? 10_000;
@@ -258,10 +262,10 @@ class SqliteRegistry implements Registry {
     let log: OpenFile | undefined;
     try {
       // None: the last one to close the file has copied and synced it all.
-      log = await systemFiles.open(`${this.#path}-wal`, "read");
+      log = await this.#files.open(`${this.#path}-wal`, "read");
       await log?.sync();
       if (this.#folderSynced) return;
-      await systemFiles.syncFolder(systemFiles.join(this.#path, ".."));
+      await this.#files.syncFolder(this.#files.join(this.#path, ".."));
       this.#folderSynced = true;
     } finally {
       await log?.close();
