@@ -5,12 +5,14 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { gone, status } from "./live/server.ts";
 import { useStore } from "./live/store.ts";
 import { nextTheme, theme } from "./live/theme.ts";
+import { token } from "./live/token.ts";
 import { BeAUser } from "./page/be-a-user.tsx";
 import { Features } from "./page/features.tsx";
 import { Overview } from "./page/overview.tsx";
 import { Pipelines } from "./page/pipelines.tsx";
 import { Quality } from "./page/quality.tsx";
 import { duration } from "./part/figures.ts";
+import { TokenButton, TokenPrompt } from "./part/token-prompt.tsx";
 
 const pages = [
   { path: "", name: "Be a user", Page: BeAUser },
@@ -24,6 +26,7 @@ const pathOf = (hash: string): string => hash.replace(/^#\/?/, "");
 
 export function App() {
   const [path, setPath] = useState(pathOf(location.hash));
+  const now = useStore(token);
   const main = useRef<HTMLElement>(null);
   const first = useRef(true);
   useEffect(() => {
@@ -73,13 +76,16 @@ export function App() {
             ))}
           </nav>
           <ServerState />
+          <TokenButton />
           <ThemeButton />
         </div>
       </header>
       <main id="main" ref={main} tabIndex={-1}>
-        <page.Page />
+        {/* A page that was refused begins anew with another token. */}
+        <page.Page key={now} />
       </main>
       <Foot />
+      <TokenPrompt />
     </>
   );
 }

@@ -2,6 +2,7 @@
 // Invariant: every request ends after `timeoutMs`, whatever the server does.
 
 import type { ErrorAnswer } from "#wire/api";
+import { noticeStatus, tokenHeader } from "./token.ts";
 
 const timeoutMsDefault = 10_000;
 
@@ -48,7 +49,8 @@ export async function ask<Answer>(method: "GET" | "POST" | "DELETE", path: strin
     response = await fetch(path, {
       method,
       signal: AbortSignal.timeout(timeoutMs),
-      ...(body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) }),
+      headers: { ...tokenHeader(), ...(body === undefined ? {} : { "content-type": "application/json" }) },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
   } catch {
     throw new Refused("no-answer", "The server does not answer.", "is it running? Start it with npm start; this page goes on by itself.");
@@ -60,6 +62,7 @@ export async function ask<Answer>(method: "GET" | "POST" | "DELETE", path: strin
   if (response.ok && answer !== undefined) return answer as Answer;
   const error = (answer as ErrorAnswer | undefined)?.error;
   if (error === undefined) throw new Refused("internal", `The server answered with status ${response.status}.`, "See its log.");
+  noticeStatus(response.status, plain(error.message, error.todo));
   // A refused list says why in its rows.
   throw new Refused(error.code, error.rejected?.[0]?.message ?? error.message, error.todo);
 }

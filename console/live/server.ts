@@ -6,7 +6,9 @@
 import type { StatusAnswer } from "#wire/api";
 import type { HistoryAnswer, LiveSecond, TrainingStatus, WayStep } from "#wire/live-api";
 import { ask, type Refused, refusedOf } from "./ask.ts";
+import { openEventStream } from "./event-stream.ts";
 import { store } from "./store.ts";
+import { token, tokenWanted } from "./token.ts";
 
 const statusEveryMs = 1_000;
 const statusTimeoutMs = 4_000;
@@ -31,7 +33,7 @@ export function onWay(listener: (step: WayStep, atMs: number) => void): () => vo
 }
 
 let followed = "";
-let source: EventSource | undefined;
+let source: { close(): void } | undefined;
 let retry: ReturnType<typeof setTimeout> | undefined;
 
 /** Streams from now on; the steps of this user's events among it. */
@@ -46,27 +48,24 @@ function connect(): void {
   source = undefined;
   streaming.set(false);
   if (document.hidden || followed === "") return;
-  const opened = new EventSource(`/v1/live?user=${encodeURIComponent(followed)}`);
-  source = opened;
-  opened.addEventListener("open", () => {
-    streaming.set(true);
-    void loadHistory();
-  });
-  opened.addEventListener("second", (message: MessageEvent<string>) => {
-    takeSeconds([...seconds.get(), JSON.parse(message.data) as LiveSecond]);
-  });
-  opened.addEventListener("way", (message: MessageEvent<string>) => {
-    const atMs = performance.now();
-    const step = JSON.parse(message.data) as WayStep;
-    for (const listener of wayListeners) listener(step, atMs);
-  });
-  opened.addEventListener("error", () => {
-    if (source !== opened) return;
-    // Not left to the browser: after a status other than 200 it would give up.
-    opened.close();
-    source = undefined;
-    streaming.set(false);
-    retry = setTimeout(connect, streamAgainMs);
+  source = openEventStream(`/v1/live?user=${encodeURIComponent(followed)}`, {
+    opened() {
+      streaming.set(true);
+      void loadHistory();
+    },
+    event(name, data) {
+      if (name === "second") takeSeconds([...seconds.get(), JSON.parse(data) as LiveSecond]);
+      else if (name === "way") {
+        const atMs = performance.now();
+        const step = JSON.parse(data) as WayStep;
+        for (const listener of wayListeners) listener(step, atMs);
+      }
+    },
+    ended() {
+      source = undefined;
+      streaming.set(false);
+      retry = setTimeout(connect, streamAgainMs);
+    },
   });
 }
 
@@ -97,7 +96,8 @@ export async function loadTraining(): Promise<void> {
 }
 
 async function tick(): Promise<void> {
-  if (!document.hidden) {
+  // While a token is being typed nothing is asked: it would be refused again.
+  if (!document.hidden && tokenWanted.get() === undefined) {
     try {
       const answer = await ask<StatusAnswer>("GET", "/v1/status", undefined, statusTimeoutMs);
       status.set(answer);
@@ -112,5 +112,6 @@ async function tick(): Promise<void> {
 /** Begins asking; once. */
 export function watchServer(): void {
   document.addEventListener("visibilitychange", connect);
+  token.watch(connect);
   void tick();
 }
