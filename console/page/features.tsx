@@ -50,13 +50,15 @@ function Loaded({ known, features }: { known: NonNullable<FeatureStore["known"]>
   const [question, setQuestion] = useState<Question | undefined>(undefined);
   const [said, setSaid] = useState("");
   const table = tables.find(({ name }) => name === chosen) ?? tables[0];
+  // Names with a dot are tables that the server writes itself.
+  const own = tables.map(({ name }) => name).filter((name) => !name.includes("."));
   const done = (text: string): void => {
     setSaid(text);
     features.refresh();
   };
   return (
     <>
-      {table === undefined ? (
+      {own.length === 0 && (
         <Notice kind="empty" title="No table is declared.">
           <p>Declare one in the configuration and start the server with it, for example:</p>
           <pre>{sample}</pre>
@@ -65,7 +67,8 @@ function Loaded({ known, features }: { known: NonNullable<FeatureStore["known"]>
             Redis client, or <code>POST /v1/tables/items/write</code>).
           </p>
         </Notice>
-      ) : (
+      )}
+      {table !== undefined && (
         <>
           <TableList tables={tables} chosen={table.name} onChoose={setChosen} />
           <p class="said" role="status">
@@ -77,7 +80,9 @@ function Loaded({ known, features }: { known: NonNullable<FeatureStore["known"]>
           <RowLook table={table} rounds={features.rounds} />
           <div class="pair import-pair">
             <Imports imports={imports} askFirst={setQuestion} onDone={done} />
-            <ImportForm tables={tables.map(({ name }) => name)} table={table.name} onStarted={(name) => done(`The import of ${name} has begun.`)} />
+            {own.length > 0 && (
+              <ImportForm tables={own} table={own.includes(table.name) ? table.name : own[0]!} onStarted={(name) => done(`The import of ${name} has begun.`)} />
+            )}
           </div>
         </>
       )}

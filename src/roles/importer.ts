@@ -19,7 +19,7 @@ import { systemProcesses } from "#platform/system-processes";
 import { systemRandom } from "#platform/system-random";
 import { type ServedBy, untilServed } from "#snapshot/serving-wait";
 import { SnapshotStore } from "#snapshot/snapshot-store";
-import type { TablesConfig } from "#wire/table-config";
+import { isServersTable, type TablesConfig } from "#wire/table-config";
 import { openDataFolder } from "./data-folder.ts";
 import { blobsFolderOf, importFolderOf, importNiceness as niceness, newImportJob, tableLogPartition } from "./import-process.ts";
 import { servedWaitMsMax } from "./snapshots.ts";
@@ -51,6 +51,9 @@ export async function importTable(options: ImportTableOptions): Promise<Imported
   try {
     const { registry, log } = data;
     if (tables !== undefined) await registerSchemas(registry, tables);
+    if (isServersTable(table)) {
+      throw new MillraceError("invalid", `table ${table} is counted by the server, nothing is imported into it`, { todo: "import into a table of your own" });
+    }
     const schema = await readSchema(registry, table);
     if (schema === undefined) {
       throw new MillraceError("not-found", `there is no table ${JSON.stringify(table.slice(0, 64))} in ${dataFolder}`, {

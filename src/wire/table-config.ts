@@ -10,6 +10,10 @@ const closed = { additionalProperties: false } as const;
 
 /** Names of tables: lower case, so that they can stand in paths, keys of the registry and files. */
 export const tableNamePattern = "^[a-z][a-z0-9_-]{0,63}$";
+/** No configured table has a dot in its name: those that do are written by the server itself (docs/tables.md). */
+export function isServersTable(name: string): boolean {
+  return name.includes(".");
+}
 export const columnNamePattern = "^[A-Za-z_][A-Za-z0-9_]{0,63}$";
 
 export const ColumnConfig = Type.Object(

@@ -11,6 +11,7 @@ import { MillraceError, toMillraceError } from "#base/errors";
 import type { Registry } from "#backbone/registry";
 import type { Clock } from "#platform/clock";
 import type { RunningWorker } from "#platform/workers";
+import { isServersTable } from "#wire/table-config";
 import { readSchema } from "../tables/schema-registry.ts";
 import { importLimits } from "./import-limits.ts";
 import { type BoardEntry, listImports } from "./import-board.ts";
@@ -91,7 +92,7 @@ export class ImportJobs {
   async start(body: unknown): Promise<{ readonly job: string }> {
     const ask = checkAsk(body);
     const { table } = ask;
-    if ((await readSchema(this.#registry, table)) === undefined)
+    if (isServersTable(table) || (await readSchema(this.#registry, table)) === undefined)
       throw new MillraceError("not-found", `there is no table ${JSON.stringify(table.slice(0, 64))}`, { todo: "declare it in the configuration (tables)" });
     if (this.#running.size >= jobsMax) throw new MillraceError("overloaded", `${jobsMax} imports are running`, { todo: "wait for one to end" });
     const job = this.#newJob();
