@@ -208,7 +208,7 @@ export class CheckpointRows {
       const more = store.scan(range, page);
       for (let i = 0; i < page.count; i += 1) {
         visit(page.keyOf(i).subarray(2), page.valueOf(i));
-        if ((i & 31) === 31 && slices.due) await slices.next();
+        if ((i & 7) === 7 && slices.due) await slices.next();
       }
       if (!more) return;
       range = { ...range, from: page.next! };
