@@ -3,9 +3,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MapTable } from "../map-table.ts";
+import { MillraceError } from "#base/errors";
 import { contentOf, keysOf } from "../sync-table.contract.ts";
 import { EntryBatch, noVersion, versionOf } from "../sync-table.ts";
 import { BucketReplica, Outcome } from "./bucket-replica.ts";
+import { encodePlaces, restorePlaces } from "./places.ts";
 import { PushCursor } from "./push-cursor.ts";
 import { Push, sectionFlags } from "./sync-frames.ts";
 
@@ -163,4 +165,37 @@ test("a torn push counts for nothing, an answer to another push neither", () => 
   // The follower says that it holds less than was believed.
   assert.equal(cursor.answered(3, false, [{ bucket: 0, stretches: [] }], 36), true);
   assert.deepEqual([cursor.acked.isEmpty(0), cursor.liveBuckets], [true, 1]);
+});
+
+test("places come back as they were, damaged ones are refused and change nothing; golden bytes", () => {
+  const [one, other] = [side(1), side(2)];
+  one.replica.restore(0, [{ origin: 257, counter: 2 ** 40 - 1 }], { bucket: 0, collected: noVersion, expired: noVersion });
+  one.replica.restore(
+    2,
+    [
+      { origin: 257, counter: 5 },
+      { origin: 515, counter: 300 },
+    ],
+    { bucket: 2, collected: versionOf(1, 4, 1), expired: versionOf(1, 2, 1) },
+  );
+  const bytes = encodePlaces(one.replica);
+  assert.equal(Buffer.from(bytes).toString("hex"), "0104048102ffffffff0fff01000b810205008304ac02000104000000000100010200000000010000");
+  restorePlaces(other.replica, bytes);
+  for (let bucket = 0; bucket < 4; bucket++) {
+    assert.deepEqual(other.replica.vectors.stretches(bucket), one.replica.vectors.stretches(bucket));
+    assert.deepEqual(other.replica.bounds(bucket), one.replica.bounds(bucket));
+  }
+  // An epoch that was seen is not led again.
+  assert.deepEqual([other.replica.lead(2, 2), other.replica.lead(2, 3)], [false, true]);
+  const fresh = side(3);
+  for (let length = 0; length < bytes.length; length++) {
+    assert.throws(
+      () => restorePlaces(fresh.replica, bytes.subarray(0, length)),
+      (thrown) => thrown instanceof MillraceError && thrown.code === "corrupt",
+    );
+  }
+  assert.throws(() => restorePlaces(fresh.replica, Uint8Array.from([...bytes, 0])), /bytes too many/);
+  assert.throws(() => restorePlaces(fresh.replica, Uint8Array.of(2, 4)), /unsupported/);
+  assert.throws(() => restorePlaces(fresh.replica, Uint8Array.of(1, 8)), /8 buckets/);
+  assert.ok(fresh.replica.vectors.isEmpty(0));
 });

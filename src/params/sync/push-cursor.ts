@@ -252,7 +252,7 @@ export class PushCursor {
       push.from[s] = from;
       push.to[s] = whole ? counter : counterOf(entries.versionAt(entries.count - 1));
       push.count[s] = entries.count - before;
-      room -= push.count[s]! * rowBytes;
+      room -= push.count[s] * rowBytes;
       return whole;
     };
     for (const { origin, counter } of vectors.olderOf(bucket)) if (!section(origin, counter)) return { whole: false, room };

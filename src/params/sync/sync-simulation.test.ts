@@ -18,6 +18,7 @@ import { contentOf, checkTable } from "../sync-table.contract.ts";
 import { compareVersions, EntryBatch, lastVersion, noVersion, type SyncTable, type Version, versionOf } from "../sync-table.ts";
 import { BucketReplica } from "./bucket-replica.ts";
 import { LeadKeeper } from "./lead-keeper.ts";
+import { encodePlaces, restorePlaces } from "./places.ts";
 import { PushCursor } from "./push-cursor.ts";
 import { type Bounds, frameLengthAt, frameTypes, type Push } from "./sync-frames.ts";
 import { SyncNode, type SyncTimes } from "./sync-node.ts";
@@ -63,7 +64,7 @@ interface Report {
 
 interface Checkpoint {
   readonly entries: EntryBatch;
-  readonly places: { bucket: number; stretches: Stretch[]; bounds: Bounds }[];
+  readonly places: Uint8Array;
 }
 
 interface Write {
@@ -235,7 +236,7 @@ class World {
       const checkpoint = this.checkpoints.get(name);
       if (fromCheckpoint && checkpoint !== undefined) {
         table.join(checkpoint.entries, 0, checkpoint.entries.count);
-        for (const { bucket, stretches, bounds } of checkpoint.places) sync.replica.restore(bucket, stretches, bounds);
+        restorePlaces(sync.replica, checkpoint.places);
       }
       await sync.listen({ host: "0.0.0.0", port });
       let keeper: LeadKeeper | undefined;
@@ -305,10 +306,8 @@ class World {
   save(name: string): void {
     const { table, sync } = this.processes.get(name)!;
     const entries = new EntryBatch(dim);
-    const places = Array.from({ length: buckets }, (_, bucket) => {
-      table.changes(bucket, noVersion, lastVersion, 1 << 20, entries);
-      return { bucket, stretches: sync.replica.vectors.stretches(bucket), bounds: sync.replica.bounds(bucket) };
-    });
+    const places = encodePlaces(sync.replica).slice();
+    for (let bucket = 0; bucket < buckets; bucket++) table.changes(bucket, noVersion, lastVersion, 1 << 20, entries);
     this.checkpoints.set(name, { entries, places });
   }
 
