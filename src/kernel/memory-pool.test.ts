@@ -7,6 +7,8 @@ import { Worker } from "node:worker_threads";
 import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import { collectGarbage } from "#platform/garbage";
+import { Simulation } from "#platform/simulation";
+import { dropLongIdle, idleMsMax } from "./collect-dropped.ts";
 import { classBytesOf, joinReaders, type MemoryLease, MemoryPool, type MemoryReader } from "./memory-pool.ts";
 import { memoryBytesFor } from "./kernel-memory.ts";
 
@@ -97,6 +99,32 @@ test("promise: idle memories of other sizes make room before a lease is refused"
   assert.equal(pool.statistics().leasedBytes, held.memory.memory.buffer.byteLength + many.length * mebi);
   stop();
   assert.equal(drops, 2);
+});
+
+test("promise: what nobody wanted for long is given back, small memories apart", async () => {
+  const simulation = new Simulation({ seed: 1 });
+  const pool = new MemoryPool({ capBytes: 1024 * mebi });
+  const leases = [10, 40, 100, 200].map((size) => pool.lease({ ...shape(size * mebi - 100_000), owner: `version@${size}` }));
+  await simulation.run(async () => {
+    const { clock } = simulation;
+    const dropping = dropLongIdle(pool, clock);
+    await clock.sleep(idleMsMax * 0.9);
+    for (const lease of leases.slice(0, 3)) lease.release();
+    await clock.sleep(idleMsMax * 0.9);
+    assert.equal(pool.statistics().dropped, 0, "idle for less than a whole pause");
+    const again = pool.lease({ ...shape(100 * mebi - 100_000), owner: "version@101" });
+    again.release();
+    await clock.sleep(idleMsMax * 0.9);
+    assert.equal(pool.statistics().dropped, 0, "what was wanted meanwhile counts anew");
+    await clock.sleep(idleMsMax * 1.2);
+    const { dropped, idleBytes, leasedBytes } = pool.statistics();
+    assert.deepEqual(
+      [dropped, idleBytes, leasedBytes].map((one, at) => (at === 0 ? one : Math.round(one / mebi))),
+      [1, 50, 224],
+      "the small two stay, what is held stays",
+    );
+    dropping.stop();
+  });
 });
 
 test("what was dropped and is not collected is bounded: beyond it a lease is refused, and after a collection it is not", async () => {

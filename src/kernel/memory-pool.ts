@@ -3,11 +3,12 @@
 // (measured: six dropped versions of 1 GiB stayed resident). So memories are kept; a switch to a new version reuses what the last but one used.
 //
 // Life of a memory:   idle --lease--> held --release--> closing --last reader leaves--> idle --room is needed--> dropped --collected--> gone
-//                                       ^ readers come and go ^         ^ readers only leave ^
+//                                       ^ readers come and go ^         ^ readers only leave ^            (or it was idle for long)
 // Sizes are classes, four to a doubling (1, 1.25, 1.5, 1.75 x 2^n), so a version that grew a little fits into the memory of an older one, and
 // at most a fifth is wasted. A lease takes the smallest idle memory that fits, up to one and a half times the size that it would make; then a new one while the cap
 // allows; then a new one for which idle ones of other sizes are dropped; then any idle one; then it throws `overloaded`, naming the owners that hold most. Who owns threads
-// that see memories listens by `onDropped` and has them collect their garbage soon, or the machine holds dropped memories on.
+// that see memories listens by `onDropped` and has them collect their garbage soon, or the machine holds dropped memories on. What a merge of everything or a version of
+// before left is not held for ever either: `dropLongIdle`, called now and then, drops what nobody wanted since the last call.
 //
 // Invariants: 1. a memory is idle only when its lease was released and no reader is left  2. the sum of all sizes never exceeds capBytes, nor, with those that
 //                were dropped and not yet collected, twice that: beyond it nothing is dropped or made until they are
@@ -29,6 +30,8 @@ export const memoryPoolLimits = {
   reuseRatioMax: 1.5,
   /** Of capBytes: all memories and those that were dropped and are not yet collected. Twice, so that all that is idle can be given up for one that takes its place. */
   withDroppedShareMax: 2,
+  /** So many idle bytes, of the smallest memories, stay however long they are idle: memtables come and go. */
+  keptIdleBytes: 64 << 20,
 } as const;
 
 const readersWord = poolWordsFrom;
@@ -37,7 +40,7 @@ const generationWord = poolWordsFrom + 1;
 const closed = 0x8000_0000 | 0;
 
 export interface MemoryPoolOptions {
-  /** Most bytes of all memories together, idle ones too. Default 4 GiB; typical: half of the machine. Idle memories are given back only when others need room. */
+  /** Most bytes of all memories together, idle ones too. Default 4 GiB; typical: half of the machine. Idle memories are given back when others need room, or by `dropLongIdle`. */
   readonly capBytes?: number;
   /** Kernels that work in the memories. Default: the live ones. */
   readonly kernels?: Kernels;
@@ -131,6 +134,8 @@ interface Slot {
   readonly words: Int32Array;
   readonly bytes: number;
   state: "idle" | "held" | "closing";
+  /** Idle at the last `dropLongIdle` too. */
+  stale: boolean;
   owner: string;
 }
 
@@ -173,6 +178,7 @@ export class MemoryPool {
     const generation = Atomics.add(slot.words, generationWord, 1) + 1;
     const memory = KernelMemory.format(slot.wasm, request, this.#kernels);
     slot.state = "held";
+    slot.stale = false;
     slot.owner = request.owner;
     Atomics.store(slot.words, readersWord, 0);
     const ticket: LeaseTicket = { memory: slot.wasm, generation };
@@ -199,6 +205,22 @@ export class MemoryPool {
   onDropped(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** Drops the memories that were idle at the call before and are still, all but `keptIdleBytes` of the smallest. Returns their bytes. */
+  dropLongIdle(): number {
+    this.#sweep();
+    const idle = this.#slots.filter(({ state }) => state === "idle").sort((a, b) => a.bytes - b.bytes);
+    const chosen: Slot[] = [];
+    let keptBytes = 0;
+    for (const slot of idle) {
+      if (keptBytes + slot.bytes <= memoryPoolLimits.keptIdleBytes) keptBytes += slot.bytes;
+      else if (slot.stale) chosen.push(slot);
+      slot.stale = true;
+    }
+    if (chosen.length === 0) return 0;
+    this.#drop(chosen);
+    return chosen.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
   statistics(): MemoryPoolStats {
@@ -255,7 +277,7 @@ export class MemoryPool {
     if (fitting === undefined && !this.#makeRoom(bytes, idle)) return undefined;
     const wasm = createWasmMemory(bytes);
     assert(wasm.buffer.byteLength === bytes, "classes are whole pages");
-    const slot: Slot = { wasm, words: new Int32Array(wasm.buffer), bytes, state: "idle", owner: "" };
+    const slot: Slot = { wasm, words: new Int32Array(wasm.buffer), bytes, state: "idle", stale: false, owner: "" };
     Atomics.store(slot.words, readersWord, closed);
     this.#slots.push(slot);
     this.#totalBytes += bytes;
@@ -278,6 +300,11 @@ export class MemoryPool {
       chosen.push(slot);
       lacking -= slot.bytes;
     }
+    this.#drop(chosen);
+    return true;
+  }
+
+  #drop(chosen: readonly Slot[]): void {
     const chosenBytes = chosen.reduce((sum, slot) => sum + slot.bytes, 0);
     for (const slot of chosen) {
       this.#slots.splice(this.#slots.indexOf(slot), 1);
@@ -287,7 +314,6 @@ export class MemoryPool {
     this.#droppedBytes += chosenBytes;
     this.#dropped += chosen.length;
     for (const listener of this.#listeners) listener();
-    return true;
   }
 
   #largestOwners(): string {

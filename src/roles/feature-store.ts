@@ -21,7 +21,7 @@ import { HashSweep } from "#features/keyspace/hash-sweep";
 import { Keyspace } from "#features/keyspace/keyspace";
 import type { Table } from "#features/tables/table";
 import { openTables, type Tables } from "#features/tables/tables";
-import { collectDropped } from "#kernel/collect-dropped";
+import { collectDropped, dropLongIdle } from "#kernel/collect-dropped";
 import type { KeySeed } from "#kernel/key-hash";
 import { recordBytes } from "#kernel/entry-record";
 import { MemoryPool, type MemoryPoolStats } from "#kernel/memory-pool";
@@ -98,6 +98,7 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
   const seed = await keptSeed(registry);
   const pool = new MemoryPool({ capBytes: options.memoryBytesMax });
   const collecting = collectDropped(pool, systemClock, collectGarbage);
+  const dropping = dropLongIdle(pool, systemClock);
   const alarm = ({ message }: MillraceError): void => warn(message);
   let tables: Tables | undefined;
   let isLoaded = false;
@@ -175,6 +176,7 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
   });
   const store = await opening.opened.catch(async (thrown: unknown) => {
     await resp.drain(0);
+    dropping.stop();
     collecting.stop();
     if (!(thrown instanceof MillraceError) || thrown.code !== "conflict") throw thrown;
     throw new MillraceError("conflict", `another server writes the data folder ${dataFolder}`, {
@@ -240,6 +242,7 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
         for (const { follower } of bases) await follower.stop();
         await loader.stop();
         await store.close();
+        dropping.stop();
         collecting.stop();
         return outcome;
       },

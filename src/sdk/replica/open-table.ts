@@ -19,7 +19,7 @@ import { openSqliteRegistry } from "#backbone/sqlite-registry";
 import { readSchema } from "#features/tables/schema-registry";
 import { schemaOf, type TableSchema } from "#features/tables/table-schema";
 import { keySeed } from "#kernel/key-hash";
-import { collectDropped } from "#kernel/collect-dropped";
+import { collectDropped, dropLongIdle } from "#kernel/collect-dropped";
 import { MemoryPool } from "#kernel/memory-pool";
 import { RunLoader } from "#lsm/run-loader";
 import type { Clock } from "#platform/clock";
@@ -138,6 +138,7 @@ export async function openReplica(
   }
   const pool = new MemoryPool({ capBytes: options.memoryBytesMax ?? 4 * 2 ** 30 });
   const collecting = collectDropped(pool, clock, collectGarbage);
+  const dropping = dropLongIdle(pool, clock);
   const snapshots = new SnapshotStore({ blobs: sources.blobs, registry, clock, random, kind: replicaLayout.kind });
   const feed = folderFeed({ files, clock, registry, log: sources.log, folder: sources.engineFolder, partition: replicaLayout.partition, pool });
   const seed = keySeed(new DataView(random.bytes(new Uint8Array(8)).buffer).getBigUint64(0));
@@ -176,6 +177,7 @@ export async function openReplica(
   const watching = watchSchema(name, registry, clock, stop.signal, takeSchema, alarm);
   const close = async (): Promise<void> => {
     stop.abort(new MillraceError("unavailable", `the replica of table ${name} was closed`));
+    dropping.stop();
     collecting.stop();
     await base.stop();
     await loader?.stop();
