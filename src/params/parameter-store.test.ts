@@ -13,6 +13,7 @@ import { Simulation } from "#platform/simulation";
 import { systemFiles } from "#platform/system-files";
 import { DenseBlock } from "./dense-block.ts";
 import { ParameterStore, type ParameterStoreShape } from "./parameter-store.ts";
+import { exportNpy, importNpy } from "./npy-exchange.ts";
 import { StoreCheckpointer } from "./store-checkpoint.ts";
 import { contentOf } from "./sync-table.contract.ts";
 import { lastVersion } from "./sync-table.ts";
@@ -272,4 +273,75 @@ test("a damaged checkpoint is refused: every byte counts, and so do length, orde
   await refused(["conflict"], { buckets: 4 });
   writeFileSync(join(folder, "manifest.json"), "{");
   await refused(["corrupt"]);
+});
+
+const touchesOf = (store: ParameterStore): number[] =>
+  store.shards.flatMap((shard) => contentOf(shard).flatMap(({ tombstone, touched }) => (tombstone ? [] : [touched])));
+
+/** A small store with all kinds of entries, saved twice. */
+async function goldenChain(folder: string): Promise<ParameterStore> {
+  const store = newStore({ dim: 3, shards: 1, buckets: 2, initial: { seed: 42n, factors: 0, initialScale: 0.5 } });
+  const { checkpointer } = await StoreCheckpointer.open(store, systemFiles, folder);
+  store.assign(
+    keysOf([1, 2, 3]),
+    3,
+    Float32Array.from({ length: 9 }, (_, i) => i / 4),
+    1_700_000_000,
+  );
+  await checkpointer.save();
+  store.delete(keysOf([2]), 1);
+  store.add(keysOf([3]), 1, Float32Array.of(1, 2, 3), 1_700_000_001);
+  await checkpointer.save();
+  return store;
+}
+
+test("a checkpoint of version 1 is read for ever, and written the same", async (t) => {
+  const golden = new URL("../../test/golden/store-checkpoint/v1/", import.meta.url);
+  const folder = folderOf(t);
+  const store = await goldenChain(folder);
+  for (const name of ["000001.full", "000002.part", "manifest.json"])
+    assert.deepEqual(readFileSync(join(folder, name)), readFileSync(new URL(name, golden)), name);
+  const again = newStore({ dim: 3, shards: 1, buckets: 2, initial: { seed: 42n, factors: 0, initialScale: 0.5 } });
+  assert.equal((await StoreCheckpointer.open(again, systemFiles, folder)).restored, 2);
+  assert.deepEqual(contentsOf(again), contentsOf(store));
+});
+
+test(".npy: heads as the format says, live rows out and in again, damage refused", async (t) => {
+  const folder = join(folderOf(t), "export");
+  const store = newStore();
+  for (let first = 0; first < 2_000; first += 500)
+    store.assign(
+      keysOf(range(500, first)),
+      500,
+      Float32Array.from({ length: 2_000 }, (_, i) => first + i / 8),
+      first,
+    );
+  store.delete(keysOf(range(300)), 300);
+  const manifest = await exportNpy(store, systemFiles, folder);
+  assert.equal(manifest.rows, 1_700);
+  const values = readFileSync(join(folder, "values.npy"));
+  assert.equal(values.subarray(0, 8).toString("latin1"), "\x93NUMPY\x01\x00");
+  assert.equal(values.readUInt16LE(8), 118);
+  assert.equal(values.subarray(10, 127).toString("latin1").trimEnd(), "{'descr': '<f4', 'fortran_order': False, 'shape': (1700, 4), }");
+  assert.equal(values[127], 0x0a);
+  assert.equal(values.length, 128 + 1_700 * 16);
+  const other = newStore({ shards: 2, buckets: 8 });
+  assert.deepEqual(await importNpy(other, systemFiles, folder), { rows: 1_700, refused: 0 });
+  assert.equal(other.live, 1_700);
+  const keys = keysOf(range(2_000));
+  const [ours, theirs] = [new Float32Array(8_000), new Float32Array(8_000)];
+  store.pull(keys, 2_000, ours);
+  other.pull(keys, 2_000, theirs);
+  assert.deepEqual(theirs, ours);
+  assert.deepEqual([...touchesOf(other)].sort(), [...touchesOf(store)].sort());
+  await assert.rejects(exportNpy(store, systemFiles, folder), /holds an export/);
+  await assert.rejects(importNpy(newStore({ dim: 5 }), systemFiles, folder), /rows of 4 numbers/);
+  await assert.rejects(importNpy(newStore(), systemFiles, `${folder}-none`), /is not there/);
+  values[500]! ^= 1;
+  writeFileSync(join(folder, "values.npy"), values);
+  const untouched = newStore();
+  await assert.rejects(importNpy(untouched, systemFiles, folder), /fails its checksum/);
+  assert.equal(untouched.live, 0);
+  writeFileSync(join(folder, "values.npy"), values.subarray(0, 5_000));
+  await assert.rejects(importNpy(untouched, systemFiles, folder), /another length/);
 });

@@ -4,7 +4,7 @@
 
 import { crc32c } from "#base/crc32c";
 import { MillraceError } from "#base/errors";
-import { EntryBatch, entryFlags } from "./sync-table.ts";
+import { type EntryBatch, entryFlags } from "./sync-table.ts";
 
 export const storeCheckpointVersion = 1;
 export const fileHeadBytes = 64;
@@ -101,7 +101,7 @@ export function decodeBlockHead(bytes: Uint8Array<ArrayBuffer>, head: FileHead):
   if (words[7] !== crc32c(bytes, 0, 0, blockHeadBytes - 4) || (magic !== entriesMagic && magic !== cutMagic))
     throw damaged("the head of a block fails its checksum");
   if (shard! >= head.shards || (magic === entriesMagic && bucket! >= head.buckets)) throw damaged("a block of a bucket that is not there");
-  return { magic: magic!, shard: shard!, bucket: bucket!, flags: flags!, count: count!, bodyBytes: bodyBytes!, bodyCrc: bodyCrc! };
+  return { magic: magic, shard: shard!, bucket: bucket!, flags: flags!, count: count!, bodyBytes: bodyBytes!, bodyCrc: bodyCrc! };
 }
 
 /** Entries as columns: keys, versions (high, low), touched, flags, values of those that are no tombstones. */

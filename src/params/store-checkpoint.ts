@@ -51,7 +51,9 @@ export const storeCheckpointLimits = {
 } as const;
 
 const manifestName = "manifest.json";
-const cutBytesABucket = 24;
+const cutBytesABucket = 20;
+/** Of one write. */
+const writeBytes = 256 << 10;
 
 interface ManifestFile {
   readonly name: string;
@@ -88,36 +90,10 @@ function shapeOf(store: ParameterStore): StoreShapeWords {
   };
 }
 
-/** How far all buckets of all shards were written: their newest version, and how many rows had left them without a tombstone. */
-class Cursors {
-  readonly #versions: Version[][];
-  readonly #left: Uint32Array[];
+/** How far the buckets of each shard were written: newest version (high, low) and rows that had left, three words a bucket. */
+type Cursors = readonly Uint32Array[];
 
-  constructor(store: ParameterStore) {
-    this.#versions = store.shards.map(({ buckets }) => Array.from({ length: buckets }, () => noVersion));
-    this.#left = store.shards.map(({ buckets }) => new Uint32Array(buckets));
-  }
-
-  at(shard: number, bucket: number): Version {
-    return this.#versions[shard]![bucket]!;
-  }
-
-  left(shard: number, bucket: number): number {
-    return this.#left[shard]![bucket]!;
-  }
-
-  set(shard: number, bucket: number, version: Version, left: number): void {
-    this.#versions[shard]![bucket] = version;
-    this.#left[shard]![bucket] = left;
-  }
-
-  copyFrom(other: Cursors): void {
-    for (const [s, versions] of other.#versions.entries()) {
-      this.#versions[s] = [...versions];
-      this.#left[s]!.set(other.#left[s]!);
-    }
-  }
-}
+const newCursors = (store: ParameterStore): Cursors => store.shards.map(({ buckets }) => new Uint32Array(3 * buckets));
 
 async function readManifest(files: Files, folder: string): Promise<Manifest | undefined> {
   const path = files.join(folder, manifestName);
@@ -144,9 +120,12 @@ async function readManifest(files: Files, folder: string): Promise<Manifest | un
   return manifest as Manifest;
 }
 
-/** Appends blocks to a file and counts. */
+/** Appends blocks to a file, several small ones in one write, and counts. */
 class CheckpointFile {
   readonly #file: OpenFile;
+  #waiting: Uint8Array[] = [];
+  #waitingBytes = 0;
+  /** With those that wait. */
   bytes = 0;
   entries = 0;
 
@@ -154,12 +133,29 @@ class CheckpointFile {
     this.#file = file;
   }
 
-  async append(parts: readonly Uint8Array[]): Promise<void> {
-    await this.#file.writeAll(parts, this.bytes);
-    for (const { length } of parts) this.bytes += length;
+  add(parts: readonly Uint8Array[]): void {
+    this.#waiting.push(...parts);
+    for (const { length } of parts) {
+      this.bytes += length;
+      this.#waitingBytes += length;
+    }
+  }
+
+  /** Whether enough waits for a write. */
+  get isDue(): boolean {
+    return this.#waitingBytes >= writeBytes;
+  }
+
+  async flush(): Promise<void> {
+    const parts = this.#waiting;
+    const at = this.bytes - this.#waitingBytes;
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+    if (parts.length > 0) await this.#file.writeAll(parts, at);
   }
 
   async close(): Promise<void> {
+    await this.flush();
     await this.#file.sync();
     await this.#file.close();
   }
@@ -173,6 +169,8 @@ export class StoreCheckpointer {
   #cursors: Cursors;
   #manifest: Manifest;
   #saving = false;
+  readonly #batch: EntryBatch;
+  readonly #changed: Uint32Array;
 
   private constructor(store: ParameterStore, files: Files, folder: string, manifest: Manifest, cursors: Cursors) {
     this.#store = store;
@@ -180,6 +178,8 @@ export class StoreCheckpointer {
     this.#folder = folder;
     this.#manifest = manifest;
     this.#cursors = cursors;
+    this.#batch = new EntryBatch(store.dim);
+    this.#changed = new Uint32Array(store.shards[0]!.buckets);
   }
 
   /**
@@ -189,7 +189,7 @@ export class StoreCheckpointer {
   static async open(store: ParameterStore, files: Files, folder: string): Promise<{ checkpointer: StoreCheckpointer; restored: number | undefined }> {
     await files.makeFolder(folder);
     const manifest = await readManifest(files, folder);
-    const cursors = new Cursors(store);
+    const cursors = newCursors(store);
     if (manifest !== undefined) await restore(store, files, folder, manifest, cursors);
     return {
       checkpointer: new StoreCheckpointer(store, files, folder, manifest ?? { version: 1, files: [] }, cursors),
@@ -223,28 +223,35 @@ export class StoreCheckpointer {
     if (opened === undefined) throw new MillraceError("conflict", `${path} is written by another process`, { todo: "give each store a folder of its own" });
     const file = new CheckpointFile(opened);
     const store = this.#store;
-    const cursors = new Cursors(store);
+    const cursors = newCursors(store);
     let rounds = 0;
-    let lastRoundEntries = 0;
+    let lastRoundEntries: number;
     try {
-      await file.append([encodeFileHead({ ...shapeOf(store), number, full: full ? 1 : 0 })]);
-      if (!full) cursors.copyFrom(this.#cursors);
+      file.add([encodeFileHead({ ...shapeOf(store), number, full: full ? 1 : 0 })]);
+      if (!full) for (const [s, known] of cursors.entries()) known.set(this.#cursors[s]!);
       while (rounds < limits.roundsMax && (rounds === 0 || this.#writesSince(cursors) > limits.lastRoundEntries)) {
-        for (const [s, shard] of store.shards.entries()) {
-          for (let b = 0; b < shard.buckets; b++) {
-            for (const part of this.#bucket(cursors, s, b, full && rounds === 0, file)) await file.append(part);
+        const since = file.entries;
+        let stepFrom = since;
+        for (const s of store.shards.keys()) {
+          for (const parts of this.#round(cursors, s, full && rounds === 0, file)) {
+            file.add(parts);
+            if (!file.isDue && file.entries - stepFrom < limits.stepEntries) continue;
+            await file.flush();
+            stepFrom = file.entries;
           }
         }
         rounds++;
+        await file.flush();
       }
-      // From here to the end of the loop nothing is waited for: this is the cut.
-      const last: Uint8Array[] = [];
+      // From here to the cuts nothing is waited for: this is the moment of the checkpoint.
       const entriesBefore = file.entries;
-      for (const [s, shard] of store.shards.entries())
-        for (let b = 0; b < shard.buckets; b++) for (const part of this.#bucket(cursors, s, b, false, file)) last.push(...part);
-      const cuts = store.shards.map((_, s) => this.#cut(s));
+      for (const s of store.shards.keys()) for (const parts of this.#round(cursors, s, false, file)) file.add(parts);
+      for (const [s, shard] of store.shards.entries()) {
+        const words = new Uint32Array(5 * shard.buckets);
+        shard.cut(words);
+        file.add(encodeBlock(cutMagic, s, 0, 0, shard.buckets, new Uint8Array(words.buffer)));
+      }
       lastRoundEntries = file.entries - entriesBefore;
-      await file.append([...last, ...cuts.flat()]);
       await file.close();
     } catch (error) {
       await opened.close().catch(() => undefined);
@@ -265,30 +272,41 @@ export class StoreCheckpointer {
   #writesSince(cursors: Cursors): number {
     let writes = 0;
     for (const [s, shard] of this.#store.shards.entries()) {
-      for (let b = 0; b < shard.buckets; b++) {
+      const known = cursors[s]!;
+      const count = shard.bucketsSince(known, this.#changed);
+      for (let i = 0; i < count; i++) {
+        const b = this.#changed[i]!;
         const newest = shard.newest(b);
-        const cursor = cursors.at(s, b);
-        if (compareVersions(newest, cursor) <= 0) continue;
-        if (epochOf(newest) === epochOf(cursor)) writes += counterOf(newest) - counterOf(cursor);
-        else writes += shard.counts(b).live + shard.counts(b).tombstones;
+        const cursor = { high: known[3 * b]!, low: known[3 * b + 1]! };
+        const { live, tombstones } = shard.counts(b);
+        const all = live + tombstones;
+        writes += epochOf(newest) === epochOf(cursor) && shard.left(b) === known[3 * b + 2] ? Math.min(all, counterOf(newest) - counterOf(cursor)) : all;
       }
     }
     return writes;
   }
 
-  /** Blocks of what a bucket has beyond its cursor, which moves on. Each is made when it is asked for; with `whole` the bucket from its beginning. */
-  *#bucket(cursors: Cursors, s: number, b: number, whole: boolean, file: CheckpointFile): Generator<Uint8Array[]> {
+  /** Blocks of what the buckets of a shard have beyond their cursors, which move on; with `whole` of all they have. A block is made when it is asked for. */
+  *#round(cursors: Cursors, s: number, whole: boolean, file: CheckpointFile): Generator<Uint8Array[]> {
     const shard = this.#store.shards[s]!;
-    const known = cursors.at(s, b);
+    const known = cursors[s]!;
+    const buckets = new Uint32Array(shard.buckets);
+    const count = shard.bucketsSince(known, buckets, whole);
+    for (let i = 0; i < count; i++) yield* this.#bucket(known, s, buckets[i]!, whole, file);
+  }
+
+  *#bucket(known: Uint32Array, s: number, b: number, whole: boolean, file: CheckpointFile): Generator<Uint8Array[]> {
+    const shard = this.#store.shards[s]!;
+    const cursor = { high: known[3 * b]!, low: known[3 * b + 1]! };
     const upTo = shard.newest(b);
     const left = shard.left(b);
+    const collected = shard.collected(b);
     // A tombstone that was never written is gone, or rows left without one: only the whole bucket says so.
-    const all = whole || compareVersions(shard.collected(b), known) > 0 || left !== cursors.left(s, b);
-    if (!all && compareVersions(upTo, known) <= 0) return;
+    const all = whole || compareVersions(collected, cursor) > 0 || left !== known[3 * b + 2];
     const { stepEntries, stepNumbers } = storeCheckpointLimits;
     const step = Math.max(1, Math.min(stepEntries, Math.floor(stepNumbers / shard.dim)));
-    const batch = new EntryBatch(shard.dim);
-    let after = all ? noVersion : known;
+    const batch = this.#batch;
+    let after = all ? noVersion : cursor;
     let first = true;
     for (let complete = false; !complete;) {
       batch.clear();
@@ -299,18 +317,8 @@ export class StoreCheckpointer {
       yield encodeBlock(entriesMagic, s, b, first && all ? wholeFlag : 0, batch.count, encodeEntries(batch));
       first = false;
     }
-    cursors.set(s, b, upTo, left);
-  }
-
-  /** What each bucket of a shard has counted at this moment. */
-  #cut(s: number): Uint8Array[] {
-    const shard = this.#store.shards[s]!;
-    const words = new Uint32Array((shard.buckets * cutBytesABucket) / 4);
-    for (let b = 0; b < shard.buckets; b++) {
-      const [newest, collected] = [shard.newest(b), shard.collected(b)];
-      words.set([newest.high, newest.low, collected.high, collected.low, shard.left(b)], 6 * b);
-    }
-    return encodeBlock(cutMagic, s, 0, 0, shard.buckets, new Uint8Array(words.buffer));
+    // Tombstones collected between two pieces may be among those that were not reached: the next round writes the bucket again, whole.
+    if (compareVersions(shard.collected(b), collected) === 0) known.set([upTo.high, upTo.low, left], 3 * b);
   }
 
   /** Removes files that the manifest does not name. */
@@ -322,6 +330,31 @@ export class StoreCheckpointer {
   }
 }
 
+/** Reads a file from front to back through a window, so that small pieces do not cost a call each. */
+class FileWindow {
+  readonly #file: OpenFile;
+  readonly #size: number;
+  #bytes = new Uint8Array(0);
+  #from = 0;
+
+  constructor(file: OpenFile, size: number) {
+    this.#file = file;
+    this.#size = size;
+  }
+
+  /** `count` bytes at a place; valid until the next call. Throws `corrupt` when the file ends before. */
+  async read(at: number, count: number): Promise<Uint8Array<ArrayBuffer>> {
+    if (at < this.#from || at + count > this.#from + this.#bytes.length) {
+      const into = new Uint8Array(Math.max(count, this.#size));
+      const read = await this.#file.read(into, at);
+      this.#bytes = into.subarray(0, read);
+      this.#from = at;
+      if (read < count) throw damaged("ends too early");
+    }
+    return this.#bytes.subarray(at - this.#from, at - this.#from + count);
+  }
+}
+
 /** Visits the blocks of a file: heads alone, or with their checked bodies. */
 async function eachBlock(
   file: OpenFile,
@@ -330,18 +363,15 @@ async function eachBlock(
   bodies: boolean,
   visit: (block: BlockHead, number: number, body: Uint8Array<ArrayBuffer>) => void,
 ): Promise<void> {
-  const headBytes = new Uint8Array(blockHeadBytes);
+  const window = new FileWindow(file, bodies ? 1 << 20 : 64 << 10);
+  const nothing = new Uint8Array(0);
   let number = 0;
   for (let at = fileHeadBytes; at < bytes; number++) {
-    if ((await file.read(headBytes, at)) < blockHeadBytes) throw damaged("ends inside the head of a block");
-    const block = decodeBlockHead(headBytes, head);
+    const block = decodeBlockHead(await window.read(at, blockHeadBytes), head);
     at += blockHeadBytes;
     if (block.bodyBytes > storeCheckpointLimits.blockBytesMax || block.bodyBytes > bytes - at) throw damaged("ends inside a block");
-    let body = new Uint8Array(0);
-    if (bodies) {
-      body = new Uint8Array(block.bodyBytes);
-      if ((await file.read(body, at)) < block.bodyBytes || crc32c(body) !== block.bodyCrc) throw damaged("a block fails its checksum");
-    }
+    const body = bodies ? await window.read(at, block.bodyBytes) : nothing;
+    if (bodies && crc32c(body) !== block.bodyCrc) throw damaged("a block fails its checksum");
     at += block.bodyBytes;
     visit(block, number, body);
   }
@@ -399,13 +429,13 @@ async function restore(store: ParameterStore, files: Files, folder: string, mani
 function resumeShard(store: ParameterStore, cursors: Cursors, { shard: s, count, bodyBytes }: BlockHead, body: Uint8Array<ArrayBuffer>): void {
   const shard = store.shards[s]!;
   if (count !== shard.buckets || bodyBytes !== count * cutBytesABucket) throw damaged("a cut of another length");
-  const words = new Uint32Array(body.buffer, 0, body.length / 4);
+  const words = new Uint32Array(body.slice().buffer);
   for (let b = 0; b < count; b++) {
-    const newest = { high: words[6 * b]!, low: words[6 * b + 1]! };
-    const collected = { high: words[6 * b + 2]!, low: words[6 * b + 3]! };
-    shard.resume(b, newest, collected, words[6 * b + 4]!);
+    const newest = { high: words[5 * b]!, low: words[5 * b + 1]! };
+    const collected = { high: words[5 * b + 2]!, low: words[5 * b + 3]! };
+    shard.resume(b, newest, collected, words[5 * b + 4]!);
     // Tombstones that an earlier file holds and that were collected since.
     shard.collect(b, collected);
-    cursors.set(s, b, newest, words[6 * b + 4]!);
+    cursors[s]!.set([newest.high, newest.low, words[5 * b + 4]!], 3 * b);
   }
 }
