@@ -274,7 +274,7 @@ class World {
       await new Promise(() => undefined);
     });
     run.catch((thrown: unknown) => this.check(false, `${name} failed: ${String(thrown)}`));
-    while (this.processes.get(name)?.machine !== machine) await this.simulation.clock.sleep(5);
+    while (machine.alive && this.processes.get(name)?.machine !== machine) await this.simulation.clock.sleep(5);
   }
 
   crash(name: string): void {
