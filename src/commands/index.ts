@@ -2,13 +2,14 @@
 
 import type { CommandSpec } from "#wire/resp-command";
 import type { DataParts } from "./data-command.ts";
+import { dumpCommands } from "./dump.ts";
 import { fieldExpiryCommands } from "./field-expiry.ts";
 import { hashCommands } from "./hashes.ts";
 import { keyCommands } from "./keys.ts";
 import { stringCommands } from "./strings.ts";
 import { transactionCommands } from "./transactions.ts";
 
-/** Strings, hashes with the expiry of their fields, keys, transactions: each family is one list. */
+/** Strings, hashes with the expiry of their fields, keys, values as bytes, transactions: each family is one list. */
 export function keyspaceCommands(parts: DataParts): CommandSpec[][] {
-  return [stringCommands(parts), hashCommands(parts), fieldExpiryCommands(parts), keyCommands(parts), transactionCommands(parts)];
+  return [stringCommands(parts), hashCommands(parts), fieldExpiryCommands(parts), keyCommands(parts), dumpCommands(parts), transactionCommands(parts)];
 }

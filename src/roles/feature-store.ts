@@ -18,6 +18,7 @@ import { removeAbandonedWork } from "#features/import/abandoned-work";
 import { ImportJobs } from "#features/import/import-jobs";
 import { Hashes } from "#features/keyspace/hashes";
 import { HashSweep } from "#features/keyspace/hash-sweep";
+import { KeyCount, type KeyCounts } from "#features/keyspace/key-count";
 import { Keyspace } from "#features/keyspace/keyspace";
 import type { Table } from "#features/tables/table";
 import { openTables, type Tables } from "#features/tables/tables";
@@ -121,6 +122,7 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
   const keyspace = new Keyspace({ store: late, clock: systemClock, random: new Prng(new DataView(systemRandom.bytes(new Uint8Array(4)).buffer).getUint32(0)) });
   const hashes = new Hashes(keyspace);
   const sweep = new HashSweep(keyspace, { onTrouble: (error) => warn(`sweeping old hash fields: ${String(error)}`) });
+  const keyCount = new KeyCount(keyspace, hashes);
   const startedMs = systemClock.nowMs();
   // Rights are written in names of commands, and some commands ask for rights.
   const later: { access?: Access } = {};
@@ -136,7 +138,7 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
       version,
       processId,
       runId: randomId(systemRandom, hexDigits),
-      info: () => (late.isOpen ? infoOf(late, keyspace, pool.statistics(), isLoaded) : loadingInfo(opening?.progress(), startedMs)),
+      info: () => (late.isOpen ? infoOf(late, keyspace, keyCount, pool.statistics(), isLoaded) : loadingInfo(opening?.progress(), startedMs)),
       memoryUsage: (key) => bytesOfKey(keyspace, key),
       lastSaveMs: () => startedMs,
     }),
@@ -264,6 +266,11 @@ async function keptSeed(registry: Registry): Promise<KeySeed> {
   return { low: view.getUint32(0, true), high: view.getUint32(4, true) };
 }
 
+/** As in Redis an empty database has no line. Expiry is exact, so an average of what is left is not kept. */
+function keyspaceInfo({ keys, expires }: KeyCounts): Readonly<Record<string, string>> {
+  return keys === 0 ? {} : { db0: `keys=${keys},expires=${expires},avg_ttl=0` };
+}
+
 /** How far the store is: reading its runs takes most of the time. */
 function openingWords({ stage, bytesLoaded, bytesTotal, recordsReplayed, recordsTotal }: StoreProgress): string {
   const runs = stage === "log" ? 0 : bytesTotal === 0 ? 1 : bytesLoaded / bytesTotal;
@@ -292,6 +299,7 @@ function loadingInfo(progress: StoreProgress | undefined, startedMs: number): Re
 function infoOf(
   store: Store,
   keyspace: Keyspace,
+  keyCount: KeyCount,
   pool: MemoryPoolStats,
   isLoaded: boolean,
 ): Readonly<Record<string, Readonly<Record<string, string | number>>>> {
@@ -323,6 +331,7 @@ function infoOf(
       store_run_bytes_written: counts.runBytesWritten,
     },
     Stats: { keyspace_hits: keyspace.hits, keyspace_misses: keyspace.misses },
+    Keyspace: keyspaceInfo(keyCount.read()),
   };
 }
 

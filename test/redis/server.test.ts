@@ -83,3 +83,22 @@ test("too large a value is refused with the limit, in every way it can come abou
   assert.match(said(help!), /^\*\+,OBJECT <subcommand>/);
   client.close();
 });
+
+test("INFO says how many keys there are and how many expire, and nothing of an empty database", async (t) => {
+  const server = await startWholeServer(t);
+  const client = await RawClient.open(server.respPort);
+  const keyspace = async (): Promise<string> => said((await client.send([["INFO", "keyspace"]]))[0]!);
+  assert.doesNotMatch(await keyspace(), /db0/);
+  await client.send([
+    ["SET", "a", "1"],
+    ["SET", "b", "1", "EX", "100"],
+    ["HSET", "h", "f", "v"],
+    ["EXPIRE", "h", "100"],
+    ["SET", "gone", "1"],
+    ["DEL", "gone"],
+  ]);
+  assert.match(await keyspace(), /db0:keys=3,expires=2,avg_ttl=0\r\n/);
+  await client.send([["FLUSHALL"]]);
+  assert.doesNotMatch(await keyspace(), /db0/);
+  client.close();
+});
