@@ -41,7 +41,7 @@ export function newFieldValue(args: Args, i: number): Uint8Array {
 }
 
 export function hashCommands(parts: DataParts): CommandSpec[] {
-  const { keyspace } = parts;
+  const { keyspace, hashes } = parts;
   const lookup = new KeyLookup(keyspace);
   const places = new FieldPlaces();
   const command = (name: string, arity: number, flags: readonly CommandFlag[], summary: string, body: (call: Call) => void, since = "2.0.0"): CommandSpec =>
@@ -51,6 +51,16 @@ export function hashCommands(parts: DataParts): CommandSpec[] {
     return ({ args, reply }: Call): void => {
       if (args.count % 2 === 1) throw wrongArguments(name);
       const key = newKey(args, 1);
+      const entry = keyspace.find(key);
+      if (entry === undefined || entry.kind === entryKinds.hash) {
+        const merged = hashes.encoder.merge(entry?.value, args, 2);
+        if (merged !== undefined) {
+          keyspace.put(key, entryKinds.hash, merged.row, entry?.expiryMs ?? 0);
+          if (name === "hset") reply.integer(merged.added);
+          else reply.ok();
+          return;
+        }
+      }
       const hash = hashToWrite(parts, key);
       let added = 0;
       // A large hash puts each field at once: all must be seen to hold the limits before.

@@ -113,3 +113,49 @@ test(`a damaged row is refused or read within its bounds, never a crash (SEED=${
   }
   assert.ok(refused > rounds / 4, "the damage was seen");
 });
+
+test(`promise: putting fields into a row byte by byte gives what decoding, setting and encoding gives (SEED=${process.env["SEED"] ?? "merge"})`, () => {
+  const random = new Prng(process.env["SEED"] ?? "merge");
+  const encoder = new HashRowEncoder();
+  const plain = new HashRowEncoder();
+  let merges = 0;
+  for (let round = 0; round < 300; round++) {
+    let row: Uint8Array | undefined;
+    const model = new Map<string, string>();
+    for (let step = 0; step < 12; step++) {
+      const parts: string[] = [];
+      for (let pair = 1 + random.below(6); pair > 0; pair--)
+        parts.push(`f${random.below(12)}`, "v".repeat(random.chance(0.02) ? 300 : random.below(20)) + String(random.below(9)));
+      const buffer = Buffer.from(parts.join(""));
+      const starts = [0];
+      for (const part of parts) starts.push(starts.at(-1)! + part.length);
+      const args = { buffer, count: parts.length, start: (i: number) => starts[i]!, end: (i: number) => starts[i + 1]! };
+      const merged = encoder.merge(row, args, 0);
+      const names = parts.filter((_part, i) => i % 2 === 0);
+      const simple = new Set(names).size === names.length && parts.every((part) => part.length <= 255);
+      if (!simple) assert.equal(merged, undefined);
+      const before = model.size;
+      for (let i = 0; i < parts.length; i += 2) model.set(parts[i]!, parts[i + 1]!);
+      const expected = plain.encode(
+        Array.from(model, ([name, value]) => ({ name: Buffer.from(name), value: Buffer.from(value), expiryMs: 0 })),
+        0,
+      )!.row;
+      if (merged !== undefined) {
+        merges++;
+        assert.equal(merged.added, model.size - before);
+        assert.deepEqual(Buffer.from(merged.row), Buffer.from(expected));
+      }
+      row = expected.slice();
+    }
+  }
+  assert.ok(merges > 1_000);
+  // What has an expiry is for the plain way.
+  const timed = plain.encode([{ name: Buffer.from("a"), value: Buffer.from("1"), expiryMs: 9_999 }], 0)!.row;
+  const one = { buffer: Buffer.from("a2"), count: 2, start: (i: number) => i, end: (i: number) => i + 1 };
+  assert.equal(encoder.merge(timed, one, 0), undefined);
+  assert.throws(() => encoder.merge(expectedCut(plain), one, 0), { code: "corrupt" });
+});
+
+function expectedCut(encoder: HashRowEncoder): Uint8Array {
+  return encoder.encode([{ name: Buffer.from("abc"), value: Buffer.from("123"), expiryMs: 0 }], 0)!.row.slice(0, -1);
+}

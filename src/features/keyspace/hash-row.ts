@@ -13,6 +13,7 @@
 // Cost: 3 B a field beside name and value; reading ten of ten about 0.5 us.
 
 import { MillraceError } from "#base/errors";
+import { DistinctKeys } from "./distinct-keys.ts";
 
 export const hashRowLimits = {
   /** More fields make a large hash. Source: Redis' own bound, hash-max-listpack-entries. */
@@ -22,6 +23,8 @@ export const hashRowLimits = {
 } as const;
 
 const format = 1;
+/** Fields times names beyond which a merge leaves it to the plain way, which has an index. */
+const comparisonsMax = 16_384;
 const headBytes = 4;
 const expiryBytes = 6;
 const rowShared = 1;
@@ -152,9 +155,89 @@ export interface EncodedRow {
   readonly expiryMs: number;
 }
 
+/** A row with fields put into it. */
+export interface MergedRow {
+  /** A view into the encoder's room, until its next use. */
+  readonly row: Uint8Array;
+  readonly added: number;
+}
+
 /** Encodes rows into one room that it keeps. */
 export class HashRowEncoder {
   readonly #room = new Uint8Array(hashRowLimits.rowBytesMax + 64);
+  readonly #names = new DistinctKeys();
+  #used = new Uint8Array(64);
+
+  /**
+   * A row with the fields that stand in `args` from `from` on, name and value in turn: bytes to bytes, without a view of each field, which is most of what HSET
+   * costs. `row` undefined: a new one. `undefined` where the plain way must decide: expiries, names or values of more than 255 bytes, a name given twice, a row that
+   * becomes too large. Throws `corrupt`.
+   */
+  merge(row: Uint8Array | undefined, args: WantedFields, from: number): MergedRow | undefined {
+    const { buffer, count } = args;
+    const pairs = (count - from) >> 1;
+    const names = this.#names;
+    names.begin();
+    let most = headBytes + expiryBytes + (row === undefined ? 0 : row.length);
+    for (let i = from; i < count; i += 2) {
+      const name = args.end(i) - args.start(i);
+      const value = args.end(i + 1) - args.start(i + 1);
+      if (name > 255 || value > 255 || !names.add(buffer, args.start(i), args.end(i))) return undefined;
+      most += 3 + name + value;
+    }
+    if (most > hashRowLimits.rowBytesMax) return undefined;
+    if (this.#used.length < pairs) this.#used = new Uint8Array(pairs * 2);
+    const used = this.#used.fill(0, 0, pairs);
+    const room = this.#room;
+    let at = headBytes;
+    let fields = 0;
+    let next = 0;
+    if (row !== undefined) {
+      checkHead(row, 0, row.length);
+      if (row[1] !== 0) return undefined;
+      fields = u16(row, 2);
+      if (fields * pairs > comparisonsMax) return undefined;
+      let read = headBytes;
+      for (let i = 0; i < fields; i++) {
+        if (read + 3 > row.length) throw corrupt(`ends in field ${i} of ${fields}`);
+        if (row[read] !== 0) return undefined;
+        const nameBytes = row[read + 1]!;
+        const end = read + 3 + nameBytes + row[read + 2]!;
+        if (end > row.length) throw corrupt(`ends in field ${i} of ${fields}`);
+        let found = -1;
+        for (let tried = 0; tried < pairs; tried++) {
+          const pair = next + tried < pairs ? next + tried : next + tried - pairs;
+          const start = args.start(from + 2 * pair);
+          if (used[pair] !== 0 || args.end(from + 2 * pair) - start !== nameBytes) continue;
+          let same = 0;
+          while (same < nameBytes && buffer[start + same] === row[read + 3 + same]) same++;
+          if (same < nameBytes) continue;
+          found = pair;
+          break;
+        }
+        if (found >= 0) {
+          used[found] = 1;
+          next = found + 1 < pairs ? found + 1 : 0;
+          at = putField(room, at, buffer, args, from + 2 * found);
+        } else {
+          for (let byte = read; byte < end; byte++) room[at++] = row[byte]!;
+        }
+        read = end;
+      }
+      if (read !== row.length) throw corrupt(`has ${row.length - read} bytes behind its ${fields} fields`);
+    }
+    let added = 0;
+    for (let pair = 0; pair < pairs; pair++) {
+      if (used[pair] !== 0) continue;
+      at = putField(room, at, buffer, args, from + 2 * pair);
+      added++;
+    }
+    if (fields + added > hashRowLimits.fieldsMax) return undefined;
+    room[0] = format;
+    room[1] = 0;
+    putU16(room, 2, fields + added);
+    return { row: room.subarray(0, at), added };
+  }
 
   /** `undefined` when the fields need a large hash. */
   encode(fields: readonly HashField[], keyExpiryMs: number): EncodedRow | undefined {
@@ -201,6 +284,21 @@ export class HashRowEncoder {
     }
     return { row: room.subarray(0, at), expiryMs: fieldsDecide ? last : keyExpiryMs };
   }
+}
+
+/** A field of short name and value, without an expiry: name and value stand at `i` and `i + 1`. */
+function putField(room: Uint8Array, at: number, buffer: Uint8Array, args: WantedFields, i: number): number {
+  const name = args.start(i);
+  const nameEnd = args.end(i);
+  const value = args.start(i + 1);
+  const valueEnd = args.end(i + 1);
+  room[at] = 0;
+  room[at + 1] = nameEnd - name;
+  room[at + 2] = valueEnd - value;
+  at += 3;
+  for (let byte = name; byte < nameEnd; byte++) room[at++] = buffer[byte]!;
+  for (let byte = value; byte < valueEnd; byte++) room[at++] = buffer[byte]!;
+  return at;
 }
 
 /** The names that are looked for: parts of one buffer, as they came over the wire. */
