@@ -1,3 +1,5 @@
+// Guards that a batch whose keys repeat is never taken for one of distinct keys: then a command would not see what another one of the batch wrote.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "#base/prng";

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "#base/prng";
-import { startMillrace } from "../../test/redis/millrace-server.ts";
+import { startMillrace } from "./millrace-server.ts";
 import { Redis } from "ioredis";
 
 test(`promise: a value comes back whole under another key, with its expiry; no damaged payload is taken (SEED=${process.env["SEED"] ?? "dump"})`, async (t) => {
