@@ -21,7 +21,7 @@ test(`promise: a value comes back whole under another key, with its expiry; no d
   await redis.hset("large", Object.fromEntries(Array.from({ length: 700 }, (_one, index) => [`f${index}`, "v".repeat(40)])));
 
   for (const key of ["s", "empty", "h", "large"]) {
-    const payload = (await redis.dumpBuffer(key));
+    const payload = await redis.dumpBuffer(key);
     assert.equal(await redis.restore(`${key}:2`, 5_000, payload), "OK");
     const ttl = await redis.pttl(`${key}:2`);
     assert.ok(ttl > 0 && ttl <= 5_000);
@@ -42,7 +42,7 @@ test(`promise: a value comes back whole under another key, with its expiry; no d
   assert.equal(await redis.exists("never"), 0);
   assert.equal(await redis.dump("never"), null);
 
-  const payload = (await redis.dumpBuffer("s"));
+  const payload = await redis.dumpBuffer("s");
   const refusals: [(string | number | Buffer)[], RegExp][] = [
     [["x", "-1", payload], /^ReplyError: ERR Invalid TTL value, must be >= 0$/],
     [["x", "abc", payload], /^ReplyError: ERR value is not an integer or out of range$/],
