@@ -85,7 +85,7 @@ const golden: u32 = 0x9e3779b9;
 /** Readings of one row before it counts as unsteady: only a writer that died in the middle leaves such a row. */
 const readingsMax: u32 = 4096;
 const sightingsALine: u32 = 32;
-/** Rows that expiring and evicting look at in one call, beside those they take. */
+/** Tombstones that expiring and evicting pass over in one call; a bucket with more of them in front is left to its next turn. */
 const looksMax: u32 = 4096;
 
 /** Keys handled at a time: wide rows have lines enough to fetch one beside the other. */
@@ -688,7 +688,7 @@ export function shardEvict(shard: usize, liveTarget: u32, max: u32, atOnce: u32)
       }
       row = next;
     }
-    if (evicted < max && looks < looksMax) hand = (hand + 1) & mask;
+    if (evicted < max) hand = (hand + 1) & mask;
   }
   store<u32>(shard, hand, evictHandAt);
   store<u32>(shard, load<u32>(shard, evictedAt) + evicted, evictedAt);
@@ -720,7 +720,7 @@ export function shardExpire(shard: usize, seconds: u32, buckets: u32, max: u32, 
       }
       row = next;
     }
-    if (expired < max && looks < looksMax) hand = (hand + 1) & mask;
+    if (expired < max) hand = (hand + 1) & mask;
   }
   store<u32>(shard, hand, expireHandAt);
   store<u32>(shard, load<u32>(shard, expiredAt) + expired, expiredAt);

@@ -217,7 +217,9 @@ export function locate(shard: usize, count: u32, slots: usize, forWriting: bool)
     for (let at = slots; at < end; at += 32) {
       const row = <usize>load<u32>(at);
       const safe = row == 0 ? <usize>64 : row;
-      seen |= load<u32>(<usize>load<u32>(safe - nextAt)) | load<u32>(<usize>load<u32>(safe - previousAt));
+      // The row will stand behind the newest of its bucket (second word of its head).
+      const tail = max<usize>(<usize>load<u32>(<usize>load<u32>(at, 20), 4), 64);
+      seen |= load<u32>(<usize>load<u32>(safe - nextAt)) | load<u32>(<usize>load<u32>(safe - previousAt)) | load<u32>(tail - nextAt);
     }
   }
   // Stored, or the optimizer would drop the reading.
@@ -408,12 +410,17 @@ function rebuild(shard: usize, partition: u32, groups: u32): bool {
   const entry = load<u64>(place);
   const old = <usize>(<u32>entry);
   const oldGroups = <u32>(entry >> 32);
-  let seen: u64 = 0;
-  for (let group: u32 = 0; group < oldGroups; group++) {
-    const at = old + ((<usize>group) << 6);
-    const used = matching(at, 0) ^ 0xfff;
-    for (let mask = used; mask != 0; mask &= mask - 1) seen |= load<u64>(<usize>load<u32>(at + 16 + ((<usize>ctz(mask)) << 2)), 8);
-    for (let mask = used; mask != 0; mask &= mask - 1) {
+  // The keys of all rows first, nothing else in the loop, or few lines would be on their way at once; a slot that was given up reads a row of before.
+  let seen: u32 = 0;
+  const end = old + ((<usize>oldGroups) << 6);
+  for (let at = old; at < end; at += 64) {
+    seen |= load<u32>(<usize>load<u32>(at, 16), 8) | load<u32>(<usize>load<u32>(at, 20), 8) | load<u32>(<usize>load<u32>(at, 24), 8);
+    seen |= load<u32>(<usize>load<u32>(at, 28), 8) | load<u32>(<usize>load<u32>(at, 32), 8) | load<u32>(<usize>load<u32>(at, 36), 8);
+    seen |= load<u32>(<usize>load<u32>(at, 40), 8) | load<u32>(<usize>load<u32>(at, 44), 8) | load<u32>(<usize>load<u32>(at, 48), 8);
+    seen |= load<u32>(<usize>load<u32>(at, 52), 8) | load<u32>(<usize>load<u32>(at, 56), 8) | load<u32>(<usize>load<u32>(at, 60), 8);
+  }
+  for (let at = old; at < end; at += 64) {
+    for (let mask = matching(at, 0) ^ 0xfff; mask != 0; mask &= mask - 1) {
       const row = load<u32>(at + 16 + ((<usize>ctz(mask)) << 2));
       const key = load<u64>(<usize>row, 8);
       const tag = tagWord(shard, key);
@@ -421,7 +428,7 @@ function rebuild(shard: usize, partition: u32, groups: u32): bool {
     }
   }
   // Kept, or the optimizer would drop the first reading of the keys.
-  store<u32>(shard, <u32>seen, cursorRowAt);
+  store<u32>(shard, seen, cursorRowAt);
   store<u32>(shard, 0, cursorRowAt);
   atomic.store<u64>(place, ((<u64>groups) << 32) | (<u64>(<u32>area)));
   if (oldGroups != 0) {

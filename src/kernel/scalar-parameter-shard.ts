@@ -998,7 +998,7 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
           }
           row = following;
         }
-        if (evicted < max && looks < looksMax) hand = (hand + 1) & bucketMask;
+        if (evicted < max) hand = (hand + 1) & bucketMask;
       }
       put(word.evictHand, hand);
       raise(word.evicted, evicted);
@@ -1025,7 +1025,7 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
           }
           row = following;
         }
-        if (expired < max && looks < looksMax) hand = (hand + 1) & bucketMask;
+        if (expired < max) hand = (hand + 1) & bucketMask;
       }
       put(word.expireHand, hand);
       raise(word.expired, expired);
