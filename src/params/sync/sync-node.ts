@@ -23,6 +23,7 @@ import {
   frameTypes,
   type Hello,
   type Lead,
+  placeOfVersion,
   type Pull,
   Push,
   type Summary,
@@ -138,6 +139,8 @@ export interface SourceMetrics {
   readonly compared: boolean;
   /** What the source last said about the oldest change it had not passed on to this node. */
   readonly ageMs: number;
+  /** Since the source was heard last: this copy may be behind by so much and `ageMs`. */
+  readonly silentMs: number;
 }
 
 interface Peer {
@@ -162,7 +165,6 @@ interface Peer {
   // As a source of this node:
   loaded: boolean;
   ageMs: number;
-  ageAtMs: number;
   compared: boolean;
   compareAtMs: number;
   comparedMs: number;
@@ -185,12 +187,17 @@ interface Source {
   readonly want: Want;
   at: number;
   peer: Peer | undefined;
+  /** Of the connection before. */
+  ageMs: number;
+  heardMs: number;
   tries: number;
   timer: Timer | undefined;
   removed: boolean;
 }
 
 const dirtyChunk = 512;
+/** Rows that one tick walks to collect tombstones: about a millisecond. */
+const collectRowsMax = 4_096;
 /** Between comparisons of a node that is not ready. */
 const comparePauseMs = 100;
 
@@ -237,7 +244,7 @@ export class SyncNode {
   #loadBudget: number;
   #loadAtMs: number;
   #pushNumber = 0;
-  #collectGroup = 0;
+  #collectNext = 0;
   #leaseUntilMs = Infinity;
   readonly #counts = { pushesOut: 0, pushesIn: 0, entriesOut: 0, bytesOut: 0, bytesIn: 0, comparisons: 0, digestMismatches: 0, corruptFrames: 0 };
 
@@ -293,7 +300,17 @@ export class SyncNode {
     if (this.#sources.size >= syncLimits.sourcesMax) {
       throw new MillraceError("invalid", `more than ${syncLimits.sourcesMax} sources`, { todo: "follow fewer nodes, or one that passes on" });
     }
-    const source: Source = { addresses, want: wants[want], at: 0, peer: undefined, tries: 0, timer: undefined, removed: false };
+    const source: Source = {
+      addresses,
+      want: wants[want],
+      at: 0,
+      peer: undefined,
+      ageMs: 0,
+      heardMs: this.#clock.monotonicMs(),
+      tries: 0,
+      timer: undefined,
+      removed: false,
+    };
     this.#sources.set(name, source);
     void this.#connect(source);
   }
@@ -362,7 +379,8 @@ export class SyncNode {
     const sources = [...this.#sources.values()].map((source): SourceMetrics => {
       const { host, port } = source.addresses[source.at]!;
       const { peer } = source;
-      return { address: `${host}:${port}`, connected: peer?.greeted === true, compared: peer?.compared === true, ageMs: peer?.ageMs ?? 0 };
+      const { ageMs, heardMs } = peer ?? source;
+      return { address: `${host}:${port}`, connected: peer?.greeted === true, compared: peer?.compared === true, ageMs, silentMs: now - heardMs };
     });
     let ledBuckets = 0;
     for (const epoch of this.replica.ledEpoch) if (epoch !== 0) ledBuckets++;
@@ -695,7 +713,6 @@ export class SyncNode {
       leads: new Set(),
       loaded: false,
       ageMs: 0,
-      ageAtMs: now,
       compared: false,
       compareAtMs: Infinity,
       comparedMs: -Infinity,
@@ -724,7 +741,10 @@ export class SyncNode {
     this.#counts.bytesOut += peer.link.bytesOut;
     this.#counts.bytesIn += peer.link.bytesIn;
     if (peer.begun && peer.want !== wants.nothing) this.#goneMs.set(peer.hello!.node, this.#clock.monotonicMs());
-    if (peer.source?.peer === peer) this.#retry(peer.source);
+    if (peer.source?.peer !== peer) return;
+    peer.source.ageMs = peer.ageMs;
+    peer.source.heardMs = peer.heardMs;
+    this.#retry(peer.source);
   }
 
   #refuse(peer: Peer, why: string): never {
@@ -873,7 +893,6 @@ export class SyncNode {
 
   #heardAge(peer: Peer, loaded: boolean, ageUs: number): void {
     peer.ageMs = ageUs / 1000;
-    peer.ageAtMs = peer.heardMs;
     peer.loaded = loaded;
     if (loaded && !peer.compared && peer.outstanding === 0 && peer.heardMs >= peer.comparedMs + comparePauseMs) this.#compare(peer);
   }
@@ -1140,32 +1159,40 @@ export class SyncNode {
     for (const resolve of waiters) resolve();
   }
 
-  /** One group a tick: tombstones of led buckets that are old enough go. */
+  /** Some buckets a tick: tombstones of led buckets that are old enough go. */
   #collect(now: number): void {
-    const { collectMs, graceMs } = this.#times;
-    this.#collectGroup = (this.#collectGroup + 1) % this.groups;
-    if (!this.leads(this.#collectGroup)) return;
+    const { graceMs } = this.#times;
     for (const [node, atMs] of this.#goneMs) if (now - atMs > graceMs) this.#goneMs.delete(node);
     const followers = [...this.#peers].filter((peer) => peer.want !== wants.nothing);
     for (const { hello, begun } of followers) if (begun) this.#goneMs.delete(hello!.node);
-    const first = this.#collectGroup * this.bucketsPerGroup;
-    for (let bucket = first; bucket < first + this.bucketsPerGroup; bucket++) {
-      const waiting = this.#collectable.get(bucket);
-      if (waiting === undefined) {
-        if (this.#table.counts(bucket).tombstones > 0) this.#collectable.set(bucket, { upTo: this.#table.newest(bucket), sinceMs: now });
-        continue;
+    const { buckets } = this.#table;
+    let walked = 0;
+    for (let looked = 0; looked < Math.max(16, buckets / 64) && walked < collectRowsMax; looked++) {
+      this.#collectNext = (this.#collectNext + 1) % buckets;
+      if (this.replica.ledEpoch[this.#collectNext] !== 0 && this.#collectBucket(this.#collectNext, now, followers)) {
+        const { live, tombstones } = this.#table.counts(this.#collectNext);
+        walked += live + tombstones;
       }
-      const ageMs = now - waiting.sinceMs;
-      if (ageMs < collectMs) continue;
-      const place = { origin: (waiting.upTo.high >>> 16) * 256 + (waiting.upTo.low & 255), counter: 0 };
-      place.counter = (waiting.upTo.high & 0xffff) * 2 ** 24 + (waiting.upTo.low >>> 8);
-      const allHold =
-        this.#goneMs.size === 0 && followers.every(({ begun, cursor }) => begun && cursor!.acked.counterOf(bucket, place.origin) >= place.counter);
-      if (!allHold && ageMs < graceMs) continue;
-      this.#collectable.delete(bucket);
-      this.#bounded({ bucket, collected: waiting.upTo, expired: noVersion });
     }
     for (const peer of this.#peers) if (peer.boundsDue.size > 0) this.#pump(peer);
+  }
+
+  /** True when the bucket was walked. */
+  #collectBucket(bucket: number, now: number, followers: readonly Peer[]): boolean {
+    const { collectMs, graceMs } = this.#times;
+    const waiting = this.#collectable.get(bucket);
+    if (waiting === undefined) {
+      if (this.#table.counts(bucket).tombstones > 0) this.#collectable.set(bucket, { upTo: this.#table.newest(bucket), sinceMs: now });
+      return false;
+    }
+    const ageMs = now - waiting.sinceMs;
+    if (ageMs < collectMs) return false;
+    const { origin, counter } = placeOfVersion(waiting.upTo);
+    const allHold = this.#goneMs.size === 0 && followers.every(({ begun, cursor }) => begun && cursor!.acked.counterOf(bucket, origin) >= counter);
+    if (!allHold && ageMs < graceMs) return false;
+    this.#collectable.delete(bucket);
+    this.#bounded({ bucket, collected: waiting.upTo, expired: noVersion });
+    return true;
   }
 }
 

@@ -1,0 +1,182 @@
+// Guards what a node does with its neighbours: refusals, trees and their second way, slow followers, expiry, writes past the node.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { MillraceError } from "#base/errors";
+import { Simulation, type SimulatedNode } from "#platform/simulation";
+import { MapTable } from "../map-table.ts";
+import { contentOf, keysOf } from "../sync-table.contract.ts";
+import { compareVersions } from "../sync-table.ts";
+import { SyncNode, type SyncNodeOptions } from "./sync-node.ts";
+
+const dim = 4;
+const shape = { dim, buckets: 64, initial: { seed: 1n, factors: 0, initialScale: 0 } };
+const port = 7000;
+const times = { pollMs: 0, beatMs: 200, compareMs: 500, greetMs: 300, retryMs: 20, collectMs: 300 };
+
+interface Side {
+  readonly machine: SimulatedNode;
+  readonly table: MapTable;
+  readonly sync: SyncNode;
+}
+
+async function side(simulation: Simulation, name: string, more: Partial<SyncNodeOptions> = {}): Promise<Side> {
+  const machine = simulation.node(name);
+  const table = new MapTable({ ...shape, dim: more.table?.dim ?? dim });
+  const { network, clock, random } = machine;
+  const sync = new SyncNode({ name: "t", node: Number(name.slice(1)), network, clock, random, times, table, ...more });
+  await sync.listen({ host: "0.0.0.0", port });
+  return { machine, table, sync };
+}
+
+function leadAll({ sync }: Side, epoch = 1): void {
+  sync.lead(
+    Array.from({ length: sync.groups }, (_, group) => group),
+    epoch,
+  );
+}
+
+function follow({ sync }: Side, ...names: string[]): void {
+  sync.addSource(
+    names.map((host) => ({ host, port })),
+    "all",
+  );
+  sync.start();
+}
+
+function write({ sync, table }: Side, from: number, count: number, value: number): void {
+  sync.assign(keysOf(table, count, undefined, from), count, new Float32Array(count * dim).fill(value));
+}
+
+async function until(simulation: Simulation, what: string, claim: () => boolean): Promise<void> {
+  for (let waited = 0; !claim(); waited++) {
+    assert.ok(waited < 1_000, what);
+    await simulation.clock.sleep(20);
+  }
+}
+
+const same = (a: Side, b: Side): boolean =>
+  Array.from({ length: shape.buckets }, (_, bucket) => compareVersions(a.table.digest(bucket), b.table.digest(bucket)) === 0).every(Boolean);
+
+test("another token, table, shape or the same number is refused, and nothing is taken from it", async () => {
+  const simulation = new Simulation({ seed: 1 });
+  await simulation.run(async () => {
+    const root = await side(simulation, "n1", { token: "secret" });
+    leadAll(root);
+    root.sync.start();
+    write(root, 0, 50, 1);
+    const others: Side[] = [
+      await side(simulation, "n2", { token: "guessed" }),
+      await side(simulation, "n3", { token: "secret", name: "other" }),
+      await side(simulation, "n4", { token: "secret", table: new MapTable({ ...shape, dim: 8 }) }),
+      await side(simulation, "n5", { token: "secret", node: 1 }),
+    ];
+    for (const other of others) follow(other, "n1");
+    const right = await side(simulation, "n6", { token: "secret" });
+    follow(right, "n1");
+    await right.sync.whenReady(5_000);
+    await simulation.clock.sleep(1_000);
+    for (const { sync, table } of others) assert.deepEqual([sync.ready, sync.metrics.sources[0]!.connected, contentOf(table).length], [false, false, 0]);
+    assert.deepEqual([contentOf(right.table).length, root.sync.metrics.followers.length], [50, 1]);
+    await assert.rejects(others[0]!.sync.whenReady(100), (thrown) => thrown instanceof MillraceError && thrown.code === "timeout");
+  });
+});
+
+test("a tree passes on; when the parent falls its child goes to the next address and misses nothing", async () => {
+  const simulation = new Simulation({ seed: 2 });
+  await simulation.run(async () => {
+    const root = await side(simulation, "n1");
+    leadAll(root);
+    root.sync.start();
+    const relay = await side(simulation, "n2");
+    follow(relay, "n1");
+    const leaf = await side(simulation, "n3");
+    follow(leaf, "n2", "n1");
+    await leaf.sync.whenReady(5_000);
+    write(root, 0, 300, 1);
+    await until(simulation, "the leaf has it", () => same(root, leaf));
+    assert.equal(relay.sync.metrics.followers.length, 1);
+    relay.machine.crash("power");
+    write(root, 100, 300, 2);
+    await until(simulation, "the leaf has it by the other way", () => same(root, leaf));
+    assert.deepEqual([leaf.sync.metrics.sources[0]!.address, leaf.sync.ready, leaf.sync.metrics.gaps], [`n1:${port}`, true, 0]);
+  });
+});
+
+test("promise: a follower that is cut off costs its distinct keys and no more; the age of what it lacks is told; it catches up", async () => {
+  const simulation = new Simulation({ seed: 3 });
+  await simulation.run(async () => {
+    const root = await side(simulation, "n1", { times: { ...times, beatMs: 10_000, answerMs: 60_000 } });
+    leadAll(root);
+    root.sync.start();
+    const far = await side(simulation, "n2", { times: { ...times, beatMs: 10_000 } });
+    follow(far, "n1");
+    await far.sync.whenReady(5_000);
+    write(root, 0, 20, 0);
+    await until(simulation, "followed", () => same(root, far));
+    simulation.internet.partition("n1", "n2");
+    const before = root.sync.metrics;
+    for (let round = 1; round <= 200; round++) {
+      write(root, 0, 20, round);
+      await simulation.clock.sleep(10);
+    }
+    const during = root.sync.metrics;
+    assert.ok(during.followers[0]!.lagMs > 1_500, `${during.followers[0]!.lagMs} ms`);
+    // One push is on the way; 3,980 writes wait as 20 keys.
+    assert.ok(during.entriesOut - before.entriesOut <= 20, `${during.entriesOut - before.entriesOut} entries`);
+    simulation.internet.heal("n1", "n2");
+    await until(simulation, "caught up", () => same(root, far) && root.sync.metrics.followers[0]!.lagMs === 0);
+    const after = root.sync.metrics;
+    assert.ok(after.entriesOut - before.entriesOut <= 60, `${after.entriesOut - before.entriesOut} entries for 20 keys`);
+  });
+});
+
+test("expiry is the leader's: the same rows go at every follower, and none comes back", async () => {
+  const simulation = new Simulation({ seed: 4, clockSkewMsMax: 50_000 });
+  await simulation.run(async () => {
+    const root = await side(simulation, "n1");
+    leadAll(root);
+    root.sync.start();
+    const follower = await side(simulation, "n2");
+    follow(follower, "n1");
+    await follower.sync.whenReady(5_000);
+    write(root, 0, 100, 1);
+    await simulation.clock.sleep(5_000);
+    write(root, 50, 100, 2);
+    const beforeS = Math.floor(root.machine.clock.nowMs() / 1000) - 2;
+    let gone = 0;
+    for (let bucket = 0; bucket < shape.buckets; bucket++) gone += root.sync.expireUntouched(bucket, beforeS);
+    assert.deepEqual([gone, contentOf(root.table).length, follower.sync.expireUntouched(0, beforeS + 100)], [50, 100, 0]);
+    await until(simulation, "expired there too", () => same(root, follower));
+    assert.equal(follower.sync.metrics.expired, 50);
+    // A follower that starts empty is told the bounds and gets what is left.
+    const late = await side(simulation, "n3");
+    follow(late, "n2");
+    await late.sync.whenReady(5_000);
+    assert.ok(same(root, late));
+  });
+});
+
+test("writes past the node go out with the poll; writes of buckets that are not led are refused whole", async () => {
+  const simulation = new Simulation({ seed: 5 });
+  await simulation.run(async () => {
+    const root = await side(simulation, "n1", { times: { ...times, pollMs: 2 } });
+    leadAll(root);
+    root.sync.start();
+    const follower = await side(simulation, "n2");
+    follow(follower, "n1");
+    await follower.sync.whenReady(5_000);
+    root.table.assign(keysOf(root.table, 10), 10, new Float32Array(10 * dim), 1);
+    await until(simulation, "polled", () => same(root, follower) && contentOf(follower.table).length === 10);
+    assert.throws(() => write(follower, 0, 1, 1), /\[unavailable\] node 2 does not take writes/);
+    root.sync.unlead([0]);
+    const two = Uint32Array.from([...keysOf(root.table, 1, 63, 1_000), ...keysOf(root.table, 1, 0, 1_000)]);
+    assert.throws(() => root.sync.assign(two, 2, new Float32Array(2 * dim)), /bucket 0/);
+    assert.equal(contentOf(root.table).length, 10);
+    assert.throws(() => leadAll(root), /\[conflict\] epoch 1/);
+    leadAll(root, 2);
+    // The lease behind it has run out.
+    root.sync.leaseUntilMs = 0;
+    assert.throws(() => write(root, 0, 1, 1), /\[unavailable\]/);
+  });
+});
