@@ -225,6 +225,19 @@ test("a full shard refuses new keys and goes on with those it has; a join says s
   }
 });
 
+test("a shard above 2 GiB of its memory: addresses are unsigned", () => {
+  for (const variant of runnable) {
+    // Untouched pages cost nothing.
+    const memory = KernelMemory.create({ dataBytes: 3 * 2 ** 30 }, kernels(variant));
+    memory.reserve(2.5 * 2 ** 30);
+    const shard = ParameterShard.create(memory, { ...usual, bytes: 1 << 20 });
+    const { shard: low } = newShard({}, variant);
+    assert.ok(shard.at > 2 ** 31);
+    for (let bucket = 0; bucket < 8; bucket++) shard.lead(bucket, 1, 1);
+    playRandomly(new Prng(seed).fork("high"), 4, [shard, low], 60, 900);
+  }
+});
+
 test("evictions take what was written longest ago, an equal share of each bucket, and leave tombstones that travel", () => {
   for (const variant of runnable) {
     const { shard } = newShard({ dim: 4, buckets: 16, bytes: 4 << 20 }, variant);

@@ -130,7 +130,7 @@ test(`checkpoints: a chain of a full file and parts restores the same entries, a
     // Tombstones go before any checkpoint saw them, and rows without one.
     if (step === 4) for (const shard of store.shards) for (let bucket = 0; bucket < shard.buckets; bucket++) shard.collect(bucket, lastVersion);
     if (step === 5) store.evict(5_000 * store.shards[0]!.rowBytes, 100, true);
-    const report = await checkpointer.save();
+    const report = await checkpointer.save(step % 2 === 0 ? { notes: (shard) => Uint8Array.of(step, shard) } : {});
     // Parts larger than their full file begin a new chain.
     assert.equal(report.full, step === 0 || partBytes > fullBytes);
     if (report.full) [files, fullBytes, partBytes] = [1, report.bytes, 0];
@@ -140,6 +140,7 @@ test(`checkpoints: a chain of a full file and parts restores the same entries, a
     const again = newStore();
     const opened = await StoreCheckpointer.open(again, systemFiles, folder);
     assert.equal(opened.restored, store.live);
+    assert.deepEqual(opened.notes, step % 2 === 0 ? [0, 1, 2].map((shard) => Uint8Array.of(step, shard)) : [undefined, undefined, undefined]);
     assert.deepEqual(contentsOf(again), contentsOf(store), `step ${step}`);
     for (const [s, shard] of store.shards.entries())
       for (let bucket = 0; bucket < 16; bucket++) assert.deepEqual(again.shards[s]!.newest(bucket), shard.newest(bucket));

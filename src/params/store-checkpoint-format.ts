@@ -13,9 +13,10 @@ export const entryHeadBytes = 24;
 /** "MILLRPSC" */
 const magicLow = 0x4c4c494d;
 const magicHigh = 0x43535052;
-/** "PSBK", "PSCT" */
+/** "PSBK", "PSCT", "PSNT" */
 export const entriesMagic = 0x4b42_5350;
 export const cutMagic = 0x5443_5350;
+export const notesMagic = 0x544e_5350;
 /** In a block's flags: earlier files and blocks say nothing of its bucket any more. */
 export const wholeFlag = 1;
 
@@ -98,7 +99,7 @@ export function encodeBlock(magic: number, shard: number, bucket: number, flags:
 export function decodeBlockHead(bytes: Uint8Array<ArrayBuffer>, head: FileHead): BlockHead {
   const words = new Uint32Array(bytes.slice(0, blockHeadBytes).buffer);
   const [magic, shard, bucket, flags, count, bodyBytes, bodyCrc] = words as unknown as number[];
-  if (words[7] !== crc32c(bytes, 0, 0, blockHeadBytes - 4) || (magic !== entriesMagic && magic !== cutMagic))
+  if (words[7] !== crc32c(bytes, 0, 0, blockHeadBytes - 4) || (magic !== entriesMagic && magic !== cutMagic && magic !== notesMagic))
     throw damaged("the head of a block fails its checksum");
   if (shard! >= head.shards || (magic === entriesMagic && bucket! >= head.buckets)) throw damaged("a block of a bucket that is not there");
   return { magic: magic, shard: shard!, bucket: bucket!, flags: flags!, count: count!, bodyBytes: bodyBytes!, bodyCrc: bodyCrc! };

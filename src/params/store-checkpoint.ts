@@ -31,6 +31,7 @@ import {
   entriesMagic,
   type FileHead,
   fileHeadBytes,
+  notesMagic,
   type StoreShapeWords,
   wholeFlag,
 } from "./store-checkpoint-format.ts";
@@ -48,7 +49,24 @@ export const storeCheckpointLimits = {
   chainShareMax: 1,
   blockBytesMax: 1 << 28,
   manifestBytesMax: 1 << 20,
+  /** Of one shard. */
+  notesBytesMax: 1 << 24,
 } as const;
+
+export interface SaveOptions {
+  /** Everything, not only what changed. */
+  readonly full?: boolean;
+  /** What else belongs to a shard at the moment of the checkpoint, such as the places of its replica (sync/places.ts); called in that very step. */
+  readonly notes?: (shard: number) => Uint8Array;
+}
+
+export interface OpenedCheckpoints {
+  readonly checkpointer: StoreCheckpointer;
+  /** Rows that were restored; undefined when there was no checkpoint. */
+  readonly restored: number | undefined;
+  /** Of each shard, when the last checkpoint had any. */
+  readonly notes: readonly (Uint8Array | undefined)[];
+}
 
 const manifestName = "manifest.json";
 const cutBytesABucket = 20;
@@ -186,29 +204,31 @@ export class StoreCheckpointer {
    * Opens the folder. When it holds a checkpoint, the (empty) store gets its content and `restored` its number of rows; saves go on from there. Throws `corrupt`, `conflict`
    * (of another shape), `overloaded` (the store has too little memory): the store is to be thrown away then.
    */
-  static async open(store: ParameterStore, files: Files, folder: string): Promise<{ checkpointer: StoreCheckpointer; restored: number | undefined }> {
+  static async open(store: ParameterStore, files: Files, folder: string): Promise<OpenedCheckpoints> {
     await files.makeFolder(folder);
     const manifest = await readManifest(files, folder);
     const cursors = newCursors(store);
-    if (manifest !== undefined) await restore(store, files, folder, manifest, cursors);
+    const notes: (Uint8Array | undefined)[] = store.shards.map(() => undefined);
+    if (manifest !== undefined) await restore(store, files, folder, manifest, cursors, notes);
     return {
       checkpointer: new StoreCheckpointer(store, files, folder, manifest ?? { version: 1, files: [] }, cursors),
       restored: manifest === undefined ? undefined : store.live,
+      notes,
     };
   }
 
-  /** Writes a checkpoint; writes to the store may go on meanwhile. `full`: not only what changed. Throws `conflict` when one is being written. */
-  async save(options: { readonly full?: boolean } = {}): Promise<CheckpointReport> {
+  /** Writes a checkpoint; writes to the store may go on meanwhile. Throws `conflict` when one is being written. */
+  async save(options: SaveOptions = {}): Promise<CheckpointReport> {
     if (this.#saving) throw new MillraceError("conflict", "a checkpoint while one is being written", { todo: "wait for it" });
     this.#saving = true;
     try {
-      return await this.#save(options.full ?? false);
+      return await this.#save(options.full ?? false, options.notes);
     } finally {
       this.#saving = false;
     }
   }
 
-  async #save(askedFull: boolean): Promise<CheckpointReport> {
+  async #save(askedFull: boolean, notes: SaveOptions["notes"]): Promise<CheckpointReport> {
     const limits = storeCheckpointLimits;
     const before = this.#manifest.files;
     const [first, ...parts] = before;
@@ -250,6 +270,12 @@ export class StoreCheckpointer {
         const words = new Uint32Array(5 * shard.buckets);
         shard.cut(words);
         file.add(encodeBlock(cutMagic, s, 0, 0, shard.buckets, new Uint8Array(words.buffer)));
+        if (notes === undefined) continue;
+        const body = notes(s);
+        if (body.length > limits.notesBytesMax) {
+          throw new MillraceError("invalid", `notes of ${body.length} bytes for a checkpoint`, { todo: `give at most ${limits.notesBytesMax} a shard` });
+        }
+        file.add(encodeBlock(notesMagic, s, 0, 0, 1, body.slice()));
       }
       lastRoundEntries = file.entries - entriesBefore;
       await file.close();
@@ -377,7 +403,14 @@ async function eachBlock(
   }
 }
 
-async function restore(store: ParameterStore, files: Files, folder: string, manifest: Manifest, cursors: Cursors): Promise<void> {
+async function restore(
+  store: ParameterStore,
+  files: Files,
+  folder: string,
+  manifest: Manifest,
+  cursors: Cursors,
+  notes: (Uint8Array | undefined)[],
+): Promise<void> {
   if (store.live > 0) throw new MillraceError("invalid", "a checkpoint for a store that holds rows", { todo: "restore into a new store" });
   const shape = shapeOf(store);
   const { buckets } = shape;
@@ -407,6 +440,10 @@ async function restore(store: ParameterStore, files: Files, folder: string, mani
           if (block.magic === cutMagic) {
             cuts.add(block.shard);
             if (bodies && f === manifest.files.length - 1) resumeShard(store, cursors, block, body);
+            return;
+          }
+          if (block.magic === notesMagic) {
+            if (bodies && f === manifest.files.length - 1) notes[block.shard] = body.slice();
             return;
           }
           if ((block.flags & wholeFlag) !== 0) wholeFrom[bucket] = Math.max(wholeFrom[bucket]!, placeOf(f, number));
