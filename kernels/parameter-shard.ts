@@ -629,7 +629,7 @@ export function shardChanges(shard: usize, number: u32, afterHigh: u32, afterLow
 
 // ---- leaving ----
 
-/** Followers of a checkpoint must learn that something with this version is gone. */
+/** Whoever knows the bucket only up to an earlier version can no longer learn of this tombstone. */
 function markCollected(bucket: usize, version: u64): void {
   if (version <= (((<u64>load<u32>(bucket, collectedHighAt)) << 32) | (<u64>load<u32>(bucket, collectedLowAt)))) return;
   store<u32>(bucket, <u32>(version >> 32), collectedHighAt);
@@ -646,7 +646,7 @@ export function shardCollect(shard: usize, number: u32, upToHigh: u32, upToLow: 
     if (row == 0) break;
     const version = versionOf(row);
     if (version > upTo) break;
-    markCollected(bucket, version);
+    if (isTombstone(row)) markCollected(bucket, version);
     removeRow(shard, bucket, row);
     removed += 1;
   }
@@ -655,12 +655,8 @@ export function shardCollect(shard: usize, number: u32, upToHigh: u32, upToLow: 
 
 /** A live row leaves as a tombstone, or, where nobody follows, at once. */
 function dismiss(shard: usize, bucket: usize, row: usize, version: u64, atOnce: bool): void {
-  if (!atOnce) {
-    bury(shard, bucket, row, version, false);
-    return;
-  }
-  markCollected(bucket, versionOf(row));
-  removeRow(shard, bucket, row);
+  if (atOnce) removeRow(shard, bucket, row);
+  else bury(shard, bucket, row, version, false);
 }
 
 /**

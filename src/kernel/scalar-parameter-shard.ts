@@ -760,12 +760,8 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
   }
 
   function dismiss(bucket: number, row: number, atOnce: boolean): void {
-    if (!atOnce) {
-      bury(bucket, row, stampHigh, stampLow, false);
-      return;
-    }
-    markCollected(bucket, u32[row + versionHigh]!, u32[row + versionLow]!);
-    removeRow(bucket, row);
+    if (atOnce) removeRow(bucket, row);
+    else bury(bucket, row, stampHigh, stampLow, false);
   }
 
   /** f32 to f16, to the nearest, ties to even; what is too large becomes infinite. */
@@ -971,7 +967,7 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
       while (removed < max) {
         const row = u32[bucket + (everything !== 0 ? bucketW.head : bucketW.oldestTombstone)]! >>> 2;
         if (row === 0 || rowAbove(row, givenHigh >>> 0, givenLow >>> 0)) break;
-        markCollected(bucket, u32[row + versionHigh]!, u32[row + versionLow]!);
+        if (isTombstone(row)) markCollected(bucket, u32[row + versionHigh]!, u32[row + versionLow]!);
         removeRow(bucket, row);
         removed++;
       }

@@ -3,7 +3,7 @@
 // process that serves from its first second must not pay for that in its first requests.
 // How much: V8 recompiles a function after a budget of work (--wasm-tiering-budget, 13 million units, about a byte of code run each); 400 rounds
 // over 256 rows pass it for each kernel. The fast code is compiled on another thread, so the first calls may still meet the slow one.
-// Cost: about 50 ms of CPU, once a process and variant (18-23 ms measured before the calls on parameters and entries came); call `kernels()` at
+// Cost: about 90 ms of CPU, once a process and variant (18-23 ms measured before the calls on parameters and entries came); call `kernels()` at
 // start, not on a serving loop.
 
 import { writeCrcTables } from "./crc-tables.ts";

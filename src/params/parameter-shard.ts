@@ -240,7 +240,7 @@ export class ParameterShard extends ShardAccess implements SyncTable {
     return this.#pair(bucket, bucketWord.digestHigh, bucketWord.digestLow);
   }
 
-  /** Largest version that `collect`, `expire` or an eviction at once took out: whoever knows the bucket only up to less cannot learn what left from `changes`. */
+  /** Largest version of a tombstone that was removed: whoever knows the bucket only up to less cannot learn of it from `changes`. */
   collected(bucket: number): Version {
     return this.#pair(bucket, bucketWord.collectedHigh, bucketWord.collectedLow);
   }
