@@ -28,6 +28,9 @@ export interface ColumnState {
   readonly drift?: number;
 }
 
+/** No declared table has a dot in its name: those that do are written by the server itself, and take no imports (docs/tables.md). */
+export const isServersTable = (name: string): boolean => name.includes(".");
+
 export interface TableState {
   readonly name: string;
   readonly key: "string" | "u64";

@@ -1,7 +1,7 @@
 // *Features*: what do models read, how old is it, and where does it come from? Tables with their versions and columns, imports, one row, the store below.
 
 import { useMemo, useState } from "preact/hooks";
-import { type FeatureStore, type Rates, ratesOf, type TableState, useFeatureStore } from "../live/feature-store.ts";
+import { type FeatureStore, isServersTable, type Rates, ratesOf, type TableState, useFeatureStore } from "../live/feature-store.ts";
 import { Chart, type Line } from "../part/chart.tsx";
 import { AskFirst, type Question } from "../part/ask-first.tsx";
 import { percent, rate, whole } from "../part/figures.ts";
@@ -10,6 +10,7 @@ import { Imports } from "../part/imports.tsx";
 import { Mark } from "../part/mark.tsx";
 import { Notice, RefusedNotice } from "../part/notice.tsx";
 import { RowLook } from "../part/row-look.tsx";
+import { ScrollTable } from "../part/scroll-table.tsx";
 import { StoreState } from "../part/store-state.tsx";
 import { TableColumns } from "../part/table-columns.tsx";
 import { TableVersions } from "../part/table-versions.tsx";
@@ -45,13 +46,14 @@ const sample = `{ "tables": { "items": { "key": "string",
                  "title": { "type": "string" } } } } }`;
 
 function Loaded({ known, features }: { known: NonNullable<FeatureStore["known"]>; features: FeatureStore }) {
-  const { tables, snapshots, imports, store } = known;
+  const { snapshots, imports, store } = known;
   const [chosen, setChosen] = useState("");
   const [question, setQuestion] = useState<Question | undefined>(undefined);
   const [said, setSaid] = useState("");
+  const declared = known.tables.filter(({ name }) => !isServersTable(name));
+  const tables = [...declared, ...known.tables.filter(({ name }) => isServersTable(name))];
   const table = tables.find(({ name }) => name === chosen) ?? tables[0];
-  // Names with a dot are tables that the server writes itself.
-  const own = tables.map(({ name }) => name).filter((name) => !name.includes("."));
+  const own = declared.map(({ name }) => name);
   const done = (text: string): void => {
     setSaid(text);
     features.refresh();
@@ -99,42 +101,33 @@ function TableList({ tables, chosen, onChoose }: { tables: readonly TableState[]
         <h2 id="tables">Tables</h2>
         <p class="muted">{tables.length === 1 ? "" : "Choose the one that is shown below."}</p>
       </header>
-      <div class="scroll tall" role="region" aria-label="Table of the tables" tabIndex={0}>
-        <table>
-          <thead>
-            <tr>
-              {["Table", "State", "Rows imported", "Version", "Versions", "Columns", "Log offset", "Keys read", "absent", "Rows written", "deleted"].map(
-                (title) => (
-                  <th key={title} scope="col">
-                    {title}
-                  </th>
-                ),
-              )}
-            </tr>
-          </thead>
-          <tbody>
-            {tables.map(({ name, loaded, baseRows, version, versions, columns, logOffset, counts }) => (
-              <tr key={name} data-table={name}>
-                <th scope="row">
-                  <button type="button" class="choose" aria-pressed={name === chosen} onClick={() => onChoose(name)}>
-                    {name}
-                  </button>
-                </th>
-                <td>{loaded ? <Mark kind="good" text="loaded" /> : <Mark kind="wait" text="is being loaded" />}</td>
-                <td>{version === "" ? "–" : whole(baseRows)}</td>
-                <td>{version === "" ? <span class="muted">live writes alone</span> : <code>{version}</code>}</td>
-                <td>{whole(versions.length)}</td>
-                <td>{whole(columns.length)}</td>
-                <td>{whole(logOffset)}</td>
-                <td>{whole(counts.keysRead)}</td>
-                <td>{counts.keysRead === 0 ? "–" : percent(counts.keysAbsent / counts.keysRead)}</td>
-                <td>{whole(counts.rowsWritten)}</td>
-                <td>{whole(counts.rowsDeleted)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <ScrollTable
+        about="the tables"
+        titles={["Table", "State", "Rows imported", "Version", "Versions", "Columns", "Log offset", "Keys read", "absent", "Rows written", "deleted"]}
+        tall
+      >
+        {tables.map(({ name, loaded, baseRows, version, versions, columns, logOffset, counts }) => (
+          <tr key={name} data-table={name}>
+            <th scope="row">
+              <button type="button" class="choose" aria-pressed={name === chosen} onClick={() => onChoose(name)}>
+                {name}
+              </button>
+            </th>
+            <td>{loaded ? <Mark kind="good" text="loaded" /> : <Mark kind="wait" text="is being loaded" />}</td>
+            <td>{version === "" ? "–" : whole(baseRows)}</td>
+            <td>
+              {version === "" ? <span class="muted">{isServersTable(name) ? "counted by the server" : "live writes alone"}</span> : <code>{version}</code>}
+            </td>
+            <td>{whole(versions.length)}</td>
+            <td>{whole(columns.length)}</td>
+            <td>{whole(logOffset)}</td>
+            <td>{whole(counts.keysRead)}</td>
+            <td>{counts.keysRead === 0 ? "–" : percent(counts.keysAbsent / counts.keysRead)}</td>
+            <td>{whole(counts.rowsWritten)}</td>
+            <td>{whole(counts.rowsDeleted)}</td>
+          </tr>
+        ))}
+      </ScrollTable>
     </section>
   );
 }

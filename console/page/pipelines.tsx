@@ -9,6 +9,7 @@ import { Flow } from "../part/flow.tsx";
 import { type Step, stepsOf, type Graph } from "../part/flow-steps.ts";
 import { ms, rate, whole } from "../part/figures.ts";
 import { Notice, RefusedNotice } from "../part/notice.tsx";
+import { ScrollTable } from "../part/scroll-table.tsx";
 
 /** Rows and rates are means over about this long. */
 const stretchMs = 15_000;
@@ -115,34 +116,21 @@ function Steps({ name, steps }: { name: string; steps: readonly Step[] }) {
         <h2 id="steps">Steps of {name}</h2>
         <p class="muted">Rows: means of the last {stretchMs / 1_000} s. Times: since the start of the process.</p>
       </header>
-      <div class="scroll" role="region" aria-label="Table of the steps" tabIndex={0}>
-        <table>
-          <thead>
-            <tr>
-              {["Step", "Kind", "Rows in", "Rows out", "p50 ms", "p99 ms", "Errors", "Reads", "Writes"].map((title) => (
-                <th key={title} scope="col">
-                  {title}
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {steps.map((step) => (
-              <tr key={step.id}>
-                <th scope="row">{step.id}</th>
-                <td>{step.kind}</td>
-                <td>{step.figures === undefined ? "–" : whole(step.figures.rowsIn)}</td>
-                <td>{step.figures === undefined ? "–" : whole(step.figures.rowsOut)}</td>
-                <td>{step.figures === undefined ? "–" : ms(step.figures.p50Ms)}</td>
-                <td>{step.figures === undefined ? "–" : ms(step.figures.p99Ms)}</td>
-                <td>{step.figures === undefined ? "–" : whole(step.figures.errors)}</td>
-                <td class="names">{step.reads.join(", ")}</td>
-                <td class="names">{step.writes.join(", ")}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <ScrollTable about="the steps" titles={["Step", "Kind", "Rows in", "Rows out", "p50 ms", "p99 ms", "Errors", "Reads", "Writes"]}>
+        {steps.map((step) => (
+          <tr key={step.id}>
+            <th scope="row">{step.id}</th>
+            <td>{step.kind}</td>
+            <td>{step.figures === undefined ? "–" : whole(step.figures.rowsIn)}</td>
+            <td>{step.figures === undefined ? "–" : whole(step.figures.rowsOut)}</td>
+            <td>{step.figures === undefined ? "–" : ms(step.figures.p50Ms)}</td>
+            <td>{step.figures === undefined ? "–" : ms(step.figures.p99Ms)}</td>
+            <td>{step.figures === undefined ? "–" : whole(step.figures.errors)}</td>
+            <td class="names">{step.reads.join(", ")}</td>
+            <td class="names">{step.writes.join(", ")}</td>
+          </tr>
+        ))}
+      </ScrollTable>
     </section>
   );
 }

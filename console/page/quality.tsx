@@ -10,6 +10,7 @@ import { Chart, type Line } from "../part/chart.tsx";
 import { duration, rate, whole } from "../part/figures.ts";
 import { LastMinutes } from "../part/last-minutes.tsx";
 import { Notice, RefusedNotice } from "../part/notice.tsx";
+import { ScrollTable } from "../part/scroll-table.tsx";
 
 const askEveryMs = 2_000;
 const reportMsMax = 2_500;
@@ -258,30 +259,18 @@ function Against({ points }: { points: readonly QualityPoint[] }) {
         <h2 id="against">Model against counting</h2>
         <p class="muted">Means over the time shown, {whole(points.reduce((sum, { samples }) => sum + samples, 0))} samples</p>
       </header>
-      <div class="scroll" role="region" aria-label="Table of the figures" tabIndex={0}>
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Figure</th>
-              <th scope="col">Model</th>
-              <th scope="col">Counting</th>
-              <th scope="col">Better</th>
-            </tr>
-          </thead>
-          <tbody>
-            {rows.map(({ name, hint, model, counting }) => (
-              <tr key={name}>
-                <th scope="row">
-                  {name} <small class="muted">{hint}</small>
-                </th>
-                <td>{write(model)}</td>
-                <td>{write(counting)}</td>
-                <td>{model === undefined || counting === undefined ? "–" : better(name, model, counting)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <ScrollTable about="the figures" titles={["Figure", "Model", "Counting", "Better"]}>
+        {rows.map(({ name, hint, model, counting }) => (
+          <tr key={name}>
+            <th scope="row">
+              {name} <small class="muted">{hint}</small>
+            </th>
+            <td>{write(model)}</td>
+            <td>{write(counting)}</td>
+            <td>{model === undefined || counting === undefined ? "–" : better(name, model, counting)}</td>
+          </tr>
+        ))}
+      </ScrollTable>
     </section>
   );
 }

@@ -7,6 +7,7 @@ import type { ColumnState, TableState } from "../live/feature-store.ts";
 import { duration, whole } from "./figures.ts";
 import { Mark } from "./mark.tsx";
 import { Notice, RefusedNotice } from "./notice.tsx";
+import { ScrollTable } from "./scroll-table.tsx";
 
 interface CellAnswer {
   readonly state: "value" | "null" | "expired" | "absent";
@@ -105,34 +106,21 @@ function Cells({ table, row }: { table: TableState; row: RowAnswer }) {
       <p class="muted" data-testid="row-of">
         Of {row.version === "" ? "no imported version" : <code>{row.version}</code>} and the live writes up to log offset {whole(row.logOffset)}.
       </p>
-      <div class="scroll tall" role="region" aria-label="Table of the row" tabIndex={0}>
-        <table class="row-cells">
-          <thead>
-            <tr>
-              {["Column", "Value", "Age", "Comes from", "Written by", "Expires"].map((title) => (
-                <th key={title} scope="col">
-                  {title}
-                </th>
-              ))}
+      <ScrollTable about="the row" titles={["Column", "Value", "Age", "Comes from", "Written by", "Expires"]} tall class="row-cells">
+        {table.columns.map((column) => {
+          const cell = row.columns[column.name];
+          return (
+            <tr key={column.name} data-column={column.name}>
+              <th scope="row">{column.name}</th>
+              <td class="value">{cell === undefined ? "–" : valueOf(cell, column)}</td>
+              <td>{cell?.ageMs === undefined ? "–" : duration(cell.ageMs)}</td>
+              <td>{cell?.from === undefined ? "–" : cell.from === "base" ? "the import" : "a live write"}</td>
+              <td>{column.owner === "batch" ? "imports" : column.owner === "stream" ? "live writes" : "the newer of both"}</td>
+              <td>{cell === undefined ? "–" : expiryOf(cell)}</td>
             </tr>
-          </thead>
-          <tbody>
-            {table.columns.map((column) => {
-              const cell = row.columns[column.name];
-              return (
-                <tr key={column.name} data-column={column.name}>
-                  <th scope="row">{column.name}</th>
-                  <td class="value">{cell === undefined ? "–" : valueOf(cell, column)}</td>
-                  <td>{cell?.ageMs === undefined ? "–" : duration(cell.ageMs)}</td>
-                  <td>{cell?.from === undefined ? "–" : cell.from === "base" ? "the import" : "a live write"}</td>
-                  <td>{column.owner === "batch" ? "imports" : column.owner === "stream" ? "live writes" : "the newer of both"}</td>
-                  <td>{cell === undefined ? "–" : expiryOf(cell)}</td>
-                </tr>
-              );
-            })}
-          </tbody>
-        </table>
-      </div>
+          );
+        })}
+      </ScrollTable>
     </>
   );
 }

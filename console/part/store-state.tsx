@@ -3,6 +3,7 @@
 import type { StoreAnswer } from "../live/feature-store.ts";
 import { bytes, percent, rate, whole } from "./figures.ts";
 import { Notice } from "./notice.tsx";
+import { ScrollTable } from "./scroll-table.tsx";
 
 type Run = StoreAnswer["state"]["runs"][number];
 
@@ -65,31 +66,18 @@ export function StoreState({ answer }: { answer: StoreAnswer }) {
           {levels.length === 0 ? (
             <p class="muted">None yet: all live writes fit into the memtable.</p>
           ) : (
-            <div class="scroll" role="region" aria-label="Table of the runs" tabIndex={0}>
-              <table>
-                <thead>
-                  <tr>
-                    {["Level", "Runs", "Files", "Size", "Entries", "Deletions"].map((title) => (
-                      <th key={title} scope="col">
-                        {title}
-                      </th>
-                    ))}
-                  </tr>
-                </thead>
-                <tbody>
-                  {levels.map((level) => (
-                    <tr key={level.level}>
-                      <th scope="row">{level.level}</th>
-                      <td>{whole(level.runs)}</td>
-                      <td>{whole(level.files)}</td>
-                      <td>{bytes(level.bytes)}</td>
-                      <td>{whole(level.entries)}</td>
-                      <td>{whole(level.tombstones)}</td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </div>
+            <ScrollTable about="the runs" titles={["Level", "Runs", "Files", "Size", "Entries", "Deletions"]}>
+              {levels.map((level) => (
+                <tr key={level.level}>
+                  <th scope="row">{level.level}</th>
+                  <td>{whole(level.runs)}</td>
+                  <td>{whole(level.files)}</td>
+                  <td>{bytes(level.bytes)}</td>
+                  <td>{whole(level.entries)}</td>
+                  <td>{whole(level.tombstones)}</td>
+                </tr>
+              ))}
+            </ScrollTable>
           )}
         </div>
         <div>

@@ -3,6 +3,7 @@
 import type { ColumnState, TableState } from "../live/feature-store.ts";
 import { duration, percent } from "./figures.ts";
 import { Mark, type MarkKind } from "./mark.tsx";
+import { ScrollTable } from "./scroll-table.tsx";
 
 const owners: Readonly<Record<ColumnState["owner"], string>> = { batch: "imports", stream: "live writes", newest: "the newer of both" };
 
@@ -27,43 +28,30 @@ export function TableColumns({ table }: { table: TableState }) {
             : "Null rate, mean and drift come from reads, and nothing was read yet."}
         </p>
       </header>
-      <div class="scroll tall" role="region" aria-label="Table of the columns" tabIndex={0}>
-        <table>
-          <thead>
-            <tr>
-              {["Column", "Type", "Written by", "Expires", "Null rate", "Mean", "Drift"].map((title) => (
-                <th key={title} scope="col">
-                  {title}
-                </th>
-              ))}
+      <ScrollTable about="the columns" titles={["Column", "Type", "Written by", "Expires", "Null rate", "Mean", "Drift"]} tall>
+        {table.columns.map((column) => {
+          const mark = column.drift === undefined ? undefined : driftMark(column.drift);
+          return (
+            <tr key={column.name}>
+              <th scope="row">{column.name}</th>
+              <td>{typeOf(column)}</td>
+              <td>{owners[column.owner]}</td>
+              <td>{column.ttlMs === 0 ? "never" : `after ${duration(column.ttlMs)}`}</td>
+              <td>{column.nullRate === undefined ? "–" : percent(column.nullRate)}</td>
+              <td>{column.mean === undefined ? "–" : figure(column.mean)}</td>
+              <td>
+                {mark === undefined || column.drift === undefined ? (
+                  "–"
+                ) : (
+                  <>
+                    {column.drift.toFixed(2)} <Mark kind={mark[0]} text={mark[1]} />
+                  </>
+                )}
+              </td>
             </tr>
-          </thead>
-          <tbody>
-            {table.columns.map((column) => {
-              const mark = column.drift === undefined ? undefined : driftMark(column.drift);
-              return (
-                <tr key={column.name}>
-                  <th scope="row">{column.name}</th>
-                  <td>{typeOf(column)}</td>
-                  <td>{owners[column.owner]}</td>
-                  <td>{column.ttlMs === 0 ? "never" : `after ${duration(column.ttlMs)}`}</td>
-                  <td>{column.nullRate === undefined ? "–" : percent(column.nullRate)}</td>
-                  <td>{column.mean === undefined ? "–" : figure(column.mean)}</td>
-                  <td>
-                    {mark === undefined || column.drift === undefined ? (
-                      "–"
-                    ) : (
-                      <>
-                        {column.drift.toFixed(2)} <Mark kind={mark[0]} text={mark[1]} />
-                      </>
-                    )}
-                  </td>
-                </tr>
-              );
-            })}
-          </tbody>
-        </table>
-      </div>
+          );
+        })}
+      </ScrollTable>
     </section>
   );
 }

@@ -1,11 +1,12 @@
 // The versions of a table: which one is read, which ones can be read again at once, and who has them. Every change is asked for first.
 
 import { ask } from "../live/ask.ts";
-import type { Snapshot, TableState, VersionState } from "../live/feature-store.ts";
+import { isServersTable, type Snapshot, type TableState, type VersionState } from "../live/feature-store.ts";
 import type { Question } from "./ask-first.tsx";
 import { bytes, duration, percent, whole } from "./figures.ts";
 import { Mark, type MarkKind } from "./mark.tsx";
 import { Notice } from "./notice.tsx";
+import { ScrollTable } from "./scroll-table.tsx";
 
 const words: Readonly<Record<VersionState["state"], readonly [MarkKind, string]>> = {
   live: ["good", "live"],
@@ -87,49 +88,38 @@ export function TableVersions({ table, snapshot, askFirst, onDone }: TableVersio
           <p>{snapshot.fault}</p>
         </Notice>
       )}
-      {versions.length === 0 ? (
+      {isServersTable(table.name) ? (
+        <p class="muted">It has none: the server counts it from events, and nothing is imported into it. Its rows are those of the last checkpoint.</p>
+      ) : versions.length === 0 ? (
         <p class="muted">
           Nothing was imported yet: the table holds live writes alone. Begin an import below, or in a terminal: <code>millrace import {table.name} FILE</code>
         </p>
       ) : (
-        <div class="scroll tall" role="region" aria-label="Table of the versions" tabIndex={0}>
-          <table>
-            <thead>
-              <tr>
-                {["Version", "State", "Rows", "Size", "Published", "Loaded by", ""].map((title) => (
-                  <th key={title} scope="col">
-                    {title === "" ? <span class="unseen">What to do</span> : title}
-                  </th>
-                ))}
-              </tr>
-            </thead>
-            <tbody>
-              {versions.map((one) => (
-                <tr key={one.version} data-version={one.version} data-state={one.state}>
-                  <th scope="row">
-                    <code>{one.version}</code>
-                  </th>
-                  <td>
-                    <Mark kind={words[one.state][0]} text={words[one.state][1]} />
-                    {one.version === table.version && one.state !== "live" && <small class="muted"> still read</small>}
-                    {(one.reasons !== undefined || one.fault !== undefined) && <p class="why-refused">{one.fault ?? one.reasons?.join("; ")}</p>}
-                  </td>
-                  <td>{one.rows === undefined ? "–" : whole(one.rows)}</td>
-                  <td>{one.bytes === undefined ? "–" : bytes(one.bytes)}</td>
-                  <td>{one.publishedAtMs === undefined ? "–" : `${duration(Date.now() - one.publishedAtMs)} ago`}</td>
-                  <td>{one.usedBy.join(", ") || "nobody"}</td>
-                  <td>
-                    {one.state !== "live" && one.state !== "building" && one.fault === undefined && (
-                      <button type="button" onClick={() => putLive(one)}>
-                        Put live<span class="unseen">: {one.version}</span>
-                      </button>
-                    )}
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <ScrollTable about="the versions" titles={["Version", "State", "Rows", "Size", "Published", "Loaded by", "What to do"]} unseen={["What to do"]} tall>
+          {versions.map((one) => (
+            <tr key={one.version} data-version={one.version} data-state={one.state}>
+              <th scope="row">
+                <code>{one.version}</code>
+              </th>
+              <td>
+                <Mark kind={words[one.state][0]} text={words[one.state][1]} />
+                {one.version === table.version && one.state !== "live" && <small class="muted"> still read</small>}
+                {(one.reasons !== undefined || one.fault !== undefined) && <p class="why-refused">{one.fault ?? one.reasons?.join("; ")}</p>}
+              </td>
+              <td>{one.rows === undefined ? "–" : whole(one.rows)}</td>
+              <td>{one.bytes === undefined ? "–" : bytes(one.bytes)}</td>
+              <td>{one.publishedAtMs === undefined ? "–" : `${duration(Date.now() - one.publishedAtMs)} ago`}</td>
+              <td>{one.usedBy.join(", ") || "nobody"}</td>
+              <td>
+                {one.state !== "live" && one.state !== "building" && one.fault === undefined && (
+                  <button type="button" onClick={() => putLive(one)}>
+                    Put live<span class="unseen">: {one.version}</span>
+                  </button>
+                )}
+              </td>
+            </tr>
+          ))}
+        </ScrollTable>
       )}
       <ul class="lines">
         {snapshot?.followers.map(({ node, serving, loading, refused }) => (

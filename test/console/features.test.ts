@@ -74,6 +74,13 @@ suite("the page Features", { skip: skipWithoutBrowser, timeout: suiteMsMax }, ()
     await page.getByText("Nothing was imported yet").waitFor();
     assert.deepEqual(await axeFindings(page), [], "before the first import");
 
+    // What the server counts by itself stands below, and is not offered for an import.
+    await page.locator('[data-table="activity.users"]', { hasText: "counted by the server" }).waitFor();
+    const listed = await page.locator("[data-table]").evaluateAll((rows) => rows.map((row) => row.getAttribute("data-table")!));
+    assert.deepEqual(listed.slice(0, 2), ["items", "users"]);
+    assert.ok(listed.slice(2).length > 0 && listed.slice(2).every((name) => name.startsWith("activity.")), listed.join(" "));
+    assert.deepEqual(await page.getByLabel("Into the table").locator("option").allTextContents(), ["items", "users"]);
+
     // A row that does not fit is refused, and only that one.
     const first = file(
       "first.csv",
@@ -155,7 +162,7 @@ suite("the page Features", { skip: skipWithoutBrowser, timeout: suiteMsMax }, ()
     await page.getByText("More", { exact: true }).click();
     assert.deepEqual(await axeFindings(page), []);
     assert.equal(await sidewaysPx(page), 0);
-    await page.getByRole("button", { name: "users" }).focus();
+    await page.getByRole("button", { name: "users", exact: true }).focus();
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { name: "Versions of users" }).waitFor();
     await page.getByLabel("Key (id, a whole number)").waitFor();

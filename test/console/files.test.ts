@@ -1,7 +1,7 @@
 // Guards how the server gives out the console: types, caching, policy, nothing outside the built files, and a page that helps where nothing was built.
 
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -43,6 +43,12 @@ test("promise: the pages come with a policy that allows nothing from elsewhere",
     assert.doesNotMatch(answered.text, /https?:\/\/(?!127\.0\.0\.1|localhost|www\.w3\.org)/, `${path} names somebody else`);
     assert.equal((await send("HEAD", path)).text, "");
   }
+});
+
+test("promise: the console is at most 200 KiB, as files", () => {
+  const paths = [join(built, "index.html"), ...readdirSync(join(built, "assets")).map((name) => join(built, "assets", name))];
+  const bytes = paths.reduce((sum, path) => sum + statSync(path).size, 0);
+  assert.ok(bytes <= 200 * 1_024, `${bytes} bytes`);
 });
 
 test("files with a hash in their name are kept for ever, the page is asked for again and answered 304", async (context) => {
