@@ -14,7 +14,7 @@ import { kernelReport } from "#kernel/kernels";
 import { ParameterStore } from "#params/parameter-store";
 import { StoreCheckpointer } from "#params/store-checkpoint";
 import { systemFiles } from "#platform/system-files";
-import { alternatingRounds, Checksum, median, ownCpuMs, processCpuMs, type Scenario, type ScenarioOptions } from "./harness.ts";
+import { alternatingRounds, Checksum, median, processCpuMs, type Scenario, type ScenarioOptions } from "./harness.ts";
 import { startRedis } from "./load/redis-process.ts";
 
 const dim = 16;

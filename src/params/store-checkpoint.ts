@@ -35,7 +35,7 @@ import {
   type StoreShapeWords,
   wholeFlag,
 } from "./store-checkpoint-format.ts";
-import { compareVersions, counterOf, EntryBatch, epochOf, noVersion, type Version } from "./sync-table.ts";
+import { compareVersions, counterOf, EntryBatch, epochOf, noVersion } from "./sync-table.ts";
 
 export const storeCheckpointLimits = {
   stepEntries: 2_000,
