@@ -8,7 +8,7 @@ import { contentOf, keysOf } from "../sync-table.contract.ts";
 import { EntryBatch, noVersion, versionOf } from "../sync-table.ts";
 import { BucketReplica, Outcome } from "./bucket-replica.ts";
 import { encodePlaces, restorePlaces } from "./places.ts";
-import { PushCursor } from "./push-cursor.ts";
+import { frameBytesMin, PushCursor } from "./push-cursor.ts";
 import { Push, sectionFlags } from "./sync-frames.ts";
 
 const dim = 2;
@@ -198,4 +198,28 @@ test("places come back as they were, damaged ones are refused and change nothing
   assert.throws(() => restorePlaces(fresh.replica, Uint8Array.of(2, 4)), /unsupported/);
   assert.throws(() => restorePlaces(fresh.replica, Uint8Array.of(1, 8)), /8 buckets/);
   assert.ok(fresh.replica.vectors.isEmpty(0));
+});
+
+test("a bucket of many pushes is begun anew once, though its follower knows less than the bound until its end", () => {
+  const [leader, stale] = [side(1), side(2)];
+  leader.replica.lead(0, 1);
+  leader.write(0, 1);
+  stale.replica.apply(pushOf(leader, 1, 1), outcome);
+  for (let key = 1; key < 40; key++) leader.write(key, key);
+  leader.remove(0);
+  leader.write(1, 2);
+  leader.replica.takeBounds({ bucket: 0, collected: leader.table.newest(0), expired: noVersion });
+  const cursor = new PushCursor(leader.replica, frameBytesMin(dim));
+  cursor.take([{ bucket: 0, stretches: stale.replica.vectors.stretches(0) }], false, 1);
+  const push = new Push(new EntryBatch(dim));
+  let pushes = 0;
+  for (; !cursor.idle; pushes++) {
+    assert.ok(pushes < 30, "it comes to an end");
+    cursor.start(pushes + 1);
+    cursor.build(push, 1 << 20);
+    stale.replica.apply(push, outcome);
+    assert.equal(cursor.answered(pushes + 1, false, [], pushes), true);
+  }
+  assert.ok(pushes > 3, `${pushes} pushes`);
+  assert.deepEqual([stale.replica.counters.anew, contentOf(stale.table)], [1, contentOf(leader.table)]);
 });

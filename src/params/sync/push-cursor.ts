@@ -7,7 +7,7 @@
 //             4. frames ascend in the version order of a bucket, so each one advances the follower's vector alone.
 // Cost: 33 B a bucket and follower. Concurrency: one thread.
 
-import { counterOf, versionOf } from "../sync-table.ts";
+import { compareVersions, counterOf, type Version, versionOf } from "../sync-table.ts";
 import type { BucketReplica } from "./bucket-replica.ts";
 import {
   type BucketVector,
@@ -75,6 +75,8 @@ export class PushCursor {
   readonly #queued: Uint8Array;
   /** When the oldest change of a bucket that is in no push yet was made, 0: there is none. */
   readonly #sinceMs: Float64Array;
+  /** Buckets that are being sent from their beginning to one who holds nothing of them: what had been collected then. */
+  readonly #fresh = new Map<number, Version>();
   #underWay = 0;
   #underWaySinceMs = 0;
   #sentBucket: number[] = [];
@@ -133,6 +135,7 @@ export class PushCursor {
   take(vectors: readonly BucketVector[], all: boolean, nowMs: number): void {
     if (all) {
       this.acked.forgetAll();
+      this.#fresh.clear();
       this.#live.clear();
       this.#load.clear();
       this.#queued.fill(queues.none);
@@ -228,11 +231,17 @@ export class PushCursor {
     let room = roomBytes;
     let anew = false;
     const { acked } = this;
-    if (!acked.isEmpty(bucket) && !replica.knowsCollected(bucket, acked)) {
-      // Its tombstones are gone here, so the follower begins anew; but not by one who knows less than it does.
-      if (vectors.counterOf(bucket, acked.newestOrigin(bucket)) < acked.newestCounter(bucket)) return { whole: true, room };
-      acked.forget(bucket);
-      anew = true;
+    if (replica.knowsCollected(bucket, acked)) this.#fresh.delete(bucket);
+    else if (acked.isEmpty(bucket)) this.#fresh.set(bucket, replica.collectedTo(bucket));
+    else {
+      // Its tombstones are gone here, so the follower begins anew; but not by one who knows less than it does, and not again in the middle of that.
+      const begun = this.#fresh.get(bucket);
+      if (begun === undefined || compareVersions(begun, replica.collectedTo(bucket)) !== 0) {
+        if (vectors.counterOf(bucket, acked.newestOrigin(bucket)) < acked.newestCounter(bucket)) return { whole: true, room };
+        acked.forget(bucket);
+        this.#fresh.set(bucket, replica.collectedTo(bucket));
+        anew = true;
+      }
     }
     const section = (origin: number, counter: number): boolean => {
       const from = this.#heldBy(bucket, origin);
