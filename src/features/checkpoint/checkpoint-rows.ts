@@ -93,22 +93,30 @@ export class CheckpointRows {
   commit(head: CheckpointHead, chunks: readonly Uint8Array[]): number {
     const effects = this.#effects;
     effects.clear();
-    for (const chunk of chunks) this.#fill(chunk, 0, head.atMs, Infinity);
+    for (const chunk of chunks) this.#fill(chunk, 0, head.atMs, Infinity, Infinity);
     effects.put(this.#own.namespace, encoder.encode(headKey), rowKind, this.listRow(encodeHead(head), head.atMs), 0, head.atMs);
     return this.#options.store.write(effects);
   }
 
-  /** Writes staged chunks to their rows. Can be called again after it failed. */
+  /** Writes staged chunks to their rows, a slice a turn. Can be called again after it failed. Not beside `load`: both read through the same row. */
   async finish(head: CheckpointHead): Promise<CheckpointHead> {
     const { store, clock } = this.#options;
+    const slices = new Slices(clock, finishSliceMs);
+    let unlogged = 0;
     for (let number = 0; number < head.staged; number += 1) {
-      const chunk = this.#dataOf(decoder.decode(stageKey(number)))?.slice();
+      const chunk = this.#dataOf(decoder.decode(stageKey(number)));
       if (chunk === undefined) throw damagedState(`chunk ${number} of ${head.staged} is not there`);
       for (let at = 0; at < chunk.length;) {
+        const from = at;
         this.#effects.clear();
-        at = this.#fill(chunk, at, head.atMs, effectsPerWrite);
-        await store.durable(store.write(this.#effects));
-        await clock.yield();
+        at = this.#fill(chunk, at, head.atMs, effectsPerWrite, bytesPerWrite);
+        const ticket = store.write(this.#effects);
+        unlogged += at - from;
+        if (unlogged >= unloggedMax) {
+          await store.durable(ticket);
+          unlogged = 0;
+        }
+        if (slices.due) await slices.next();
       }
     }
     const complete = { ...head, staged: 0 };
@@ -186,7 +194,7 @@ export class CheckpointRows {
   }
 
   /** Fills the batch with effects of a chunk from byte `from` on; returns where to go on. */
-  #fill(chunk: Uint8Array, from: number, atMs: number, most: number): number {
+  #fill(chunk: Uint8Array, from: number, atMs: number, effectsMost: number, bytesMost: number): number {
     const effects = this.#effects;
     return readChunk(
       chunk,
@@ -195,7 +203,7 @@ export class CheckpointRows {
         put: (namespace, key, value) => effects.put(namespace, key, rowKind, value, 0, atMs),
         delete: (namespace, key) => effects.delete(namespace, key, atMs),
       },
-      () => effects.count >= most,
+      () => effects.count >= effectsMost || effects.bytes >= bytesMost,
     );
   }
 
@@ -229,8 +237,12 @@ export class CheckpointRows {
   }
 }
 
-/** Effects of one write while chunks go to their rows: about half a millisecond. */
-const effectsPerWrite = 1_500;
+/** While chunks go to their rows: most of a turn, and of one write (about a tenth of it). Chosen. */
+const finishSliceMs = 0.5;
+const effectsPerWrite = 64;
+const bytesPerWrite = 16 * 1024;
+/** Bytes that may wait for the log then: one append of it is one sum over its bytes, 1 to 2 ms a MiB. */
+const unloggedMax = 128 * 1024;
 
 function stageKey(number: number): Uint8Array {
   return encoder.encode(stagePrefix + String(number).padStart(6, "0"));

@@ -13,6 +13,9 @@ type Numbers = Uint32Array | Float32Array | Float64Array;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
+/** Lists up to so many entries are written number by number: a view for each would cost as much time, and garbage. */
+const viewedFrom = 48;
+
 export class StateRowWriter {
   readonly #cells: RowCells;
   #timeMs = 0;
@@ -48,7 +51,11 @@ export class StateRowWriter {
   }
 
   text(name: string, value: string): void {
-    if (value !== "") this.#cells.set(this.#place(name), encoder.encode(value), this.#timeMs, 0);
+    if (value === "") return;
+    const place = this.#place(name);
+    // A UTF-16 unit takes at most three bytes of UTF-8.
+    const at = this.#cells.take(place, value.length * 3, this.#timeMs, 0);
+    this.#cells.length[place] = encoder.encodeInto(value, this.#cells.bytes.subarray(at)).written;
   }
 
   bytes(name: string, value: Uint8Array): void {
@@ -59,6 +66,11 @@ export class StateRowWriter {
   list(name: string, values: Numbers, from: number, to: number): void {
     if (to <= from) return;
     const width = values.BYTES_PER_ELEMENT;
+    if (to - from <= viewedFrom) {
+      const at = this.#cells.take(this.#place(name), (to - from) * width, this.#timeMs, 0);
+      writeNumbers(this.#cells.view, at, values, from, to);
+      return;
+    }
     this.#cells.set(this.#place(name), new Uint8Array(values.buffer, values.byteOffset + from * width, (to - from) * width), this.#timeMs, 0);
   }
 
@@ -70,6 +82,13 @@ export class StateRowWriter {
   #place(name: string): number {
     return this.#cells.schema.required(name).laid.at;
   }
+}
+
+function writeNumbers(view: DataView, start: number, values: Numbers, from: number, to: number): void {
+  let at = start;
+  if (values instanceof Uint32Array) for (let i = from; i < to; i += 1, at += 4) view.setUint32(at, values[i]!, true);
+  else if (values instanceof Float32Array) for (let i = from; i < to; i += 1, at += 4) view.setFloat32(at, values[i]!, true);
+  else for (let i = from; i < to; i += 1, at += 8) view.setFloat64(at, values[i]!, true);
 }
 
 export class StateRowReader {

@@ -7,6 +7,7 @@
 // Concurrency: an object belongs to one thread and one use at a time.
 
 import { MillraceError } from "#base/errors";
+import { copyBytes } from "#platform/copy-bytes";
 import { tableLimits } from "#wire/table-limits";
 import { type LayoutColumn, rowHeadBytes, type RowLayout } from "./row-layout.ts";
 import type { TableSchema } from "./table-schema.ts";
@@ -282,7 +283,7 @@ export class RowCells {
         const length = this.length[at]!;
         view.setUint32(to, heap, true);
         view.setUint32(to + 4, length, true);
-        out.set(source.subarray(from, from + length), heap);
+        copyBytes(source, from, from + length, out, heap);
         heap += length;
       } else if (bytes <= 8) {
         for (let i = 0; i < bytes; i += 1) out[to + i] = source[from + i]!;
