@@ -528,8 +528,8 @@ test("promise: five replicas come to the same rows through everything, nothing d
   const sums: Report & { seeds: number } = { seeds: seeds.length } as Report & { seeds: number };
   for (const seed of seeds) {
     const report = await survive(seed, kindOf(seed));
-    // Only a wire that loses frames makes gaps: a cursor never runs ahead of what the follower said.
-    if (kindOf(seed) === "machines") assert.equal(report.gaps, 0, `seed ${seed}: gaps without a lost frame`);
+    // A cursor never runs ahead of what the follower said: only a lost frame makes a gap, or a follower that forgot a bucket for another source.
+    if (kindOf(seed) === "machines" && report.anew === 0) assert.equal(report.gaps, 0, `seed ${seed}: gaps without a lost frame`);
     for (const key of Object.keys(report) as (keyof Report)[]) sums[key] = (sums[key] ?? 0) + report[key];
   }
   context.diagnostic(`${seeds.length} seeds (with MILLRACE_LONG 1,000): ${JSON.stringify(sums)}`);
