@@ -130,10 +130,11 @@ export class MemTable {
 
   /** Empties the table; what views showed is overwritten by later puts. No other thread may be probing. */
   clear(seed: KeySeed): void {
-    const { u32, bytes } = this.memory;
+    const { u32 } = this.memory;
     const w = memTableWords;
-    const from = this.at + this.#word(w.groupsFrom);
-    bytes.fill(0, from, from + this.#word(w.groups) * groupBytes);
+    const from = this.#t + this.#word(w.groupsFrom) / 4;
+    // By words: in shared memory `fill` goes entry by entry, bytes take 3.7 ms for the 4 MiB of a usual table, words 0.5, on the serving loop.
+    u32.fill(0, from, from + this.#word(w.groups) * (groupBytes / 4));
     u32[this.#t + w.recordsUsed] = this.#word(w.recordsFrom);
     u32[this.#t + w.seedLow] = seed.low;
     u32[this.#t + w.seedHigh] = seed.high;
