@@ -51,8 +51,8 @@ function Loaded({ known, features }: { known: NonNullable<FeatureStore["known"]>
   const [question, setQuestion] = useState<Question | undefined>(undefined);
   const [said, setSaid] = useState("");
   const declared = known.tables.filter(({ name }) => !isServersTable(name));
-  const tables = [...declared, ...known.tables.filter(({ name }) => isServersTable(name))];
-  const table = tables.find(({ name }) => name === chosen) ?? tables[0];
+  const servers = known.tables.filter(({ name }) => isServersTable(name));
+  const table = known.tables.find(({ name }) => name === chosen) ?? declared[0] ?? servers[0];
   const own = declared.map(({ name }) => name);
   const done = (text: string): void => {
     setSaid(text);
@@ -72,7 +72,7 @@ function Loaded({ known, features }: { known: NonNullable<FeatureStore["known"]>
       )}
       {table !== undefined && (
         <>
-          <TableList tables={tables} chosen={table.name} onChoose={setChosen} />
+          <TableList declared={declared} servers={servers} chosen={table.name} onChoose={setChosen} />
           <p class="said" role="status">
             {said}
           </p>
@@ -94,40 +94,71 @@ function Loaded({ known, features }: { known: NonNullable<FeatureStore["known"]>
   );
 }
 
-function TableList({ tables, chosen, onChoose }: { tables: readonly TableState[]; chosen: string; onChoose: (name: string) => void }) {
+interface TableListProps {
+  readonly declared: readonly TableState[];
+  readonly servers: readonly TableState[];
+  readonly chosen: string;
+  readonly onChoose: (name: string) => void;
+}
+
+function TableList({ declared, servers, chosen, onChoose }: TableListProps) {
+  const heading = ({ name, loaded }: TableState) => (
+    <>
+      <th scope="row">
+        <button type="button" class="choose" aria-pressed={name === chosen} onClick={() => onChoose(name)}>
+          {name}
+        </button>
+      </th>
+      <td>{loaded ? <Mark kind="good" text="loaded" /> : <Mark kind="wait" text="is being loaded" />}</td>
+    </>
+  );
+  const read = ({ counts }: TableState) => (
+    <>
+      <td>{whole(counts.keysRead)}</td>
+      <td>{counts.keysRead === 0 ? "–" : percent(counts.keysAbsent / counts.keysRead)}</td>
+    </>
+  );
   return (
     <section class="panel" aria-labelledby="tables">
       <header>
         <h2 id="tables">Tables</h2>
-        <p class="muted">{tables.length === 1 ? "" : "Choose the one that is shown below."}</p>
+        <p class="muted">{declared.length + servers.length === 1 ? "" : "Choose the one that is shown below."}</p>
       </header>
-      <ScrollTable
-        about="the tables"
-        titles={["Table", "State", "Rows imported", "Version", "Versions", "Columns", "Log offset", "Keys read", "absent", "Rows written", "deleted"]}
-        tall
-      >
-        {tables.map(({ name, loaded, baseRows, version, versions, columns, logOffset, counts }) => (
-          <tr key={name} data-table={name}>
-            <th scope="row">
-              <button type="button" class="choose" aria-pressed={name === chosen} onClick={() => onChoose(name)}>
-                {name}
-              </button>
-            </th>
-            <td>{loaded ? <Mark kind="good" text="loaded" /> : <Mark kind="wait" text="is being loaded" />}</td>
-            <td>{version === "" ? "–" : whole(baseRows)}</td>
-            <td>
-              {version === "" ? <span class="muted">{isServersTable(name) ? "counted by the server" : "live writes alone"}</span> : <code>{version}</code>}
-            </td>
-            <td>{whole(versions.length)}</td>
-            <td>{whole(columns.length)}</td>
-            <td>{whole(logOffset)}</td>
-            <td>{whole(counts.keysRead)}</td>
-            <td>{counts.keysRead === 0 ? "–" : percent(counts.keysAbsent / counts.keysRead)}</td>
-            <td>{whole(counts.rowsWritten)}</td>
-            <td>{whole(counts.rowsDeleted)}</td>
-          </tr>
-        ))}
-      </ScrollTable>
+      {declared.length > 0 && (
+        <ScrollTable
+          about="the tables"
+          titles={["Table", "State", "Rows imported", "Version", "Versions loaded", "Columns", "Log offset", "Keys read", "absent", "Rows written", "deleted"]}
+          tall
+        >
+          {declared.map((table) => (
+            <tr key={table.name} data-table={table.name}>
+              {heading(table)}
+              <td>{table.version === "" ? "–" : whole(table.baseRows)}</td>
+              <td>{table.version === "" ? <span class="muted">live writes alone</span> : <code>{table.version}</code>}</td>
+              <td>{whole(table.versions.length)}</td>
+              <td>{whole(table.columns.length)}</td>
+              <td>{whole(table.logOffset)}</td>
+              {read(table)}
+              <td>{whole(table.counts.rowsWritten)}</td>
+              <td>{whole(table.counts.rowsDeleted)}</td>
+            </tr>
+          ))}
+        </ScrollTable>
+      )}
+      {servers.length > 0 && (
+        <details class="server-tables" open={declared.length === 0}>
+          <summary>{whole(servers.length)} more that the server counts from events, to read only</summary>
+          <ScrollTable about="the tables that the server counts" titles={["Table", "State", "Columns", "Keys read", "absent"]} tall>
+            {servers.map((table) => (
+              <tr key={table.name} data-table={table.name}>
+                {heading(table)}
+                <td>{whole(table.columns.length)}</td>
+                {read(table)}
+              </tr>
+            ))}
+          </ScrollTable>
+        </details>
+      )}
     </section>
   );
 }
