@@ -340,7 +340,7 @@ async function survive(seed: number, how: "kill" | "power", durability: Durabili
 }
 
 const seeds = process.env["SEED"] === undefined ? undefined : [Number(process.env["SEED"])];
-const runs = process.env["MILLRACE_LONG"] === undefined ? 3 : 100;
+const runs = process.env["MILLRACE_LONG"] === undefined ? 3 : 40;
 
 for (const [how, durability, chunkBytes] of [
   ["kill", "interval", undefined],

@@ -24,6 +24,13 @@ export interface OpenedStore {
 /** A pool that can take back what a crashed store never released. */
 class TestPool extends MemoryPool {
   readonly #leases = new Set<MemoryLease>();
+  readonly #stops = new Set<() => void>();
+
+  override onDropped(listener: () => void): () => void {
+    const stop = super.onDropped(listener);
+    this.#stops.add(stop);
+    return stop;
+  }
 
   override lease(request: LeaseRequest): MemoryLease {
     const lease = super.lease(request);
@@ -34,6 +41,9 @@ class TestPool extends MemoryPool {
   releaseAll(): void {
     for (const lease of this.#leases) lease.release();
     this.#leases.clear();
+    // A listener of a store that fell would hold all of it.
+    for (const stop of this.#stops) stop();
+    this.#stops.clear();
   }
 }
 
