@@ -6,6 +6,7 @@
 
 import { MillraceError } from "#base/errors";
 import { entryKinds, recordBytes, writeRecordHead } from "#kernel/entry-record";
+import { copyBytes as copyRange } from "#platform/copy-bytes";
 import { storeLimits } from "./store.ts";
 
 const u48Max = 2 ** 48 - 1;
@@ -43,11 +44,16 @@ export class EffectBatch {
 
   /** Sets a key. `kind`: of `entryKinds`, no tombstone; `expiryMs`, `timeMs`: milliseconds since 1970, 0 = none. Throws `invalid` beyond a limit. */
   put(namespace: number, key: Uint8Array, kind: number, value: Uint8Array, expiryMs: number, timeMs: number): void {
-    if (kind < 1 || kind > 15) throw new MillraceError("invalid", `an effect of kind ${kind}`, { todo: "use 1 to 15" });
-    if (value.length > storeLimits.valueBytesMax) {
-      throw new MillraceError("invalid", `a value of ${value.length} bytes`, { todo: `keep values within ${storeLimits.valueBytesMax} bytes` });
-    }
+    checkValue(kind, value.length);
     this.#add(namespace, key, kind, value, expiryMs, timeMs);
+  }
+
+  /** `put` of the key `bytes[keyAt..valueAt)` and the value `bytes[valueAt..end)`, without a view of either. */
+  putRange(namespace: number, bytes: Uint8Array, keyAt: number, valueAt: number, end: number, kind: number, expiryMs: number, timeMs: number): void {
+    checkValue(kind, end - valueAt);
+    const at = this.#begin(namespace, valueAt - keyAt, kind, end - valueAt, expiryMs, timeMs);
+    // Key and value lie there as they will here, one behind the other.
+    copyRange(bytes, keyAt, end, this.#bytes, at);
   }
 
   /** Deletes a key; `timeMs` as above. A key that is not there may be deleted. */
@@ -57,26 +63,31 @@ export class EffectBatch {
   }
 
   #add(namespace: number, key: Uint8Array, kind: number, value: Uint8Array, expiryMs: number, timeMs: number): void {
-    const keyBytes = key.length + 2;
+    const at = this.#begin(namespace, key.length, kind, value.length, expiryMs, timeMs);
+    copyBytes(key, this.#bytes, at);
+    copyBytes(value, this.#bytes, at + key.length);
+  }
+
+  /** Makes room for an entry and writes all but key and value; returns where they go. */
+  #begin(namespace: number, keyLength: number, kind: number, valueLength: number, expiryMs: number, timeMs: number): number {
+    const keyBytes = keyLength + 2;
     if (keyBytes > storeLimits.keyBytesMax) {
-      throw new MillraceError("invalid", `a key of ${key.length} bytes`, { todo: `keep keys within ${storeLimits.keyBytesMax - 2} bytes` });
+      throw new MillraceError("invalid", `a key of ${keyLength} bytes`, { todo: `keep keys within ${storeLimits.keyBytesMax - 2} bytes` });
     }
     if (!(namespace >= 0 && namespace <= 0xffff && expiryMs >= 0 && expiryMs <= u48Max && timeMs >= 0 && timeMs <= u48Max)) {
       throw new MillraceError("invalid", `an effect in namespace ${namespace} with expiry ${expiryMs} and time ${timeMs}`, {
         todo: "use a namespace of 0 to 65535 and times in milliseconds since 1970",
       });
     }
-    const bytes = recordBytes(keyBytes, value.length, expiryMs, timeMs);
-    const end = this.#used + bytes;
+    const end = this.#used + recordBytes(keyBytes, valueLength, expiryMs, timeMs);
     if (end > this.#bytes.length) this.#grow(end);
     const target = this.#bytes;
-    const at = writeRecordHead(target, this.#used, kind, keyBytes, value.length, expiryMs, timeMs);
+    const at = writeRecordHead(target, this.#used, kind, keyBytes, valueLength, expiryMs, timeMs);
     target[at] = namespace >>> 8;
     target[at + 1] = namespace;
-    copyBytes(key, target, at + 2);
-    copyBytes(value, target, at + keyBytes);
     this.#used = end;
     this.#count++;
+    return at + 2;
   }
 
   #grow(end: number): void {
@@ -90,6 +101,13 @@ export class EffectBatch {
 }
 
 const nothing = new Uint8Array(0);
+
+function checkValue(kind: number, bytes: number): void {
+  if (kind < 1 || kind > 15) throw new MillraceError("invalid", `an effect of kind ${kind}`, { todo: "use 1 to 15" });
+  if (bytes > storeLimits.valueBytesMax) {
+    throw new MillraceError("invalid", `a value of ${bytes} bytes`, { todo: `keep values within ${storeLimits.valueBytesMax} bytes` });
+  }
+}
 
 /** `set` costs some 40 ns whatever it copies: short keys and values are cheaper by a loop. */
 function copyBytes(from: Uint8Array, to: Uint8Array, at: number): void {

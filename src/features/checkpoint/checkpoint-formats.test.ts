@@ -143,7 +143,8 @@ test("chunks give back what was put into them, also larger effects than a chunk;
         chunks.close();
         const read: { namespace: number; key: Uint8Array; value: Uint8Array | null }[] = [];
         const sink = {
-          put: (namespace: number, key: Uint8Array, value: Uint8Array) => void read.push({ namespace, key: key.slice(), value: value.slice() }),
+          put: (namespace: number, bytes: Uint8Array, keyAt: number, valueAt: number, end: number) =>
+            void read.push({ namespace, key: bytes.slice(keyAt, valueAt), value: bytes.slice(valueAt, end) }),
           delete: (namespace: number, key: Uint8Array) => void read.push({ namespace, key: key.slice(), value: null }),
         };
         const taken: Uint8Array[] = [];

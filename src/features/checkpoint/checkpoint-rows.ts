@@ -200,7 +200,7 @@ export class CheckpointRows {
       chunk,
       from,
       {
-        put: (namespace, key, value) => effects.put(namespace, key, rowKind, value, 0, atMs),
+        put: (namespace, bytes, keyAt, valueAt, end) => effects.putRange(namespace, bytes, keyAt, valueAt, end, rowKind, 0, atMs),
         delete: (namespace, key) => effects.delete(namespace, key, atMs),
       },
       () => effects.count >= effectsMost || effects.bytes >= bytesMost,

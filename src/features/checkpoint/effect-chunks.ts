@@ -118,7 +118,8 @@ function writeU16(bytes: Uint8Array, at: number, value: number): void {
 }
 
 export interface ChunkSink {
-  put(namespace: number, key: Uint8Array, value: Uint8Array): void;
+  /** The key is `chunk[keyAt..valueAt)`, the value `chunk[valueAt..end)`. */
+  put(namespace: number, chunk: Uint8Array, keyAt: number, valueAt: number, end: number): void;
   delete(namespace: number, key: Uint8Array): void;
 }
 
@@ -138,9 +139,8 @@ export function readChunk(chunk: Uint8Array, from: number, sink: ChunkSink, isFu
       throw damagedState("a staged effect contradicts itself");
     }
     if (op === remove && valueBytes > 0) throw damagedState("a staged deletion has a value");
-    const key = chunk.subarray(keyAt, keyAt + keyBytes);
-    if (op === put) sink.put(namespace, key, chunk.subarray(keyAt + keyBytes, end));
-    else sink.delete(namespace, key);
+    if (op === put) sink.put(namespace, chunk, keyAt, keyAt + keyBytes, end);
+    else sink.delete(namespace, chunk.subarray(keyAt, end));
     at = end;
   }
   return at;
