@@ -1,9 +1,11 @@
-// `npm run screenshots`: makes the pictures of docs/screenshots from the real server with the demo world, in a headless browser.
-//   npm run screenshots                    about a minute and a half
+// `npm run screenshots`: makes the pictures of docs/screenshots from the real server with the demo world and one feature table, in a headless browser.
+//   npm run screenshots                    about two and a half minutes
 //   npm run screenshots -- --warm-s 300    after five minutes of viewers, so that charts have something to show
-// Why a script: pictures of an older console mislead; made by one command they are made again.
+//   npm run screenshots -- --only why,phone
+// Why a script: pictures of an older console mislead; made by one command they are made again. A page that shows an error is no picture: it ends the script.
 
-import { mkdirSync, statSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
@@ -11,8 +13,11 @@ import type { Browser, Page } from "playwright-core";
 import { findBrowser, launchBrowser } from "../test/console/browser.ts";
 import { type DemoServer, startDemoServer } from "../test/console/demo-server.ts";
 
-const { values: flags } = parseArgs({ options: { "warm-s": { type: "string", default: "60" } } });
+const { values: flags } = parseArgs({ options: { "warm-s": { type: "string", default: "60" }, only: { type: "string" } } });
 const folder = join(import.meta.dirname, "..", "docs", "screenshots");
+/** What is imported; gone afterwards. */
+const files = mkdtempSync(join(tmpdir(), "millrace-screenshots-"));
+process.once("exit", () => rmSync(files, { recursive: true, force: true }));
 
 interface Picture {
   readonly name: string;
@@ -20,8 +25,73 @@ interface Picture {
   readonly theme: "light" | "dark";
   readonly width: number;
   readonly height: number;
-  readonly act?: (page: Page) => Promise<void>;
+  readonly act?: (page: Page, server: DemoServer) => Promise<void>;
 }
+
+// ---- a feature table with two imports, read and written all the while ----
+
+const rows = 50_000;
+const keyOf = (row: number): string => `room-${row}`;
+/** Repeatable, and even enough to look at. */
+const scattered = (row: number): number => (Math.imul(row + 1, 2_654_435_761) >>> 0) / 2 ** 32;
+
+/** The configuration's path; beside it the files of two versions. */
+function writeTables(into: string): string {
+  const tables = {
+    items: {
+      key: "string",
+      columns: {
+        ctr: { type: "f32", owner: "stream", ttlHours: 24 },
+        embedding: { type: "f32", length: 4, owner: "batch" },
+        views: { type: "i64" },
+        title: { type: "string" },
+      },
+    },
+  };
+  const titles = ["Tea at night", "Songs by request", "Noodles from scratch", "Morning run", "Chess, slowly"];
+  for (const version of [1, 2]) {
+    const lines = Array.from({ length: rows }, (_, row) => {
+      const [a, b] = [scattered(row), scattered(row + version * rows)];
+      const embedding = [a, b, 1 - a, 1 - b].map((value) => value.toFixed(3)).join(",");
+      return `${keyOf(row)},"[${embedding}]",${Math.round(5_000 * a * b)},"${titles[row % titles.length]!}"`;
+    });
+    writeFileSync(join(into, `items-${version}.csv`), ["id,embedding,views,title", ...lines, ""].join("\n"));
+  }
+  const path = join(into, "tables.json");
+  writeFileSync(path, JSON.stringify({ tables, storage: { importFolders: [into] } }));
+  return path;
+}
+
+async function post(server: DemoServer, path: string, body: object): Promise<void> {
+  const response = await fetch(server.address + path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+  if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+}
+
+/** Resolves when so many imports have ended. Throws when one failed, or after two minutes. */
+async function importsEnded(server: DemoServer, count: number): Promise<void> {
+  for (let tries = 0; tries < 240; tries++) {
+    const jobs = (await (await fetch(`${server.address}/v1/imports`)).json()) as { stage: string; error?: string }[];
+    const failed = jobs.find(({ stage }) => stage === "failed");
+    if (failed !== undefined) throw new Error(`an import failed: ${failed.error ?? "no reason given"}`);
+    if (jobs.filter(({ stage }) => stage === "done").length >= count) return;
+    await sleep(500);
+  }
+  throw new Error("an import takes more than two minutes");
+}
+
+/** Until `signal`: batches of 50 keys, some rows more often than others, one key in a hundred not there; and live writes of a few of them. */
+async function useTable(server: DemoServer, signal: AbortSignal): Promise<void> {
+  for (let turn = 0; !signal.aborted; turn++) {
+    const drawn = Array.from({ length: 50 }, (_, i) => scattered(50 * turn + i));
+    const keys = drawn.map((value) => keyOf(value < 0.99 ? Math.floor((value / 0.99) ** 6 * rows) : rows));
+    await post(server, "/v1/tables/items/read", { keys });
+    const shown = keys.filter((_, i) => drawn[i]! < 0.2);
+    await post(server, "/v1/tables/items/write", { rows: shown.map((key, i) => ({ key, values: { ctr: Number((scattered(turn + i) ** 3).toFixed(3)) } })) });
+    await sleep(50);
+  }
+}
+
+// ---- the pictures ----
 
 async function click(page: Page, position: number): Promise<void> {
   await page.locator(".card-open").nth(position).click();
@@ -54,7 +124,17 @@ const pictures: readonly Picture[] = [
       await page.getByRole("heading", { name: "Reasons" }).waitFor();
     },
   },
-  { name: "overview", path: "overview", theme: "light", width: 1_080, height: 760 },
+  {
+    name: "overview",
+    path: "overview",
+    theme: "light",
+    width: 1_080,
+    height: 760,
+    async act(page) {
+      // Without the start, which is far above all that comes after it.
+      await page.getByLabel("Show the last").selectOption("1");
+    },
+  },
   {
     name: "quality",
     path: "quality",
@@ -62,12 +142,26 @@ const pictures: readonly Picture[] = [
     width: 1_080,
     height: 760,
     async act(page) {
-      const training = page.getByRole("switch", { name: "Real-time training" });
-      if ((await training.count()) === 0) return;
+      await page.getByRole("heading", { name: "Model against counting" }).waitFor();
       await page.getByLabel("Show the last").selectOption("5");
     },
   },
   { name: "pipelines", path: "pipelines", theme: "light", width: 1_080, height: 760 },
+  {
+    name: "features",
+    path: "features",
+    theme: "light",
+    width: 1_080,
+    height: 1_000,
+    async act(page, server) {
+      await page.getByRole("button", { name: "items", exact: true }).click();
+      await sleep(20_000);
+      await post(server, "/v1/imports", { table: "items", files: [join(files, "items-2.csv")] });
+      await importsEnded(server, 2);
+      await page.locator('[data-state="backup"][data-version]').waitFor();
+      await sleep(15_000);
+    },
+  },
   { name: "phone", path: "", theme: "dark", width: 360, height: 740, act: (page) => click(page, 1) },
 ];
 
@@ -79,11 +173,13 @@ async function take(browser: Browser, server: DemoServer, { name, path, theme, w
     .locator(path === "" ? ".card-open" : "main .panel, main .notice")
     .first()
     .waitFor();
-  await act?.(page);
+  await act?.(page, server);
   await page.evaluate("scrollTo(0, 0)");
   await page.mouse.move(0, 0);
   // Figures of the last second, and the charts' next drawing.
   await sleep(3_000);
+  const trouble = await page.locator('.notice[data-kind="bad"]').allInnerTexts();
+  if (trouble.length > 0) throw new Error(`${name}: the page shows ${trouble.join("; ")}`);
   const file = join(folder, `${name}.png`);
   await page.screenshot({ path: file });
   await context.close();
@@ -95,13 +191,22 @@ if (findBrowser() === undefined) {
   process.exitCode = 1;
 } else {
   mkdirSync(folder, { recursive: true });
-  const server = await startDemoServer(["--rate", "20"]);
+  const server = await startDemoServer(["--rate", "20", "--config", writeTables(files)]);
   const browser = await launchBrowser();
+  const over = new AbortController();
+  let using = Promise.resolve();
   try {
     console.log(`a server with the demo world; pictures after ${flags["warm-s"]} s`);
+    await post(server, "/v1/imports", { table: "items", files: [join(files, "items-1.csv")] });
+    await importsEnded(server, 1);
     await sleep(Number(flags["warm-s"]) * 1_000);
-    for (const picture of pictures) await take(browser, server, picture);
+    using = useTable(server, over.signal);
+    // Told below, once the pictures are done.
+    using.catch(() => undefined);
+    for (const picture of pictures.filter(({ name }) => flags.only === undefined || flags.only.split(",").includes(name))) await take(browser, server, picture);
   } finally {
+    over.abort();
+    await using.catch((error: unknown) => console.log(`the table was not read to the end: ${String(error)}`));
     await browser.close();
     await server.stop();
   }
