@@ -93,30 +93,70 @@ const mergeBytesMax = 768 << 20;
 
 /** Opens all of it; the Redis port listens at once and says LOADING, the promise resolves when it serves. Throws what the store throws (`corrupt`, `conflict`), and `conflict` for a taken port. */
 export async function openFeatureStore(options: FeatureStoreOptions): Promise<FeatureStore> {
+  const held = new HeldParts();
+  try {
+    return await openParts(options, held);
+  } catch (thrown) {
+    // What said why the start failed counts, not what fails because of it.
+    await held.giveBack(0).catch(() => undefined);
+    throw thrown;
+  }
+}
+
+/** What runs or listens from its start on. The one way to end it, for a stop and for a start that fails anywhere: what is forgotten keeps the process alive. */
+class HeldParts {
+  resp: RespServer | undefined;
+  readonly #ends: (() => unknown)[] = [];
+
+  /** `end` runs after those that are added later. */
+  add(end: () => unknown): void {
+    this.#ends.push(end);
+  }
+
+  /** Drains the port, waits for `writers`, ends every part, whichever fails; throws what the first of them threw. */
+  async giveBack(timeoutMs: number, writers?: Promise<unknown>): Promise<{ cutOff: number }> {
+    const failures: unknown[] = [];
+    const outcome = await this.resp?.drain(timeoutMs).catch((thrown: unknown) => void failures.push(thrown));
+    await writers?.catch(() => undefined);
+    for (const end of this.#ends.splice(0).reverse()) {
+      try {
+        await end();
+      } catch (thrown) {
+        failures.push(thrown);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
+    return outcome ?? { cutOff: 0 };
+  }
+}
+
+async function openParts(options: FeatureStoreOptions, held: HeldParts): Promise<FeatureStore> {
   const { dataFolder, folder, version, warn } = options;
   const { registry, log } = folder;
   const { join } = systemFiles;
   const seed = await keptSeed(registry);
   const pool = new MemoryPool({ capBytes: options.memoryBytesMax });
   const collecting = collectDropped(pool, systemClock, collectGarbage);
+  held.add(() => collecting.stop());
   const dropping = dropLongIdle(pool, systemClock);
+  held.add(() => dropping.stop());
   const alarm = ({ message }: MillraceError): void => warn(message);
-  let tables: Tables | undefined;
+  // What closures ask for before it is there. Rights are written in names of commands, and some commands ask for rights.
+  const later: { access?: Access; tables?: Tables; opening?: StoreOpening } = {};
   let isLoaded = false;
-  let opening: StoreOpening | undefined;
   const progress = (): string =>
-    late.isOpen ? "loading the versions of the tables" : opening === undefined ? "opening the store" : openingWords(opening.progress());
+    late.isOpen ? "loading the versions of the tables" : later.opening === undefined ? "opening the store" : openingWords(later.opening.progress());
   options.onProgress?.(progress);
 
   // The port listens while the store is read: commands are declared over a store and tables that come later, and refused until then.
   const late = new LateStore();
   const lateTables = {
-    required: (name: string): Table => tables!.required(name),
+    required: (name: string): Table => later.tables!.required(name),
     get list(): readonly Table[] {
-      return tables!.list;
+      return later.tables!.list;
     },
     get scans(): Tables["scans"] {
-      return tables!.scans;
+      return later.tables!.scans;
     },
   };
   const keyspace = new Keyspace({ store: late, clock: systemClock, random: new Prng(new DataView(systemRandom.bytes(new Uint8Array(4)).buffer).getUint32(0)) });
@@ -124,8 +164,6 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
   const sweep = new HashSweep(keyspace, { onTrouble: (error) => warn(`sweeping old hash fields: ${String(error)}`) });
   const keyCount = new KeyCount(keyspace, hashes);
   const startedMs = systemClock.nowMs();
-  // Rights are written in names of commands, and some commands ask for rights.
-  const later: { access?: Access } = {};
   const accessOf = (): Access => later.access!;
   const commands = new CommandTable(
     ...keyspaceCommands({ keyspace, hashes }),
@@ -138,7 +176,7 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
       version,
       processId,
       runId: randomId(systemRandom, hexDigits),
-      info: () => (late.isOpen ? infoOf(late, keyspace, keyCount, pool.statistics(), isLoaded) : loadingInfo(opening?.progress(), startedMs)),
+      info: () => (late.isOpen ? infoOf(late, keyspace, keyCount, pool.statistics(), isLoaded) : loadingInfo(later.opening?.progress(), startedMs)),
       memoryUsage: (key) => bytesOfKey(keyspace, key),
       lastSaveMs: () => startedMs,
     }),
@@ -160,8 +198,9 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
       todo: "stop that one, or choose another port with --resp-port",
     });
   });
+  held.resp = resp;
 
-  opening = openStore({
+  const opening = (later.opening = openStore({
     files: systemFiles,
     clock: systemClock,
     log,
@@ -172,89 +211,79 @@ export async function openFeatureStore(options: FeatureStoreOptions): Promise<Fe
     partition: tableLogPartition,
     memoryBytesMax: options.memoryBytesMax - Math.min(mergeBytesMax, Math.floor(options.memoryBytesMax / 2)),
     memtableBytes: Math.min(memtableBytesMax, Math.floor(options.memoryBytesMax / memtableShare)),
-    keepTombstones: () => tables?.namespaces ?? [],
+    keepTombstones: () => later.tables?.namespaces ?? [],
     seed,
     onAlarm: alarm,
-  });
-  const store = await opening.opened.catch(async (thrown: unknown) => {
-    await resp.drain(0);
-    dropping.stop();
-    collecting.stop();
+  }));
+  const store = await opening.opened.catch((thrown: unknown) => {
     if (!(thrown instanceof MillraceError) || thrown.code !== "conflict") throw thrown;
     throw new MillraceError("conflict", `another server writes the data folder ${dataFolder}`, {
       cause: thrown,
       todo: "stop it, or name another folder with --data",
     });
   });
+  held.add(() => store.close());
   late.open(store);
   const bases: TableBase[] = [];
   const loader = new RunLoader({ workers: systemWorkers, pool, clock: systemClock });
+  held.add(() => loader.stop());
+  held.add(async () => {
+    for (const { follower } of bases) await follower.stop();
+  });
   const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
   const onAlarm: AlarmSink = ({ what, name, version: of, reasons }) => warn(`table ${name}: version ${of ?? "?"} ${what}: ${reasons.join("; ")}`);
   const versions = { blobs, registry, clock: systemClock, random: systemRandom, onAlarm };
   const snapshots = new SnapshotStore({ ...versions, kind: "table" });
   const slots = new LoadSlots();
-  try {
-    tables = await openTables({
-      registry,
-      store,
-      clock: systemClock,
-      config: options.tables,
-      ...(options.ownTables === undefined ? {} : { ownConfig: options.ownTables }),
-      said: warn,
-      baseOf(schema) {
-        const base = followTable({ snapshots, schema, node: "server", pool, loader, slots, folder: join(dataFolder, "local", schema.name), onAlarm });
-        bases.push(base);
-        return base.source;
-      },
-    });
-    for (const { follower } of bases) follower.start();
-    await Promise.all(bases.map(({ follower }) => follower.settled));
-    // The end of the start: both stop the thread, and nobody is served yet.
-    keepCompiled();
-    giveRoomBack();
+  const tables = (later.tables = await openTables({
+    registry,
+    store,
+    clock: systemClock,
+    config: options.tables,
+    ...(options.ownTables === undefined ? {} : { ownConfig: options.ownTables }),
+    said: warn,
+    baseOf(schema) {
+      const base = followTable({ snapshots, schema, node: "server", pool, loader, slots, folder: join(dataFolder, "local", schema.name), onAlarm });
+      bases.push(base);
+      return base.source;
+    },
+  }));
+  held.add(() => {
+    tables.close();
+  });
+  for (const { follower } of bases) follower.start();
+  await Promise.all(bases.map(({ follower }) => follower.settled));
+  // The end of the start: both stop the thread, and nobody is served yet.
+  keepCompiled();
+  giveRoomBack();
 
-    sweep.start();
-    void removeAbandonedWork({ files: systemFiles, clock: systemClock, registry, folder: importFolderOf(dataFolder) }).then(
-      (ids) => ids.length > 0 && warn(`removed the work of abandoned imports: ${ids.join(", ")}`),
-      (thrown: unknown) => warn(`abandoned imports: ${toMillraceError(thrown).message}`),
-    );
-    const imports = new ImportJobs({
-      registry,
-      clock: systemClock,
-      start: startImportProcess({ dataFolder, folders: options.importFolders }),
-      newJob: newImportJob,
-      onFailure: (job, error) => warn(`import ${job}: ${error.message}`),
-    });
-    isLoaded = true;
-    return {
-      store,
-      tables,
-      resp,
-      access,
-      snapshots: new SnapshotControl(versions),
-      imports,
-      memories: () => pool.statistics(),
-      async stop(timeoutMs, writers) {
-        const outcome = await resp.drain(timeoutMs);
-        await writers?.catch(() => undefined);
-        sweep.stop();
-        await imports.close();
-        tables?.close();
-        for (const { follower } of bases) await follower.stop();
-        await loader.stop();
-        await store.close();
-        dropping.stop();
-        collecting.stop();
-        return outcome;
-      },
-    };
-  } catch (thrown) {
-    for (const { follower } of bases) await follower.stop();
-    await loader.stop();
-    await store.close();
-    throw thrown;
-  }
+  sweep.start();
+  held.add(() => {
+    sweep.stop();
+  });
+  void removeAbandonedWork({ files: systemFiles, clock: systemClock, registry, folder: importFolderOf(dataFolder) }).then(
+    (ids) => ids.length > 0 && warn(`removed the work of abandoned imports: ${ids.join(", ")}`),
+    (thrown: unknown) => warn(`abandoned imports: ${toMillraceError(thrown).message}`),
+  );
+  const imports = new ImportJobs({
+    registry,
+    clock: systemClock,
+    start: startImportProcess({ dataFolder, folders: options.importFolders }),
+    newJob: newImportJob,
+    onFailure: (job, error) => warn(`import ${job}: ${error.message}`),
+  });
+  held.add(() => imports.close());
+  isLoaded = true;
+  return {
+    store,
+    tables,
+    resp,
+    access,
+    snapshots: new SnapshotControl(versions),
+    imports,
+    memories: () => pool.statistics(),
+    stop: (timeoutMs, writers) => held.giveBack(timeoutMs, writers),
+  };
 }
 
 /** Seed of the key hash: random, and kept with the data, so that nobody can prepare keys that fall into one place. */
