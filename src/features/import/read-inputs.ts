@@ -16,6 +16,7 @@ import { RejectFile } from "./reject-file.ts";
 import { type RowSource, sharedFaults } from "./row-source.ts";
 import { RowStager, stagerScratchBytes } from "./row-stager.ts";
 import { StageBlocks } from "./stage-blocks.ts";
+import { checkWhole } from "./whole-input.ts";
 
 export const stageFileName = "staged.rows";
 export const rejectFileName = "rejects.jsonl";
@@ -93,6 +94,8 @@ export async function readInputs(options: ReadOptions): Promise<ImportJournal> {
       const { input } = plan.inputs[at]!;
       let row = at === before.input ? before.row : 0;
       let reportAt = row + reportRows;
+      // Gone on with in the middle, it was looked at before its first row.
+      if (row === 0) await checkWhole(files, input, options.signal);
       const source = await openSource(duck, files, input, schema, row);
       try {
         for (;;) {
