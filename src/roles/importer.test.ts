@@ -10,6 +10,8 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openSqliteRegistry } from "#backbone/sqlite-registry";
 import { listImports } from "#features/import/import-board";
+import { ImportJobs } from "#features/import/import-jobs";
+import { registerSchemas } from "#features/tables/schema-registry";
 import { systemClock } from "#platform/system-clock";
 import { systemProcesses } from "#platform/system-processes";
 import { SnapshotStore } from "#snapshot/snapshot-store";
@@ -116,5 +118,20 @@ test("two imports of two tables at once take turns and both end", async () => {
       results.map((result) => result.rows),
       [3 * rows, 3 * rows],
     );
+  });
+});
+
+test("promise: nothing is imported into a table that the server writes", async () => {
+  await inData(async (data, files) => {
+    const registry = openSqliteRegistry({ path: join(data, "registry.sqlite"), clock: systemClock, processes: systemProcesses });
+    try {
+      // As a server leaves it behind: its own tables are registered under names with a dot.
+      await registerSchemas(registry, { "activity.users": tables.items });
+      const jobs = new ImportJobs({ registry, clock: systemClock, start: () => assert.fail("no process is started"), newJob: () => "job" });
+      await assert.rejects(jobs.start({ table: "activity.users", files }), /\[not-found\]/, "over HTTP");
+    } finally {
+      await registry.close();
+    }
+    await assert.rejects(importTable({ dataFolder: data, table: "activity.users", files }), /\[invalid\].*activity\.users is counted by the server/);
   });
 });

@@ -71,7 +71,7 @@ function pathLiteral(path: string): string {
 }
 
 /** What the broken input was, in one line and without a value of it. */
-function unreadable(name: string, cause: unknown): MillraceError {
+export function unreadable(name: string, cause: unknown): MillraceError {
   if (cause instanceof MillraceError) return cause;
   const line = (cause instanceof Error ? cause.message : String(cause)).split("\n", 1)[0]!.slice(0, 300);
   return new MillraceError("invalid", `${name} cannot be read: ${line}`, { todo: "check the file, or its format", cause });

@@ -246,6 +246,12 @@ test("a server that imports from its folders alone reads nothing else, by path o
     for (const path of [world.path("secret.csv"), world.path("in/../secret.csv"), "secret.csv"]) {
       await assert.rejects(world.import(schema, [path], { folders }).run(), refused("unauthorized", /outside the folders/), path);
     }
+    const { symlink } = await import("node:fs/promises");
+    await symlink(world.path("secret.csv"), world.path("in/link.csv"));
+    for (const path of [world.path("in/link.csv"), world.path("in/l*.csv")]) {
+      await assert.rejects(world.import(schema, [path], { folders }).run(), refused("unauthorized", /outside the folders/), path);
+    }
+    await assert.rejects(world.import(schema, [world.path("in/a.csv")], { folders: [] }).run(), refused("unauthorized", /storage\.importFolders/));
     const query = (sql: string): Promise<unknown> => world.import(schema, [], { folders, request: { files: [], query: sql } }).run();
     await assert.rejects(query(`SELECT * FROM read_csv('${world.path("secret.csv")}')`), refused("invalid", /cannot be read/));
     await assert.rejects(query("SELECT 'a' AS id, getenv('HOME') AS ctr"), refused("invalid", /./));

@@ -19,7 +19,7 @@ import type { Build, PublishOptions } from "#snapshot/snapshot-build";
 import type { SnapshotStore } from "#snapshot/snapshot-store";
 import type { StatisticCheck } from "#snapshot/statistic-checks";
 import { type TableSchema } from "../tables/table-schema.ts";
-import { DuckDb, planRead } from "./duckdb-source.ts";
+import { DuckDb, planRead, unreadable } from "./duckdb-source.ts";
 import { importLimits } from "./import-limits.ts";
 import { type ImportJournal, readJournal } from "./import-journal.ts";
 import { type ImportStage, type ImportStatus, noStatus } from "./import-status.ts";
@@ -160,7 +160,7 @@ export class TableImport {
       const rowBytes = schema.layout.fixedTo + (schema.columns.some(({ laid }) => laid.variable) ? 2 * bytesPerRowUnknown : 0) + bytesPerRowUnknown;
       for (const input of inputsOf(request, paths, schema.entity)) {
         this.#options.signal?.throwIfAborted();
-        const { bytes, fingerprint } = await fingerprintOf(duck, input);
+        const { bytes, fingerprint } = await fingerprintOf(duck, input, folders);
         inputs.push({ input, bytes, fingerprint });
         const look = await lookAt(duck, files, input, schema);
         for (const name of look.unused) unused.add(name);
@@ -489,9 +489,7 @@ async function resolvePaths(duck: DuckDb, files: Files, given: readonly string[]
   for (const one of given) {
     const path = /^[A-Za-z_][A-Za-z0-9_]{0,63}=(.+\.npy)$/i.exec(one)?.[1] ?? one;
     if (folders !== undefined && !folders.some((folder) => isInside(path, folder))) {
-      throw new MillraceError("unauthorized", "a file outside the folders from which this server imports", {
-        todo: `put it into one of: ${folders.join(", ")}`,
-      });
+      throw outside(folders);
     }
     if ((await files.sizeOf(path)) !== undefined) {
       paths.push(one);
@@ -509,20 +507,38 @@ async function resolvePaths(duck: DuckDb, files: Files, given: readonly string[]
   return paths;
 }
 
+function outside(folders: readonly string[], cause?: unknown): MillraceError {
+  return new MillraceError("unauthorized", "a file outside the folders from which this server imports", {
+    todo:
+      folders.length === 0
+        ? "name the folders in the server's configuration (storage.importFolders): it has none"
+        : `put it into one of: ${folders.join(", ")}`,
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
 /** By the text of the path: an absolute one under the folder, without steps back. */
 function isInside(path: string, folder: string): boolean {
   const base = folder.endsWith("/") ? folder : `${folder}/`;
   return path.startsWith(base) && !path.split("/").includes("..");
 }
 
-async function fingerprintOf(duck: DuckDb, input: ImportInput): Promise<{ bytes: number; fingerprint: string }> {
+async function fingerprintOf(duck: DuckDb, input: ImportInput, folders: readonly string[] | undefined): Promise<{ bytes: number; fingerprint: string }> {
   if (input.kind === "query") return { bytes: 0, fingerprint: "" };
   const paths = input.kind === "file" ? [input.path] : [...(input.keyPath === undefined ? [] : [input.keyPath]), ...input.values.map(({ path }) => path)];
   let bytes = 0;
   const marks: string[] = [];
   for (const path of paths) {
     const literal = path.replaceAll(/[*?[]/g, "[$&]").replaceAll("'", "''");
-    const [[size, modified] = [0, ""]] = await duck.rows(`SELECT size, last_modified FROM read_blob('${literal}')`);
+    let found: unknown[][];
+    try {
+      found = await duck.rows(`SELECT size, last_modified FROM read_blob('${literal}')`);
+    } catch (cause) {
+      // Its path is inside, by its text: a link leads out of the folders, which only DuckDB sees.
+      if (folders !== undefined && cause instanceof Error && cause.message.startsWith("Permission Error")) throw outside(folders, cause);
+      throw unreadable(path, cause);
+    }
+    const [[size, modified] = [0, ""]] = found;
     bytes += Number(size);
     marks.push(`${String(size)}@${String(modified)}`);
   }
