@@ -7,10 +7,11 @@ import type { ImportStatus } from "#features/import/importer";
 import { checkShardJob, runShardJob } from "#features/import/shard-job";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
-import { absolutePath, errorIsTerminal, onStopSignal, printError, printLine } from "#platform/system-process";
+import { absolutePath, errorIsTerminal, onStopSignal, printError, printLine, setExitCode } from "#platform/system-process";
 import { importTable } from "#roles/importer";
 import { servedText } from "#snapshot/serving-wait";
 import { readConfig } from "./config-file.ts";
+import { refusedExitCode } from "./exit-codes.ts";
 
 /** The options of `import` as main.ts declares them. */
 export interface ImportCommandOptions {
@@ -69,13 +70,14 @@ export async function importFiles(table: string, files: readonly string[], optio
     progress.end();
   }
   const tookMs = systemClock.monotonicMs() - startedMs;
+  if (result.served !== undefined && result.served.refused.length > 0) setExitCode(refusedExitCode);
   if (options.json === true) {
     printLine(JSON.stringify({ table, ...result, tookMs: Math.round(tookMs) }));
     return;
   }
   const { version, rows, overtaken, refused, rejectFile, unused, missing, bytes, served } = result;
   const what = `${count(rows)} ${rows === 1 ? "row" : "rows"}, ${count(bytes / 2 ** 20)} MiB, in ${(tookMs / 1_000).toFixed(1)} s`;
-  const now = options.live ? `is live${served === undefined ? "" : servedText(served)}` : "is published";
+  const now = !options.live ? "is published" : served === undefined ? "is live" : servedText(served);
   printLine(`${what}: version ${version} of ${table} ${now}`);
   if (overtaken > 0) printLine(`${count(overtaken)} ${overtaken === 1 ? "row" : "rows"} had a key that came again later: the last one counts`);
   if (refused > 0) printLine(`${rowsOf(refused)} refused, see ${rejectFile ?? "the reject file"}`);

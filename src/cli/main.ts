@@ -1,6 +1,6 @@
 // The commands of `millrace`. Called by bin/millrace.js under the pinned Node, from source or from the built form.
 // Each command stands in a file of its own; this one declares options, defaults and help, and turns errors into a line and an exit code:
-// 0 done, 1 failed, 2 the command line was wrong.
+// 0 done, 1 failed, 2 the command line was wrong, 3 a node refused the version that went live.
 
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { toMillraceError } from "#base/errors";

@@ -1,10 +1,11 @@
 // `millrace snapshots ...`: versions of everything built offline in a data folder, whose server may be running.
 
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { absolutePath, printLine } from "#platform/system-process";
+import { absolutePath, printLine, setExitCode } from "#platform/system-process";
 import { servedWaitMsMax, withSnapshots } from "#roles/snapshots";
 import { servedText } from "#snapshot/serving-wait";
 import { type ControlAnswer, overviewLines, parseSnapshotId, type SnapshotControl, type SnapshotId } from "#snapshot/snapshot-control";
+import { refusedExitCode } from "./exit-codes.ts";
 
 interface DataOption {
   readonly data: string;
@@ -61,11 +62,12 @@ export function snapshotCommands(program: Command): void {
 /** Moves the head, and says so once those who follow have followed. */
 async function goTo(name: string, { data }: DataOption, move: (control: SnapshotControl, id: SnapshotId) => Promise<ControlAnswer>): Promise<void> {
   const id = parseSnapshotId(name);
-  const line = await withSnapshots(absolutePath(data), async (control) => {
+  await withSnapshots(absolutePath(data), async (control) => {
     const { live } = await move(control, id);
-    return `${name}: ${String(live)} is live${live === null ? "" : servedText(await control.untilServed(id, live, servedWaitMsMax))}`;
+    const served = live === null ? undefined : await control.untilServed(id, live, servedWaitMsMax);
+    printLine(`${name}: ${String(live)} ${served === undefined ? "is live" : servedText(served)}`);
+    if (served !== undefined && served.refused.length > 0) setExitCode(refusedExitCode);
   });
-  printLine(line);
 }
 
 function positive(text: string): number {

@@ -34,12 +34,12 @@ test("promise: waiting ends when every follower serves the version, and not befo
     const served = await untilServed(store, "items", second.version, { clock, waitMsMax: 60_000 });
     assert.deepEqual([served.waiting, slow.version, fast.version], [[], second.version, second.version]);
     assert.ok(clock.monotonicMs() - beganMs < 4_000, "soon after the last one");
-    assert.equal(servedText(served), `, served by ${served.serving.join(", ")}`);
+    assert.equal(servedText(served), `is live, served by ${served.serving.join(", ")}`);
 
     const third = await publish(1_002);
     const early = await untilServed(store, "items", third.version, { clock, waitMsMax: 500 });
     assert.deepEqual([early.serving, early.waiting], [["a"], ["slow"]], "bounded");
-    assert.equal(servedText(early), ", served by a, not yet served by slow");
+    assert.equal(servedText(early), "is live, served by a, not yet served by slow");
     // Another version goes live meanwhile: this one will not be served any more.
     const waiting = untilServed(store, "items", third.version, { clock, waitMsMax: 600_000 });
     await store.rollback("items");
@@ -58,6 +58,8 @@ test("promise: who refuses a version is not waited for, and told", () =>
     const bad = await publish(7_000);
     const { serving, refused, waiting } = await untilServed(store, "items", bad.version, { clock, waitMsMax: 60_000 });
     assert.deepEqual([serving, waiting, refused.map((one) => one.node)], [[], [], ["a"]]);
-    assert.match(servedText({ serving, refused, waiting }), /^, refused by a \(.*too many.*\)$/);
+    assert.match(servedText({ serving, refused, waiting }), /^is refused by a \(.*too many.*\): what was served before stays$/);
+    assert.match(servedText({ serving: ["b"], refused, waiting }), /^is live, served by b, refused by a \(.*too many.*\)$/);
+    assert.equal(servedText({ serving: [], refused: [], waiting: [] }), "is live");
     await strict.stop();
   }));

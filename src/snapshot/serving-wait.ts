@@ -44,12 +44,14 @@ export function servedBy(followers: readonly FollowerRecord[], version: string):
   return { serving, refused, waiting };
 }
 
-/** For people, behind "is live": empty when nobody follows. */
+/** For people, behind the name of a version that went live: what became of it. A version that all refuse is not called live. */
 export function servedText({ serving, refused, waiting }: ServedBy): string {
+  const refusals = refused.map(({ node, reason }) => `refused by ${node} (${reason})`);
   const parts = [
     ...(serving.length > 0 ? [`served by ${serving.join(", ")}`] : []),
     ...(waiting.length > 0 ? [`not yet served by ${waiting.join(", ")}`] : []),
-    ...refused.map(({ node, reason }) => `refused by ${node} (${reason})`),
+    ...refusals,
   ];
-  return parts.length === 0 ? "" : `, ${parts.join(", ")}`;
+  if (refusals.length > 0 && serving.length === 0) return `is ${parts.toReversed().join(", ")}: what was served before stays`;
+  return ["is live", ...parts].join(", ");
 }
