@@ -154,7 +154,7 @@ export function tableCommands(tables: Pick<Tables, "required" | "list" | "scans"
       ...common,
       name: "tinfo",
       arity: -1,
-      flags: ["readonly", "no_multi", "loading"],
+      flags: ["readonly", "no_multi"],
       keys: (args) => (args.count > 1 ? [1] : []),
       summary: "Names of the tables, or what is known of one.",
       run({ args, reply }) {

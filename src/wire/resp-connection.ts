@@ -15,7 +15,7 @@ import type { CommandEntry } from "./resp-command-table.ts";
 import type { Args, Call, SessionGate } from "./resp-command.ts";
 import { type ParseLimits, type RespParser } from "./resp-parser.ts";
 import { RespReply } from "./resp-reply.ts";
-import type { ClientSession, ReplyMode } from "./resp-session.ts";
+import { type ClientSession, loadingRefusal, type ReplyMode } from "./resp-session.ts";
 import type { RespCore } from "./resp-server.ts";
 
 /** Bytes sent to one connection in one turn of the loop: the time of a system call that copies them, some 30 us, is what others wait. */
@@ -437,7 +437,7 @@ export class RespConnection implements ClientSession, FlowReceiver {
     const { user, server } = this;
     if (!this.authenticated && server.access.required && !spec.flags.includes("no_auth")) return "NOAUTH Authentication required.";
     const { loading } = server;
-    if (loading !== undefined && !spec.flags.includes("loading")) return `LOADING millrace is loading its data: ${loading}`;
+    if (loading !== undefined && !spec.flags.includes("loading")) return loadingRefusal(loading);
     if (user.unrestricted) return undefined;
     const denial = user.denial(spec, args);
     if (denial === undefined) return undefined;

@@ -13,7 +13,7 @@ import type { Call, Args, CommandSpec } from "./resp-command.ts";
 import { RespCall, RespConnection } from "./resp-connection.ts";
 import { type ParseLimits, RespParser } from "./resp-parser.ts";
 import type { RespReply } from "./resp-reply.ts";
-import { type Pause, type RespLimits, respLimitsDefault, type RespMetrics, type ServerFace } from "./resp-session.ts";
+import { loadingRefusal, type Pause, type RespLimits, respLimitsDefault, type RespMetrics, type ServerFace } from "./resp-session.ts";
 import { SlowLog } from "./resp-slow-log.ts";
 
 /** The buffer that all replies are written into first. */
@@ -238,6 +238,8 @@ export class RespCore implements RespServer {
   /** What was thrown as the line of an error reply. Only MillraceErrors are for the caller. */
   errorLine(thrown: unknown): string {
     if (thrown instanceof MillraceError && thrown.code !== "internal") {
+      // WATCH may be called while the data is loaded, as in Redis, but needs it here.
+      if (thrown.code === "unavailable" && this.loading !== undefined) return loadingRefusal(this.loading);
       const word = thrown.code === "unavailable" ? "MISCONF" : thrown.code === "overloaded" ? "OOM" : "ERR";
       return `${word} ${thrown.message}`;
     }

@@ -120,3 +120,8 @@ export interface ServerFace {
   pause(pause: Pause): void;
   unpause(): void;
 }
+
+/** The error line of a command that needs the data, while it is loaded. */
+export function loadingRefusal(loading: string): string {
+  return `LOADING millrace is loading its data: ${loading}`;
+}
