@@ -209,6 +209,6 @@ export function aclCommands(accessOf: () => Access, random: RandomSource): Comma
     { ...admin, name: "acl|log", arity: -2, summary: "What was refused lately", run: log },
     { ...admin, name: "acl|load", arity: 2, summary: "There is no ACL file", run: ({ reply }) => reply.error(noFile) },
     { ...admin, name: "acl|save", arity: 2, summary: "There is no ACL file", run: ({ reply }) => reply.error(noFile) },
-    { ...open, name: "acl|help", arity: 2, summary: "Lists the subcommands", run: (call) => helpOf(call, "acl") },
+    { ...open, flags: ["loading", "stale"], name: "acl|help", arity: 2, summary: "Lists the subcommands", run: (call) => helpOf(call, "acl") },
   ];
 }

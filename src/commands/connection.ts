@@ -340,7 +340,7 @@ export function connectionCommands(accessOf: () => Access): CommandSpec[] {
 
   const base = { categories: category, keys: noKeys, group: "connection" };
   const plain = { ...base, flags: ["noscript", "loading", "stale"] as const };
-  const free = { ...base, flags: ["noscript", "loading", "stale", "fast", "no_auth"] as const };
+  const free = { ...base, flags: ["noscript", "loading", "stale", "fast", "no_auth", "allow_busy"] as const };
   const admin = { ...base, flags: ["admin", "noscript", "loading", "stale"] as const };
   return [
     { ...free, name: "auth", arity: -2, since: "1.0.0", summary: "Says who speaks", run: auth },
@@ -406,6 +406,7 @@ export function connectionCommands(accessOf: () => Access): CommandSpec[] {
     { ...plain, name: "client|no-touch", arity: 3, since: "7.2.0", summary: "Accepted, without effect", run: onOff((client, on) => (client.noTouch = on)) },
     {
       ...plain,
+      flags: ["loading", "stale"],
       name: "client|help",
       arity: 2,
       since: "5.0.0",

@@ -42,7 +42,7 @@ export interface CommandShape {
   readonly name: string;
   readonly arity: number;
   readonly flags: readonly CommandFlag[];
-  readonly category: string;
+  readonly categories: readonly string[];
   readonly group: string;
   readonly keys: CommandSpec["keys"];
   readonly summary: string;
@@ -51,10 +51,10 @@ export interface CommandShape {
 
 /** A command whose body answers, and puts into the keyspace or throws a CommandError before it does. */
 export function dataCommand({ keyspace }: DataParts, shape: CommandShape, body: (call: Call) => void | Promise<void>): CommandSpec {
-  const { category, keys, ...spec } = shape;
+  const { keys, ...spec } = shape;
   const run = (call: Call): void | Promise<void> => perform(keyspace, call, body);
   const keyAccess = keyAccessOf(shape.name);
-  const made: CommandSpec = { ...spec, keys, categories: [category], run, ...(keyAccess === undefined ? {} : { keyAccess }) };
+  const made: CommandSpec = { ...spec, keys, run, ...(keyAccess === undefined ? {} : { keyAccess }) };
   if (keys !== oneKey) return made;
   return {
     ...made,

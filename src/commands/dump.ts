@@ -87,7 +87,7 @@ export function dumpCommands(parts: DataParts): CommandSpec[] {
     reply.ok();
   };
 
-  const shared = { group: "generic", category: "keyspace", keys: oneKey, since: "2.6.0" };
+  const shared = { group: "generic", categories: ["keyspace"], keys: oneKey, since: "2.6.0" };
   return [
     dataCommand(
       parts,
@@ -101,6 +101,7 @@ export function dumpCommands(parts: DataParts): CommandSpec[] {
         name: "restore",
         arity: -4,
         flags: ["write", "denyoom"],
+        categories: ["keyspace", "dangerous"],
         summary: "Create a key using the provided serialized value, previously obtained using DUMP.",
       },
       restore,

@@ -25,7 +25,7 @@ function fieldsAt(args: Args, i: number, width = 1): { readonly first: number; r
 export function fieldExpiryCommands(parts: DataParts): CommandSpec[] {
   const { keyspace } = parts;
   const command = (name: string, arity: number, flags: readonly CommandFlag[], since: string, summary: string, body: (call: Call) => void): CommandSpec =>
-    dataCommand(parts, { name, arity, flags, category: "hash", group: "hash", keys: oneKey, summary, since }, body);
+    dataCommand(parts, { name, arity, flags, categories: ["hash"], group: "hash", keys: oneKey, summary, since }, body);
 
   const expire = (name: string, unit: TimeUnit): CommandSpec =>
     command(name, -6, ["write", "denyoom", "fast"], "7.4.0", "Set the expiration of hash fields", ({ args, reply }) => {

@@ -45,7 +45,7 @@ export function hashCommands(parts: DataParts): CommandSpec[] {
   const lookup = new KeyLookup(keyspace);
   const places = new FieldPlaces();
   const command = (name: string, arity: number, flags: readonly CommandFlag[], summary: string, body: (call: Call) => void, since = "2.0.0"): CommandSpec =>
-    dataCommand(parts, { name, arity, flags, category: "hash", group: "hash", keys: oneKey, summary, since }, body);
+    dataCommand(parts, { name, arity, flags, categories: ["hash"], group: "hash", keys: oneKey, summary, since }, body);
 
   const hset = (name: "hset" | "hmset") => {
     return ({ args, reply }: Call): void => {

@@ -46,7 +46,8 @@ export function keyCommands(parts: DataParts): CommandSpec[] {
     since: string,
     summary: string,
     body: (call: Call) => void | Promise<void>,
-  ): CommandSpec => dataCommand(parts, { name, arity, flags, category: "keyspace", group: "generic", keys, summary, since }, body);
+  ): CommandSpec => dataCommand(parts, { name, arity, flags, categories: ["keyspace"], group: "generic", keys, summary, since }, body);
+  const dangerous = (spec: CommandSpec): CommandSpec => ({ ...spec, categories: [...spec.categories, "dangerous"] });
   const allKeys = { first: 1, last: -1, step: 1 };
   const twoKeys = { first: 1, last: 2, step: 1 };
 
@@ -338,7 +339,7 @@ export function keyCommands(parts: DataParts): CommandSpec[] {
     command("renamenx", 3, ["write", "fast"], twoKeys, "1.0.0", "Rename a key, only if the new key does not exist", rename(true)),
     command("copy", -3, ["write", "denyoom"], twoKeys, "6.2.0", "Copy a key", copy),
     command("randomkey", 1, read, undefined, "1.0.0", "Return a random key from the keyspace", randomkey),
-    command("keys", 2, read, undefined, "1.0.0", "Find all keys matching the given pattern", keys),
+    dangerous(command("keys", 2, read, undefined, "1.0.0", "Find all keys matching the given pattern", keys)),
     command("scan", -2, read, undefined, "2.8.0", "Incrementally iterate the keys space", scan),
     expire("expire", { seconds: true, absolute: false }),
     expire("pexpire", { seconds: false, absolute: false }),
@@ -350,8 +351,8 @@ export function keyCommands(parts: DataParts): CommandSpec[] {
     tell("pexpiretime", "7.0.0", false, false),
     command("persist", 2, ["write", "fast"], oneKey, "2.2.0", "Remove the expiration from a key", persist),
     command("dbsize", 1, fastRead, undefined, "1.0.0", "Return the number of keys in the selected database", dbsize),
-    command("flushdb", -1, write, undefined, "1.0.0", "Remove all keys from the current database", flush),
-    command("flushall", -1, write, undefined, "1.0.0", "Remove all keys from all databases", flush),
+    dangerous(command("flushdb", -1, write, undefined, "1.0.0", "Remove all keys from the current database", flush)),
+    dangerous(command("flushall", -1, write, undefined, "1.0.0", "Remove all keys from all databases", flush)),
     object("encoding", "Inspect the internal encoding of a Redis object", (entry, { reply }) => {
       reply.bulk(encodingOf(entry));
     }),

@@ -323,9 +323,11 @@ export function serverCommands(parts: ServerParts): CommandSpec[] {
 
   const base = { keys: undefined, group: "server" };
   const admin = { ...base, flags: ["admin", "noscript", "loading", "stale"] as const, categories: [] };
+  const slowlog = { ...base, flags: ["admin", "loading", "stale"] as const, categories: [] };
   const open = { ...base, flags: ["loading", "stale"] as const, categories: [] };
-  const container = (name: string, since: string): CommandSpec => ({
+  const container = (name: string, since: string, categories: readonly string[] = []): CommandSpec => ({
     ...open,
+    categories,
     name: `${name}|help`,
     arity: 2,
     since,
@@ -407,9 +409,9 @@ export function serverCommands(parts: ServerParts): CommandSpec[] {
       run: usage,
     },
     container("memory", "4.0.0"),
-    { ...admin, name: "slowlog|get", arity: -2, since: "2.2.12", summary: "The slowest calls lately", run: slowGet },
+    { ...slowlog, name: "slowlog|get", arity: -2, since: "2.2.12", summary: "The slowest calls lately", run: slowGet },
     {
-      ...admin,
+      ...slowlog,
       name: "slowlog|len",
       arity: 2,
       since: "2.2.12",
@@ -417,7 +419,7 @@ export function serverCommands(parts: ServerParts): CommandSpec[] {
       run: ({ session, reply }) => reply.integer(session.server.slowLog.length),
     },
     {
-      ...admin,
+      ...slowlog,
       name: "slowlog|reset",
       arity: 2,
       since: "2.2.12",
@@ -429,9 +431,9 @@ export function serverCommands(parts: ServerParts): CommandSpec[] {
     { ...admin, name: "latency|history", arity: 3, since: "2.8.13", summary: "Latency spikes: none are kept", run: ({ reply }) => reply.array(0) },
     { ...admin, name: "latency|reset", arity: -2, since: "2.8.13", summary: "Latency spikes: none are kept", run: ({ reply }) => reply.integer(0) },
     container("latency", "2.8.13"),
-    { ...admin, name: "module|list", arity: 2, since: "4.0.0", summary: "Modules: none", run: ({ reply }) => reply.array(0) },
+    { ...admin, flags: ["admin", "noscript"], name: "module|list", arity: 2, since: "4.0.0", summary: "Modules: none", run: ({ reply }) => reply.array(0) },
     container("module", "5.0.0"),
-    container("object", "6.2.0"),
+    container("object", "6.2.0", ["keyspace"]),
   ];
 }
 

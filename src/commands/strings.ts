@@ -94,7 +94,7 @@ export function stringCommands(parts: DataParts): CommandSpec[] {
     summary: string,
     body: (call: Call) => void,
     more: { keys?: CommandSpec["keys"]; since?: string } = {},
-  ): CommandSpec => dataCommand(parts, { name, arity, flags, category: "string", group: "string", keys: oneKey, summary, ...more }, body);
+  ): CommandSpec => dataCommand(parts, { name, arity, flags, categories: ["string"], group: "string", keys: oneKey, summary, ...more }, body);
   const put = (key: Uint8Array, value: Uint8Array, expiryMs: number): void => {
     keyspace.put(key, entryKinds.string, value, expiryMs);
   };

@@ -7,7 +7,7 @@
 // (none on strings and hashes does) ends the write of what ran before it.
 
 import type { Keyspace, Watcher } from "#features/keyspace/keyspace";
-import type { Args, Call, CommandSpec, Session, SessionGate } from "#wire/resp-command";
+import type { Args, Call, CommandFlag, CommandSpec, Session, SessionGate } from "#wire/resp-command";
 import { hold, type DataParts } from "./data-command.ts";
 
 export const transactionLimits = { queuedCallsMax: 65_536, queuedBytesMax: 64 << 20 } as const;
@@ -202,7 +202,7 @@ export function transactionCommands({ keyspace }: DataParts): CommandSpec[] {
   const spec = (
     name: string,
     arity: number,
-    fast: boolean,
+    more: readonly CommandFlag[],
     summary: string,
     since: string,
     run: CommandSpec["run"],
@@ -210,7 +210,7 @@ export function transactionCommands({ keyspace }: DataParts): CommandSpec[] {
   ): CommandSpec => ({
     name,
     arity,
-    flags: fast ? ["noscript", "loading", "stale", "fast"] : ["noscript", "loading", "stale"],
+    flags: ["noscript", "loading", "stale", ...more],
     categories: ["transaction"],
     group: "transactions",
     keys,
@@ -219,13 +219,14 @@ export function transactionCommands({ keyspace }: DataParts): CommandSpec[] {
     since,
     run,
   });
+  const quick: readonly CommandFlag[] = ["fast", "allow_busy"];
   return [
-    spec("multi", 1, true, "Mark the start of a transaction block", "1.2.0", multi),
+    spec("multi", 1, quick, "Mark the start of a transaction block", "1.2.0", multi),
     // Its arity is checked above: a wrong one ends the transaction and has a text of its own.
-    spec("exec", -1, false, "Execute all commands issued after MULTI", "1.2.0", exec),
-    spec("discard", 1, true, "Discard all commands issued after MULTI", "2.0.0", discard),
-    spec("watch", -2, true, "Watch the given keys to determine execution of the MULTI/EXEC block", "2.2.0", watch, { first: 1, last: -1, step: 1 }),
-    spec("unwatch", 1, true, "Forget about all watched keys", "2.2.0", ({ session, reply }) => {
+    spec("exec", -1, [], "Execute all commands issued after MULTI", "1.2.0", exec),
+    spec("discard", 1, quick, "Discard all commands issued after MULTI", "2.0.0", discard),
+    spec("watch", -2, quick, "Watch the given keys to determine execution of the MULTI/EXEC block", "2.2.0", watch, { first: 1, last: -1, step: 1 }),
+    spec("unwatch", 1, quick, "Forget about all watched keys", "2.2.0", ({ session, reply }) => {
       unwatch(session);
       reply.ok();
     }),

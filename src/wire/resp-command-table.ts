@@ -30,7 +30,7 @@ export class CommandEntry {
     const bar = spec.name.indexOf("|");
     this.container = bar < 0 ? undefined : spec.name.slice(0, bar);
     const categories = new Set(spec.categories);
-    if (spec.flags.includes("readonly") && spec.keys !== undefined) categories.add("read");
+    if (spec.flags.includes("readonly")) categories.add("read");
     if (spec.flags.includes("write")) categories.add("write");
     if (spec.flags.includes("admin")) categories.add("admin").add("dangerous");
     if (spec.flags.includes("blocking")) categories.add("blocking");
@@ -135,7 +135,8 @@ function containerOf(name: string, subs: readonly CommandSpec[]): CommandSpec {
     name,
     arity: -2,
     flags: [],
-    categories: [...new Set(subs.flatMap((sub) => sub.categories))],
+    // As in Redis: rights are of the subcommands.
+    categories: [],
     keys: undefined,
     ...(first?.group === undefined ? {} : { group: first.group }),
     summary: `A container for ${name} commands.`,

@@ -6,7 +6,21 @@
 
 import type { ServerFace } from "./resp-session.ts";
 
-export type CommandFlag = "write" | "readonly" | "fast" | "noscript" | "loading" | "stale" | "no_auth" | "admin" | "denyoom" | "blocking" | "no_multi";
+/** As COMMAND INFO of Redis names them. `allow_busy` and `no_async_loading` say nothing here, where no script runs and no replica loads. */
+export type CommandFlag =
+  | "write"
+  | "readonly"
+  | "fast"
+  | "noscript"
+  | "loading"
+  | "stale"
+  | "no_auth"
+  | "admin"
+  | "denyoom"
+  | "blocking"
+  | "no_multi"
+  | "allow_busy"
+  | "no_async_loading";
 
 /** What a command does with the content of a key, for ACL patterns `%R~` and `%W~`: reads it, writes it, both, or neither (EXISTS, TYPE). */
 export type KeyAccess = "R" | "W" | "RW" | "";
