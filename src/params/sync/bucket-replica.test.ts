@@ -167,6 +167,39 @@ test("a torn push counts for nothing, an answer to another push neither", () => 
   assert.deepEqual([cursor.acked.isEmpty(0), cursor.liveBuckets], [true, 1]);
 });
 
+test("promise: a follower that must begin anew is told so again when that frame was lost or refused, so no dead key stays there", () => {
+  for (const torn of [true, false]) {
+    const [leader, stale] = [side(1), side(2)];
+    leader.replica.lead(0, 1);
+    for (let key = 0; key < 4; key++) leader.write(key, 1);
+    stale.replica.apply(pushOf(leader, 1, 1), outcome);
+    leader.remove(0);
+    leader.write(1, 2);
+    leader.replica.takeBounds({ bucket: 0, collected: leader.table.newest(0), expired: noVersion });
+    const held = [{ bucket: 0, stretches: stale.replica.vectors.stretches(0) }];
+    const cursor = new PushCursor(leader.replica);
+    cursor.take(held, false, 1);
+    const push = new Push(new EntryBatch(dim));
+    cursor.start(1);
+    cursor.build(push, 0);
+    assert.equal(push.flags[0], sectionFlags.leading | sectionFlags.anew);
+    // It never comes, or it is refused and the answer says what is held.
+    cursor.answered(1, torn, torn ? [] : held, 2);
+    cursor.start(2);
+    cursor.build(push, 0);
+    assert.deepEqual([push.sections, push.flags[0], push.from[0]], [1, sectionFlags.leading | sectionFlags.anew, 0]);
+    stale.replica.apply(push, outcome);
+    assert.deepEqual([outcome.anew, contentOf(stale.table)], [[0], contentOf(leader.table)]);
+    // Once is enough.
+    cursor.answered(2, false, [], 3);
+    leader.write(2, 5);
+    cursor.mark(0, 4);
+    cursor.start(3);
+    cursor.build(push, 0);
+    assert.deepEqual([push.flags[0], push.from[0]], [sectionFlags.leading, 6]);
+  }
+});
+
 test("places come back as they were, damaged ones are refused and change nothing; golden bytes", () => {
   const [one, other] = [side(1), side(2)];
   one.replica.restore(0, [{ origin: 257, counter: 2 ** 40 - 1 }], { bucket: 0, collected: noVersion, expired: noVersion });

@@ -77,6 +77,10 @@ export class PushCursor {
   readonly #sinceMs: Float64Array;
   /** Buckets that are being sent from their beginning to one who holds nothing of them: what had been collected then. */
   readonly #fresh = new Map<number, Version>();
+  /** Buckets of which the follower must throw its copy away before it is sent them. */
+  readonly #anewDue = new Set<number>();
+  /** Of the push under way: the buckets that were begun anew in it. */
+  readonly #sentAnew = new Set<number>();
   #underWay = 0;
   #underWaySinceMs = 0;
   #sentBucket: number[] = [];
@@ -136,6 +140,8 @@ export class PushCursor {
     if (all) {
       this.acked.forgetAll();
       this.#fresh.clear();
+      this.#anewDue.clear();
+      this.#sentAnew.clear();
       this.#live.clear();
       this.#load.clear();
       this.#queued.fill(queues.none);
@@ -149,6 +155,14 @@ export class PushCursor {
       );
       if (!all && !this.acked.coversOther(bucket, this.#replica.vectors)) this.mark(bucket, nowMs);
     }
+  }
+
+  /**
+   * The copy here was thrown away, so what the follower took from it is not to be trusted either: it begins the bucket anew. Nothing goes out before this node
+   * holds what the follower holds; until then the follower keeps what it has.
+   */
+  renew(bucket: number): void {
+    this.#anewDue.add(bucket);
   }
 
   /** After the last vector of a whole: queues what is lacking as a load. */
@@ -171,6 +185,10 @@ export class PushCursor {
       if (torn) this.mark(this.#sentBucket[s]!, this.#underWaySinceMs === 0 ? nowMs : this.#underWaySinceMs);
       else this.acked.raise(this.#sentBucket[s]!, this.#sentOrigin[s]!, this.#sentTo[s]!);
     }
+    // Whether the follower threw its copy away is not known when a frame was missing or it refused the bucket: it is told again, or dead rows could stay there.
+    if (torn) for (const bucket of this.#sentAnew) this.#anewDue.add(bucket);
+    else if (this.#sentAnew.size > 0) for (const { bucket } of vectors) if (this.#sentAnew.has(bucket)) this.#anewDue.add(bucket);
+    this.#sentAnew.clear();
     this.take(vectors, false, nowMs);
     return true;
   }
@@ -180,6 +198,7 @@ export class PushCursor {
     this.#underWay = id;
     this.#underWaySinceMs = 0;
     this.#sentBucket.length = this.#sentOrigin.length = this.#sentTo.length = 0;
+    this.#sentAnew.clear();
   }
 
   /** Nothing went into the push that was begun. */
@@ -231,13 +250,16 @@ export class PushCursor {
     let room = roomBytes;
     let anew = false;
     const { acked } = this;
-    if (replica.knowsCollected(bucket, acked)) this.#fresh.delete(bucket);
-    else if (acked.isEmpty(bucket)) this.#fresh.set(bucket, replica.collectedTo(bucket));
+    const due = this.#anewDue.has(bucket);
+    if (!due && replica.knowsCollected(bucket, acked)) this.#fresh.delete(bucket);
+    else if (!due && acked.isEmpty(bucket)) this.#fresh.set(bucket, replica.collectedTo(bucket));
     else {
       // Its tombstones are gone here, so the follower begins anew; but not by one who knows less than it does, and not again in the middle of that.
-      const begun = this.#fresh.get(bucket);
+      const begun = due ? undefined : this.#fresh.get(bucket);
       if (begun === undefined || compareVersions(begun, replica.collectedTo(bucket)) !== 0) {
-        if (vectors.counterOf(bucket, acked.newestOrigin(bucket)) < acked.newestCounter(bucket)) return { whole: true, room };
+        if (vectors.isEmpty(bucket) || vectors.counterOf(bucket, acked.newestOrigin(bucket)) < acked.newestCounter(bucket)) return { whole: true, room };
+        this.#anewDue.delete(bucket);
+        this.#sentAnew.add(bucket);
         acked.forget(bucket);
         this.#fresh.set(bucket, replica.collectedTo(bucket));
         anew = true;

@@ -6,7 +6,7 @@ import { MillraceError } from "#base/errors";
 import { Simulation, type SimulatedNode } from "#platform/simulation";
 import { MapTable } from "../map-table.ts";
 import { contentOf, keysOf } from "../sync-table.contract.ts";
-import { compareVersions } from "../sync-table.ts";
+import { compareVersions, EntryBatch, versionOf } from "../sync-table.ts";
 import { SyncNode, type SyncNodeOptions } from "./sync-node.ts";
 
 const dim = 4;
@@ -128,6 +128,38 @@ test("promise: a follower that is cut off costs its distinct keys and no more; t
     await until(simulation, "caught up", () => same(root, far) && root.sync.metrics.followers[0]!.lagMs === 0);
     const after = root.sync.metrics;
     assert.ok(after.entriesOut - before.entriesOut <= 60, `${after.entriesOut - before.entriesOut} entries for 20 keys`);
+  });
+});
+
+test("promise: rows that a relay throws away and loads again are replaced at its followers, too, though these compare nothing", async () => {
+  const simulation = new Simulation({ seed: 6 });
+  await simulation.run(async () => {
+    const root = await side(simulation, "n1");
+    leadAll(root);
+    root.sync.start();
+    const relay = await side(simulation, "n2");
+    follow(relay, "n1");
+    const leaves = [
+      await side(simulation, "n3", { times: { ...times, compareMs: 1e9 } }),
+      await side(simulation, "n4", { times: { ...times, compareMs: 1e9 } }),
+    ] as const;
+    follow(leaves[0], "n2");
+    follow(leaves[1], "n3");
+    await leaves[1].sync.whenReady(5_000);
+    write(root, 0, 300, 1);
+    await until(simulation, "all have it", () => [relay, ...leaves].every((one) => same(root, one)));
+    // A row that nobody wrote, below what every vector says is held: only digests tell.
+    const stray = new EntryBatch(dim);
+    const [low, high] = keysOf(root.table, 1, undefined, 9_000);
+    stray.push(low!, high!, versionOf(1, 1, 1), 0, 1);
+    for (const one of [relay, ...leaves]) assert.equal(one.table.join(stray, 0, 1), 1);
+    await until(simulation, "the relay is repaired", () => same(root, relay));
+    await until(simulation, "and those behind it", () => leaves.every((one) => same(root, one) && one.sync.ready));
+    assert.ok(relay.sync.metrics.digestMismatches >= 2);
+    assert.deepEqual(
+      leaves.map(({ sync }) => sync.metrics.digestMismatches),
+      [0, 0],
+    );
   });
 });
 

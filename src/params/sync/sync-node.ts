@@ -868,6 +868,7 @@ export class SyncNode {
     for (const bucket of outcome.behind) peer.problems.add(bucket);
     if (outcome.overtaken.length > 0) this.#overtaken(outcome.overtaken);
     if (outcome.anew.length > 0) this.#notReady();
+    for (const bucket of outcome.anew) this.#renewed(bucket);
     for (const bucket of outcome.bounded) for (const other of this.#peers) if (other.begun) other.boundsDue.add(bucket);
     if (push.last) {
       const problems = [...peer.problems].map((bucket): BucketVector => {
@@ -1045,6 +1046,7 @@ export class SyncNode {
       peer.passClean = false;
       if (this.#strikes.has(bucket)) {
         replica.forget(bucket);
+        this.#renewed(bucket);
         this.#notReady();
       }
       this.#strikes.add(bucket);
@@ -1083,6 +1085,11 @@ export class SyncNode {
       }
     }
     return { digest: { high: digestHigh, low: digestLow }, places: { high: placesHigh, low: placesLow } };
+  }
+
+  /** This copy of a bucket was thrown away: whoever follows this node in all begins it anew, too, as soon as it is here again. */
+  #renewed(bucket: number): void {
+    for (const other of this.#peers) if (other.want === wants.all) other.cursor?.renew(bucket);
   }
 
   // ---- time -----------------------------------------------------------------------------------------------------------------------
