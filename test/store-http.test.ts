@@ -1,7 +1,7 @@
 // The store, its versions and imports over HTTP: a whole server in this process, real sockets, imports in the processes they really have.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -279,4 +279,41 @@ test("the store tells its state; with access each of its routes needs its scope"
       else assert.equal(status, 403, `${method} ${path} with ${of}`);
     }
   }
+});
+
+test("promise: rec_table_loaded is 0 while a version that was refused is live, and 1 when the served one is live again", async (t) => {
+  const { folder, inputs, send, ended } = await startNode(t);
+  const version = async (name: string, live: boolean): Promise<string> => {
+    const csv = join(inputs, name);
+    writeFileSync(csv, "id,views\na,1\nb,2\n");
+    const begun = (await send("POST", "/v1/imports", { table: "items", files: [csv], live })).json as { job: string };
+    return (await ended(begun.job)).version!;
+  };
+  const loaded = async (): Promise<string | undefined> => /^rec_table_loaded\{table="items"\} (\d)$/m.exec((await send("GET", "/metrics")).text)?.[1];
+  const until = async (wanted: string): Promise<void> => {
+    for (let look = 0; look < 400 && (await loaded()) !== wanted; look += 1) await sleep(25);
+    assert.equal(await loaded(), wanted);
+  };
+  assert.equal(await loaded(), "1", "nothing was published: nothing is missing");
+  const good = await version("good.csv", true);
+  await until("1");
+  const bad = await version("bad.csv", false);
+  const runs = readdirSync(folder, { recursive: true, withFileTypes: true }).filter(
+    (one) => one.isFile() && join(one.parentPath, one.name).includes(`${bad}/files/`),
+  );
+  assert.ok(runs.length > 0);
+  for (const { parentPath, name } of runs) {
+    const path = join(parentPath, name);
+    writeFileSync(path, new Uint8Array(statSync(path).size));
+  }
+  assert.equal((await send("POST", "/v1/snapshots/table/items/live", { version: bad })).status, 200);
+  await until("0");
+  for (let look = 0; look < 400 && !(await send("GET", "/v1/snapshots")).text.includes('"reason"'); look += 1) await sleep(25);
+  const [state] = ((await send("GET", "/v1/tables")).json as { tables: { name: string; version: string; live: string }[] }).tables.filter(
+    ({ name }) => name === "items",
+  );
+  assert.deepEqual([state?.version, state?.live], [good, bad]);
+  assert.equal(await loaded(), "0", "refused, not loading");
+  assert.equal((await send("POST", "/v1/snapshots/table/items/rollback", {})).status, 200);
+  await until("1");
 });

@@ -47,7 +47,11 @@ export function storeGauges(face: StoreFace, tables: Tables, redis: RespMetrics)
     gauge("rec_redis_protocol_errors", "Connections closed for malformed input", () => redis.protocolErrors),
     gauge("rec_redis_auth_failures", "Refused passwords", () => redis.authFailures),
     perTable("rec_table_base_rows", "Rows of the imported version", ({ baseRows }) => baseRows),
-    perTable("rec_table_loaded", "1 when the published version is loaded", ({ loaded }) => Number(loaded)),
+    perTable(
+      "rec_table_loaded",
+      "1 when the live version is the one that is read: 0 while it loads, and when it was refused here",
+      ({ loaded, live, version }) => Number(loaded && live === version),
+    ),
     perTable("rec_table_keys_read", "Keys read since the start", ({ counts }) => counts.keysRead),
     perTable("rec_table_keys_absent", "Of them without a row", ({ counts }) => counts.keysAbsent),
     perTable("rec_table_rows_written", "Rows written live since the start", ({ counts }) => counts.rowsWritten),

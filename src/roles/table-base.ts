@@ -76,6 +76,9 @@ export function followTable({ snapshots, schema, node, pool, loader, slots, fold
       get awaited() {
         return follower.awaited;
       },
+      get live() {
+        return follower.state.live;
+      },
       get versions() {
         const { serving, loaded } = follower.state;
         return loaded.map(({ version }) => version).sort((a, b) => Number(b === serving) - Number(a === serving));

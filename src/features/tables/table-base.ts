@@ -37,6 +37,8 @@ export interface BaseSource {
   /** True when a version was published before this source began to follow, and none is loaded yet: the table is not whole then, and reads say so. A first version that is
    * published later is not awaited: readers keep what there was until it is loaded. */
   readonly awaited: boolean;
+  /** The version that should be served, as last heard: another one than the served while it is loaded, or when it was refused here. Undefined: not known, or none. */
+  readonly live?: string | undefined;
   /** Versions loaded now, the served one first; for the status. */
   readonly versions: readonly string[];
 }

@@ -103,6 +103,8 @@ export interface TableState {
   readonly loaded: boolean;
   /** The version that is read; "" without one. */
   readonly version: string;
+  /** The version that is live: another one than `version` while it is loaded, or when it was refused here; "" without one. */
+  readonly live: string;
   readonly versions: readonly string[];
   /** Of the imported version. */
   readonly baseRows: number;
@@ -322,6 +324,7 @@ export class Table {
       revision: schema.layout.revision,
       loaded: lease !== undefined || this.#base?.awaited !== true,
       version,
+      live: this.#base?.live ?? version,
       versions: this.#base?.versions ?? [],
       baseRows,
       logOffset: this.#store.offset,

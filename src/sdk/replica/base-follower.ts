@@ -87,6 +87,10 @@ export class BaseFollower implements BaseSource {
     return this.#follower.awaited;
   }
 
+  get live(): string | undefined {
+    return this.#follower.state.live;
+  }
+
   get versions(): readonly string[] {
     const { serving, loaded } = this.#follower.state;
     return loaded.map(({ version }) => version).sort((a, b) => Number(b === serving) - Number(a === serving));
