@@ -247,12 +247,15 @@ export class Keyspace {
     return this.#name;
   }
 
-  /** Adds a user's key to a batch as the engine's key. */
+  /** Adds a user's key to a batch as the engine's key; one that is too long to have been written as one that is never there. */
   addKey(batch: KeyBatch, namespace: number, buffer: Uint8Array, start: number, end: number): void {
     const room = this.#room;
     const bytes = end - start;
     if (bytes > keyspaceLimits.keyBytesMax) {
-      batch.add(engineKey(namespace, buffer.subarray(start, end)));
+      // No field has this key: each begins with the number of its hash.
+      room[0] = fieldNamespace >>> 8;
+      room[1] = fieldNamespace;
+      batch.add(room.subarray(0, 2));
       return;
     }
     room[0] = namespace >>> 8;
