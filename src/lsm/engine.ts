@@ -44,8 +44,7 @@ const loggedTimesMax = 3;
 const flushAfterMs = 30_000;
 /** The store counts as idle when nothing was flushed for so long. */
 const idleAfterMs = 5_000;
-/** Merges begin so long after the opening: whoever waits for the store comes first, and what else the process starts. */
-const mergeAfterMs = 2_000;
+const mergeAfterMsDefault = 2_000;
 /** Memtables above the memory limit that deletes may take (also those that the active memtable holds and a flush must bring to disk before they make room), and a flush. */
 const deletesAllowance = 2;
 const flushAllowance = 1;
@@ -145,7 +144,7 @@ export class Engine implements Store {
     this.#reorder();
     this.#flushedMs = settings.clock.monotonicMs();
     this.#mergeRetry = settings.clock.after(
-      mergeAfterMs,
+      settings.mergeAfterMs ?? mergeAfterMsDefault,
       () => {
         this.#mergeRetry = undefined;
         this.#startMerge(false);

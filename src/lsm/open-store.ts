@@ -34,6 +34,8 @@ export interface StoreOptions {
   readonly partition: string;
   /** Records of one memtable, bytes: 256 KiB to 512 MiB, default 32 MiB. A restart replays about so much, a look-up meets the fewer runs the larger it is. */
   readonly memtableBytes?: number;
+  /** Merges begin so long after the opening: whoever waits for the store comes first, and what else the process starts. Default 2,000. */
+  readonly mergeAfterMs?: number;
   /** All memory of memtables and runs; above it writes are `overloaded`. Default 2 GiB. */
   readonly memoryBytesMax?: number;
   /** Largest run file, bytes: 256 KiB to 3 GiB, default 248 MiB. A merge holds about so much twice. */

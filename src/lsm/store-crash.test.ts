@@ -147,7 +147,7 @@ const reduced = long === undefined ? "; MILLRACE_LONG: 40 times as many" : "";
 test("promise: a store at always loses nothing acknowledged and applies nothing twice, in power cuts at any write", async (t) => {
   const counts = await surviveAll(8, { durability: "always", how: "power", rounds: 3 });
   assert.equal(counts.lost, 0);
-  if (replay === undefined) assert.ok(counts.crashes >= 24 && counts.acked > 500 && counts.during > 2, JSON.stringify(counts));
+  if (replay === undefined) assert.ok(counts.crashes >= 24 && counts.acked > 500 && counts.during > 2 && counts.merges > 2, JSON.stringify(counts));
   t.diagnostic(`${JSON.stringify(counts)}${reduced}`);
 });
 

@@ -68,6 +68,8 @@ export async function openOn(node: SimulatedNode, registry: MemoryRegistry, opti
     partition,
     memtableBytes: 256 << 10,
     fileBytesMax: 256 << 10,
+    // A life of a simulated store is short: its merges must not wait.
+    mergeAfterMs: 0,
     ...rest,
   }).opened;
   return { store, log };
