@@ -493,6 +493,7 @@ test("users read the aggregations as tables, and cannot write them", () =>
     const atMs = cells["popularity_at"] as number | undefined;
     assert.equal(cells["popularity"] ?? 0, atMs === undefined ? 0 : popularity.at(0, atMs));
     assert.equal(cells["created_at"], model.catalog.createdAt.get(0));
+    assert.equal(cells["handle"], 0, "the first item is told from one without a handle");
     const write = { key: new TextEncoder().encode(name), cells: [{ column: table.schema.required("popularity"), value: 1 }] };
     assert.throws(() => table.write([write]), { code: "invalid", message: /takes no writes/ });
     assert.throws(() => table.delete(keys), { code: "invalid", message: /takes no writes/ });

@@ -234,7 +234,7 @@ export class Checkpointer {
         // Called by whoever changes the row, too: that must go on whatever happens here.
         try {
           row.begin(atMs);
-          row.whole(handleColumn, handle);
+          row.wholeOrZero(handleColumn, handle);
           for (const part of table.parts) part.save(handle, row);
           chunks.put(namespace, table.keyOf(handle), row.encode());
         } catch (thrown) {

@@ -1,5 +1,5 @@
 // A row of the state as its stores write and read it: named columns of numbers, texts and lists of numbers, over the codec of table rows.
-// Invariants: 1. what is 0, empty or left out takes no bytes and comes back as 0, empty  2. numbers come back bit by bit (f64, f32, u32), but that -0 is 0
+// Invariants: 1. what is 0 (unless by `wholeOrZero`), empty or left out takes no bytes and comes back as 0, empty  2. numbers come back bit by bit (f64, f32, u32), but that -0 is 0
 // 3. a list whose bytes are no whole numbers is `corrupt`.
 // Lists lie as little-endian numbers one behind another, so numpy reads them with `frombuffer`.
 // Cost: 30 ns a number, a copy a list. A list that is read is a view, until the next row: a buffer each would cost 5 us.
@@ -44,7 +44,11 @@ export class StateRowWriter {
 
   /** A whole number, at most 2^53. */
   whole(name: string, value: number): void {
-    if (value === 0) return;
+    if (value !== 0) this.wholeOrZero(name, value);
+  }
+
+  /** As `whole`, but 0 is written too: for a column that others read, to whom what is left out is null. */
+  wholeOrZero(name: string, value: number): void {
     const at = this.#cells.take(this.#place(name), 8, this.#timeMs, 0);
     this.#cells.view.setUint32(at, value >>> 0, true);
     this.#cells.view.setInt32(at + 4, Math.floor(value / 2 ** 32), true);
