@@ -178,6 +178,7 @@ function held({ neighbours, weights, from, to }: { neighbours: Uint32Array; weig
 interface Opened {
   readonly store: Store;
   readonly log: Log;
+  readonly writer: LogWriter;
   readonly state: State;
   readonly checkpoints: ActivityCheckpoints<ReturnType<typeof aggregationsOf>>;
   readonly rows: number;
@@ -196,6 +197,8 @@ const often: CheckpointConfig = { everySeconds: 0.1, everyRecords: 1, kibPerSeco
 async function open(node: SimulatedNode, registry: MemoryRegistry, durability: Durability, options: OpenOptions = {}): Promise<Opened> {
   const { declared = config, pace = often, chunkBytes } = options;
   const { store, log } = await openOn(node, registry, { durability });
+  // First, as the gateway does: where the log ends is for its writer to say, once the one before it has fallen.
+  const writer = await log.openWriter(activityPartition);
   const connected = registry.connect({ clock: node.clock, alive: () => node.alive });
   const state = newState(declared);
   const schemas = await registerSchemas(connected, state.tables.config);
@@ -212,12 +215,13 @@ async function open(node: SimulatedNode, registry: MemoryRegistry, durability: D
   const rows = await checkpoints
     .restore(log, activityPartition, () => undefined)
     .catch(async (thrown: unknown) => {
+      await writer.close();
       await store.close();
       await log.close();
       throw thrown;
     });
   const replayed = await rebuild(state, log, activityPartition, node.clock, () => undefined);
-  return { store, log, state, checkpoints, rows, replayed, warnings };
+  return { store, log, writer, state, checkpoints, rows, replayed, warnings };
 }
 
 /** In a simulation work takes no time, so no slice would ever end: here each look at the clock takes a tenth of a millisecond. */
@@ -266,7 +270,12 @@ async function survive(seed: number, how: "kill" | "power", durability: Durabili
       let ending = false;
       let running = false;
       const ended = node.run(async () => {
-        const { log, state, checkpoints, rows, replayed, warnings } = await open(node, registry, durability, chunkBytes === undefined ? {} : { chunkBytes });
+        const { log, writer, state, checkpoints, rows, replayed, warnings } = await open(
+          node,
+          registry,
+          durability,
+          chunkBytes === undefined ? {} : { chunkBytes },
+        );
         // A checkpoint never holds more than the log: else this would say that it had to be counted again.
         assert.deepEqual(warnings, []);
         counts.loaded += rows;
@@ -295,7 +304,6 @@ async function survive(seed: number, how: "kill" | "power", durability: Durabili
           assert.equal(checkpoints.checkpointer, undefined);
           return;
         }
-        const writer = await log.openWriter(activityPartition);
         checkpoints.start(writer);
         const encode = (record: ActivityRecord): Uint8Array => new RecordWriter().encode(record);
         ending = true;
@@ -366,14 +374,14 @@ async function onMachine(records: readonly ActivityRecord[], body: (node: Simula
     const node = simulation.node("a");
     await node.run(async () => {
       const opened = await open(node, registry, "always");
-      const writer = await opened.log.openWriter(activityPartition);
+      const { writer } = opened;
       for (const [index, record] of records.entries()) {
         await writer.append([new RecordWriter().encode(record)]);
         opened.state.apply(record);
         opened.state.position = index + 1;
       }
       opened.checkpoints.start(writer);
-      await stopped(opened, writer);
+      await stopped(opened);
       await body(node, registry);
     });
     await registry.close();
@@ -381,9 +389,9 @@ async function onMachine(records: readonly ActivityRecord[], body: (node: Simula
   testPool.releaseAll();
 }
 
-async function stopped({ checkpoints, store, log }: Opened, writer?: LogWriter): Promise<void> {
+async function stopped({ checkpoints, store, log, writer }: Opened): Promise<void> {
   await checkpoints.checkpointer?.stop(true);
-  await writer?.close();
+  await writer.close();
   await store.close();
   await log.close();
 }
@@ -406,9 +414,8 @@ test("promise: aggregations that are declared otherwise are counted again from t
     assert.match(opened.warnings.join(), /declared otherwise than those that were kept: \d+ rows are cleared, everything is counted again/);
     assert.equal(opened.replayed, 80);
     assert.deepEqual(answersOf(opened.state, 80), answersOf(counted(fewRecords, declared), 80));
-    const writer = await opened.log.openWriter(activityPartition);
-    opened.checkpoints.start(writer);
-    await stopped(opened, writer);
+    opened.checkpoints.start(opened.writer);
+    await stopped(opened);
     const again = await open(node, registry, "always", { declared });
     assert.deepEqual([again.replayed, again.warnings], [0, []]);
     assert.deepEqual(answersOf(again.state, 80), answersOf(counted(fewRecords, declared), 80));
@@ -422,7 +429,7 @@ test("promise: what was trimmed from the log is never lost in silence", async ()
     const node = simulation.node("a");
     await node.run(async () => {
       const opened = await open(node, registry, "always");
-      const writer = await opened.log.openWriter(activityPartition);
+      const { writer } = opened;
       const many = Array.from({ length: 3_000 }, (_, at) => randomRecord(simulation.random, at + 1));
       for (let at = 0; at < many.length; at += 100) await writer.append(many.slice(at, at + 100).map((record) => new RecordWriter().encode(record)));
       for (const record of many) opened.state.apply(record);
@@ -432,7 +439,7 @@ test("promise: what was trimmed from the log is never lost in silence", async ()
       await writer.trim(many.length);
       const { first } = writer.bounds;
       assert.ok(first > 0, "nothing was trimmed, so nothing is tested");
-      await stopped(opened, writer);
+      await stopped(opened);
 
       const declared: GatewayConfig = { ...config, trendHalfLifeHours: 3 };
       await assert.rejects(open(node, registry, "always", { declared }), (thrown: unknown) => {

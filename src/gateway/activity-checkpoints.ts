@@ -51,7 +51,8 @@ export class ActivityCheckpoints<D extends Declarations> {
     this.#rows = state.tables.rows(place.store, clock, place.schemas);
   }
 
-  /** Loads the checkpoint into the empty state, if there is one that fits; the state's position says up to where. Returns how many rows. */
+  /** Loads the checkpoint into the empty state, if there is one that fits; the state's position says up to where. Returns how many rows. The log's writer must be open: only it knows
+   * where the log ends after one that fell. */
   async restore(log: Log, partition: string, onRows: (rows: number) => void): Promise<number> {
     const { state, warn } = this.#options;
     const bounds = await log.bounds(partition);
