@@ -458,10 +458,10 @@ test("metrics are text that Prometheus reads, with the names that are documented
 });
 
 test("promise: a feature store that can write no more makes the server not ready, with the reason and what to do; reads go on", async (t) => {
-  let failed: MillraceError | undefined;
-  const server = await startTestServer(t, { writesFailed: () => failed });
+  const disk: { failed?: MillraceError } = {};
+  const server = await startTestServer(t, { writesFailed: () => disk.failed });
   assert.equal((await server.send("GET", "/health/ready")).status, 200);
-  failed = new MillraceError("unavailable", "partition store takes no more records, disk is full", { todo: "free the disk, then start the server again" });
+  disk.failed = new MillraceError("unavailable", "partition store takes no more records, disk is full", { todo: "free the disk, then start the server again" });
   const { status, json } = await server.send("GET", "/health/ready");
   assert.equal(status, 503);
   const { waiting, error } = json as { waiting: string[]; error: { todo: string } };
