@@ -52,7 +52,7 @@ test(
     try {
       const worker = niced.start(bodies, { do: "files", path: join(folder, "written") }, "files");
       assert.equal(await worker.failed, undefined);
-      assert.equal(new TextDecoder().decode((await systemFiles.readFile(join(folder, "written")))), "by the worker");
+      assert.equal(new TextDecoder().decode(await systemFiles.readFile(join(folder, "written"))), "by the worker");
     } finally {
       await rm(folder, { recursive: true, force: true });
     }
