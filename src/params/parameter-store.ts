@@ -145,29 +145,30 @@ export class ParameterStore {
   pull(keys: Uint32Array, count: number, into: Float32Array, found?: Uint8Array): number {
     if (this.shards.length === 1) return this.shards[0]!.pull(keys, count, into, found);
     const rows = this.#numbers(count);
-    return this.#pullSorted(
-      keys,
-      count,
-      into.length,
-      found,
-      (shard, own, first, size, flags) => {
-        return shard.pull(own, size, rows.subarray(first * this.dim), flags);
-      },
-      () => this.#scatter(rows, into, this.dim, count),
-    );
+    return this.#pullRows(keys, count, rows, into, found, (shard, own, size, part, flags) => shard.pull(own, size, part, flags));
   }
 
   pullHalves(keys: Uint32Array, count: number, into: Uint16Array, found?: Uint8Array): number {
     if (this.shards.length === 1) return this.shards[0]!.pullHalves(keys, count, into, found);
     const rows = new Uint16Array(this.#numbers(count).buffer);
+    return this.#pullRows(keys, count, rows, into, found, (shard, own, size, part, flags) => shard.pullHalves(own, size, part, flags));
+  }
+
+  /** Pulls into `rows` in the order of the shards, then to the callers' places. */
+  #pullRows<Rows extends Float32Array | Uint16Array>(
+    keys: Uint32Array,
+    count: number,
+    rows: Rows,
+    into: Rows,
+    found: Uint8Array | undefined,
+    pull: (shard: ParameterShard, own: Uint32Array, size: number, part: Rows, flags: Uint8Array | undefined) => number,
+  ): number {
     return this.#pullSorted(
       keys,
       count,
       into.length,
       found,
-      (shard, own, first, size, flags) => {
-        return shard.pullHalves(own, size, rows.subarray(first * this.dim), flags);
-      },
+      (shard, own, first, size, flags) => pull(shard, own, size, rows.subarray(first * this.dim) as Rows, flags),
       () => this.#scatter(rows, into, this.dim, count),
     );
   }
