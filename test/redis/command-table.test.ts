@@ -64,6 +64,7 @@ test(
   async (t) => {
     const redis = await startRedisServer(program!);
     t.after(() => redis.stop());
+    // What we promise is Redis 7.0's; later ones moved commands between categories, so another server proves nothing here. .ci/run installs the system's own.
     if (!redis.version.startsWith("7.0.")) {
       t.skip(`the redis-server here is ${redis.version}, the comparison is with 7.0`);
       return;
