@@ -1,5 +1,7 @@
 // The server as a newcomer starts it, `millrace start` on an empty folder: demo world, viewers, model. In a process of its own, on a free port.
 
+import type { Browser } from "playwright-core";
+import { launchBrowser } from "./browser.ts";
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -48,4 +50,16 @@ export async function startDemoServer(more: readonly string[] = []): Promise<Dem
       rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
     },
   };
+}
+
+/** A server and a browser, started side by side. Both have ended when one failed, so that the other is stopped. */
+export async function startServerAndBrowser(more: readonly string[]): Promise<{ server: DemoServer; browser: Browser; stop: () => Promise<void> }> {
+  const starts = [startDemoServer(more), launchBrowser()] as const;
+  const [server, browser] = await Promise.allSettled(starts);
+  const stop = async (): Promise<void> => {
+    await Promise.all([server.status === "fulfilled" && server.value.stop(), browser.status === "fulfilled" && browser.value.close()]);
+  };
+  if (server.status === "fulfilled" && browser.status === "fulfilled") return { server: server.value, browser: browser.value, stop };
+  await stop();
+  throw (server.status === "rejected" ? server.reason : (browser as PromiseRejectedResult).reason) as Error;
 }

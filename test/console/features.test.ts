@@ -7,8 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test, type TestContext } from "node:test";
 import type { Browser, Page } from "playwright-core";
-import { axeFindings, launchBrowser, openPage, sidewaysPx, skipWithoutBrowser, type View, type Watched } from "./browser.ts";
-import { type DemoServer, startDemoServer } from "./demo-server.ts";
+import { axeFindings, openPage, sidewaysPx, skipWithoutBrowser, type View, type Watched } from "./browser.ts";
+import { type DemoServer, startServerAndBrowser } from "./demo-server.ts";
 
 const suiteMsMax = 60_000;
 /** An import starts a process, which starts two. */
@@ -35,26 +35,14 @@ suite("the page Features", { skip: skipWithoutBrowser, timeout: suiteMsMax }, ()
   };
   let browser: Browser;
   let server: DemoServer;
-  const stops: (() => Promise<void>)[] = [];
+  let stop: (() => Promise<void>) | undefined;
 
   before(async () => {
     const config = file("tables.json", JSON.stringify({ tables, storage: { importFolders: [folder] } }));
-    const starts = [
-      startDemoServer(["--no-demo", "--config", config]).then((started) => {
-        server = started;
-        stops.push(() => started.stop());
-      }),
-      launchBrowser().then((launched) => {
-        browser = launched;
-        stops.push(() => launched.close());
-      }),
-    ];
-    // Both have ended when one failed, so that the other is stopped.
-    await Promise.allSettled(starts);
-    await Promise.all(starts);
+    ({ server, browser, stop } = await startServerAndBrowser(["--no-demo", "--config", config]));
   });
   after(async () => {
-    await Promise.all(stops.map((stop) => stop()));
+    await stop?.();
     rmSync(folder, { recursive: true, force: true });
   });
 

@@ -6,8 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import type { Browser } from "playwright-core";
-import { axeFindings, launchBrowser, openPage, skipWithoutBrowser } from "./browser.ts";
-import { type DemoServer, startDemoServer } from "./demo-server.ts";
+import { axeFindings, openPage, skipWithoutBrowser } from "./browser.ts";
+import { type DemoServer, startServerAndBrowser } from "./demo-server.ts";
 
 const right = "operator-token-1";
 
@@ -15,27 +15,16 @@ suite("the console and access", { skip: skipWithoutBrowser, timeout: 60_000 }, (
   const folder = mkdtempSync(join(tmpdir(), "millrace-token-"));
   let browser: Browser;
   let server: DemoServer;
-  const stops: (() => Promise<void>)[] = [];
+  let stop: (() => Promise<void>) | undefined;
   before(async () => {
     const config = join(folder, "access.json");
     const access = { users: { operator: { tokens: [right], scopes: ["admin", "read", "write", "events", "recommend", "import"] } }, anonymous: [] };
     const tables = { items: { key: "string", columns: { views: { type: "i64" } } } };
     writeFileSync(config, JSON.stringify({ tables, access }));
-    const starts = [
-      startDemoServer(["--no-demo", "--config", config]).then((started) => {
-        server = started;
-        stops.push(() => started.stop());
-      }),
-      launchBrowser().then((launched) => {
-        browser = launched;
-        stops.push(() => launched.close());
-      }),
-    ];
-    await Promise.allSettled(starts);
-    await Promise.all(starts);
+    ({ server, browser, stop } = await startServerAndBrowser(["--no-demo", "--config", config]));
   });
   after(async () => {
-    await Promise.all(stops.map((stop) => stop()));
+    await stop?.();
     rmSync(folder, { recursive: true, force: true });
   });
 
