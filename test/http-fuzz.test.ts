@@ -7,12 +7,13 @@ import { connect } from "node:net";
 import { test } from "node:test";
 import fc from "fast-check";
 import { schemaCheck } from "#gateway/schema-check";
+import { freshSeed } from "#platform/fresh-seed";
 import { ErrorAnswer } from "#wire/api";
 import { startTestServer } from "./http-server.ts";
 
 const long = process.env["MILLRACE_LONG"] !== undefined;
 const runs = long ? 20_000 : 400;
-const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+const seed = freshSeed();
 const errorAnswer = schemaCheck(ErrorAnswer).required;
 
 const oddStrings = fc.constantFrom(

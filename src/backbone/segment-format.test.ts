@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import fc from "fast-check";
 import { Prng } from "#base/prng";
+import { freshSeed } from "#platform/fresh-seed";
 import {
   claimName,
   decodeFrame,
@@ -20,7 +21,7 @@ import {
   segmentName,
 } from "./segment-format.ts";
 
-const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+const seed = freshSeed();
 
 const golden = {
   name: { firstOffset: 7, epoch: 2, previousEpoch: 1 },

@@ -4,9 +4,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "#base/prng";
 import { inSimulation } from "#lsm/store-world.contract";
+import { freshSeed } from "#platform/fresh-seed";
 import { commandWorld } from "./command-caller.contract.ts";
 
-const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+const seed = freshSeed();
 
 test("promise: EXEC is refused when a watched key changed or expired meanwhile, by whomever", async () => {
   await inSimulation(1, async ({ clock, open }) => {

@@ -7,6 +7,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { MillraceError } from "#base/errors";
 import { decodeRecord, RecordWriter } from "#features/activity-record";
+import { freshSeed } from "#platform/fresh-seed";
 import { decodeAnswerFeatures, encodeAnswerFeatures } from "./answer-features.ts";
 import { Extractor, type ExtractorDeclaration, featureLimits, type FieldDeclaration, type RawValue } from "./extractor.ts";
 import { SlotRows } from "./slot-rows.ts";
@@ -222,7 +223,7 @@ test("an initial bias is the weight of the slot that every row has, and no part 
 });
 
 test("fuzz: cut, changed, grown and random bytes are corrupt or read as some values, and leave no row behind", () => {
-  const seed = process.env["SEED"] === undefined ? Date.now() % 1_000_000 : Number(process.env["SEED"]);
+  const seed = freshSeed();
   const isRefusal = (thrown: unknown): boolean => thrown instanceof MillraceError && (thrown.code === "corrupt" || thrown.code === "unsupported");
   fc.assert(
     fc.property(userValues, itemValues, fc.nat(), fc.nat(255), fc.uint8Array({ maxLength: 200 }), (user, item, where, byte, noise) => {

@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import fc from "fast-check";
 import { MillraceError } from "#base/errors";
+import { freshSeed } from "#platform/fresh-seed";
 import { type ActivityRecord, decodeRecord, RecordWriter } from "./activity-record.ts";
 
 const text = fc.oneof(fc.string({ maxLength: 40 }), fc.string({ unit: "grapheme", maxLength: 40 }), fc.constant("x".repeat(300)));
@@ -75,7 +76,7 @@ function wellFormed(record: ActivityRecord): ActivityRecord {
 }
 
 test("fuzz: cut, changed and random bytes are refused with a code or read as some record, never more", () => {
-  const seed = process.env["SEED"] === undefined ? Date.now() % 1_000_000 : Number(process.env["SEED"]);
+  const seed = freshSeed();
   fc.assert(
     fc.property(anyRecord, fc.nat(), fc.nat(255), fc.uint8Array({ maxLength: 60 }), (record, place, byte, noise) => {
       const bytes = new RecordWriter(64).encode(record).slice();

@@ -4,9 +4,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { freshSeed } from "#platform/fresh-seed";
 import { jsonFaultOf } from "./json-fault.ts";
 
-const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+const seed = freshSeed();
 
 function isJson(text: string): boolean {
   try {

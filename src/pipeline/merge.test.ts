@@ -3,10 +3,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { freshSeed } from "#platform/fresh-seed";
 import { systemClock } from "#platform/system-clock";
 import { Runner, filter, hydrate, pipeline, source } from "./index.ts";
 
-const seed = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+const seed = freshSeed();
 console.log(`merge.test seed ${seed}`);
 
 interface Brought {

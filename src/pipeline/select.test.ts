@@ -3,11 +3,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { freshSeed } from "#platform/fresh-seed";
 import { systemClock } from "#platform/system-clock";
 import { Runner, type WindowRule, hydrate, pipeline, source, topK, topRows, windowed } from "./index.ts";
 import { rankRows } from "./select-top.ts";
 
-const seed = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+const seed = freshSeed();
 console.log(`select.test seed ${seed}`);
 
 /** Few distinct values, so that ties are common. */

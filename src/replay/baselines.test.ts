@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "#base/prng";
+import { freshSeed } from "#platform/fresh-seed";
 import { type BaselineName, Baselines, type LearntBasket } from "./baselines.ts";
 
 const dayMs = 86_400_000;
@@ -26,7 +27,7 @@ function expected(baskets: readonly LearntBasket[], name: BaselineName, user: st
   return [...start, ...rest].slice(0, n);
 }
 
-const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+const seed = freshSeed();
 
 test(`lists are those of the definitions, SEED=${seed}`, () => {
   const random = new Prng(seed);

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "#base/prng";
+import { freshSeed } from "#platform/fresh-seed";
 import { type CsvFault, CsvRecords, recordCharsMax } from "./csv-records.ts";
 
 type Outcome = string[] | CsvFault;
@@ -26,7 +27,7 @@ function cut(text: string, random: Prng): string[] {
   return pieces;
 }
 
-const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+const seed = freshSeed();
 
 test(`what a writer wrote comes back, SEED=${seed}`, () => {
   const random = new Prng(seed);

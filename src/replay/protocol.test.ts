@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
+import { freshSeed } from "#platform/fresh-seed";
 import { systemClock } from "#platform/system-clock";
 import { makeTemporaryFolder, systemFiles } from "#platform/system-files";
 import { Baselines } from "./baselines.ts";
@@ -90,7 +91,7 @@ test("figures are means over baskets, novel ones over baskets with something new
   );
 });
 
-const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+const seed = freshSeed();
 
 function madeBaskets(random: Prng, count: number): MadeBasket[] {
   let atMs = startMs;

@@ -5,6 +5,7 @@ import { after, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
+import { freshSeed } from "#platform/fresh-seed";
 import { makeTemporaryFolder, systemFiles } from "#platform/system-files";
 import { type Basket, type DropReason, RetailLog, retailHeader, type RowCounts } from "./retail-log.ts";
 
@@ -156,7 +157,7 @@ test("a header alone is a log without baskets; no header, no file and damage are
   await assert.rejects(read(packed.subarray(0, packed.length - 9)), refused("corrupt"));
 });
 
-const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+const seed = freshSeed();
 
 test(`whatever happens to its bytes, every line of a log is kept or dropped, SEED=${seed}`, async () => {
   const random = new Prng(seed);

@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Prng } from "#base/prng";
+import { freshSeed } from "#platform/fresh-seed";
 import { startMillrace, type MillraceServer } from "./millrace-server.ts";
 import { RawClient, type Tree } from "./raw-client.ts";
 import { randomSteps, sameReply, type Step } from "./random-commands.ts";
@@ -12,7 +13,7 @@ import { findRedisServer, type RedisServer, startRedisServer } from "./redis-ser
 
 const program = findRedisServer();
 const long = process.env["MILLRACE_LONG"] !== undefined;
-const seeds = process.env["SEED"] === undefined ? [Date.now() % 1_000_000] : [Number(process.env["SEED"])];
+const seeds = [freshSeed()];
 const rounds = long ? 200 : 12;
 const stepsPerRound = 150;
 

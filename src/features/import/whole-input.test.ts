@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { MillraceError } from "#base/errors";
+import { freshSeed } from "#platform/fresh-seed";
 import { inWorld, schemaFor } from "./import-world.contract.ts";
 import { CsvQuotes } from "./whole-input.ts";
 
@@ -50,7 +51,7 @@ test("promise: packed JSON lines that are cut off stop the import", async () => 
 });
 
 test("quotes are followed as DuckDB follows them, by pieces of any length", async () => {
-  const seed = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+  const seed = freshSeed();
   console.log(`SEED=${seed}`);
   let state = seed >>> 0;
   const below = (count: number): number => ((state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0) >>> 8) % count;

@@ -3,10 +3,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "#base/prng";
+import { freshSeed } from "#platform/fresh-seed";
 import { cellsMax, longestCommonSubsequence } from "./common-subsequence.ts";
 
 const bytes = (text: string): Uint8Array => Uint8Array.from(text, (letter) => letter.charCodeAt(0));
-const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+const seed = freshSeed();
 
 function longest(a: string, b: string): number {
   if (a === "" || b === "") return 0;
@@ -26,6 +27,9 @@ test(`length, bytes and ranges of random pairs fit together (SEED=${seed})`, () 
   }
 });
 
-test("pairs beyond the limit are refused", () => {
-  assert.equal(longestCommonSubsequence(new Uint8Array(2_000), new Uint8Array(Math.ceil(cellsMax / 2_000))), undefined);
+test("pairs beyond the limit are refused, but for what their ends share", () => {
+  const long = new Uint8Array(4_000).fill(48);
+  assert.deepEqual(longestCommonSubsequence(long, long), { length: 4_000, bytes: long, ranges: [{ a: [0, 3_999], b: [0, 3_999] }] });
+  assert.deepEqual(longestCommonSubsequence(bytes("xab"), bytes("ab"))?.ranges, [{ a: [1, 2], b: [0, 1] }]);
+  assert.equal(longestCommonSubsequence(new Uint8Array(2_000), new Uint8Array(Math.ceil(cellsMax / 2_000)).fill(1)), undefined);
 });

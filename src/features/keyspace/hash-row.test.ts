@@ -3,9 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "#base/prng";
+import { freshSeed } from "#platform/fresh-seed";
 import { decodeRow, FieldPlaces, findFields, type HashField, hashRowLimits, HashRowEncoder, keyExpiryOf, type WantedFields } from "./hash-row.ts";
 
-const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+const seed = freshSeed();
 const rounds = process.env["MILLRACE_LONG"] === undefined ? 400 : 20_000;
 const text = new TextEncoder();
 const bytes = (name: string): Uint8Array => text.encode(name);

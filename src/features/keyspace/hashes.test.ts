@@ -8,11 +8,12 @@ import { entryKinds } from "#kernel/entry-record";
 import { inSimulation } from "#lsm/store-world.contract";
 import type { Store } from "#lsm/store";
 import type { Clock } from "#platform/clock";
+import { freshSeed } from "#platform/fresh-seed";
 import { HashSweep } from "./hash-sweep.ts";
 import { Hashes } from "./hashes.ts";
 import { fieldNamespace, Keyspace } from "./keyspace.ts";
 
-const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+const seed = freshSeed();
 const steps = process.env["MILLRACE_LONG"] === undefined ? 700 : 8_000;
 const text = new TextEncoder();
 const bytes = (name: string): Uint8Array => text.encode(name);

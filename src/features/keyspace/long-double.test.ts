@@ -3,9 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "#base/prng";
+import { freshSeed } from "#platform/fresh-seed";
 import { addLongDouble, formatLongDouble, parseLongDouble } from "./long-double.ts";
 
-const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+const seed = freshSeed();
 
 function sum(a: string, b: string): string | undefined {
   const [left, right] = [parseLongDouble(a), parseLongDouble(b)];
