@@ -33,6 +33,7 @@ test("a file's model merges into the preset's, null leaves it out everywhere, no
   for (const [section, page] of [
     ["tables", /config\.json, docs\/tables\.md says/],
     ["feast", /config\.json, docs\/tables\.md says/],
+    ["parameters", /config\.json, docs\/parameters\.md says/],
     ["storage", /config\.json, it may have memoryMiB and importFolders/],
   ] as const) {
     await assert.rejects(read({ [section]: 5 }), (thrown: Error) => page.test(thrown.message) && !thrown.message.includes("openapi"), section);

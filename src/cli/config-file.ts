@@ -1,6 +1,6 @@
 // Reads a configuration file: `.json`, or `.ts`/`.js`/`.mjs` with a default export. What it names replaces the default of the same name; pipelines and
 // event types are merged by name, so that a file may add one, and so are the fields of the model. `"model": null` is a server without one.
-// Sections of their own: `tables` and `feast` (docs/tables.md), `access` (docs/access.md), `storage`.
+// Sections of their own: `tables` and `feast` (docs/tables.md), `access` (docs/access.md), `storage`, `parameters` (docs/parameters.md).
 
 import { MillraceError } from "#base/errors";
 import { checkConfig, defaultConfig, type GatewayConfig, type ModelConfig, shopConfig } from "#gateway/index";
@@ -9,6 +9,7 @@ import { systemFiles } from "#platform/system-files";
 import { absolutePath, importDefault } from "#platform/system-process";
 import type { ServerConfig } from "#roles/server";
 import { checkAccessConfig } from "#wire/access-config";
+import { checkParameters, ParametersConfig } from "#wire/parameter-config";
 import { StorageConfig } from "#wire/storage-config";
 import { FeastConfig, TablesConfig } from "#wire/table-config";
 
@@ -16,7 +17,7 @@ export const presets = { feed: defaultConfig, shop: shopConfig } as const;
 export type PresetName = keyof typeof presets;
 
 /** Sections that are not the gateway's. */
-const sections: ReadonlySet<string> = new Set(["tables", "feast", "access", "storage"]);
+const sections: ReadonlySet<string> = new Set(["tables", "feast", "access", "storage", "parameters"]);
 
 type GatewayFile = Partial<Omit<GatewayConfig, "model">> & { readonly model?: Partial<ModelConfig> | null | undefined };
 
@@ -37,7 +38,7 @@ export async function readConfig(path: string | undefined, preset: PresetName): 
     throw new MillraceError("invalid", `the configuration ${path} is no object`, { todo: "export an object as default" });
   }
   const todo = (page: string): string => `correct that field in ${path}, ${page} says what may stand there`;
-  const { tables = {}, feast = {}, access, storage = {} } = given as Readonly<Record<string, unknown>>;
+  const { tables = {}, feast = {}, access, storage = {}, parameters } = given as Readonly<Record<string, unknown>>;
   const named = Object.fromEntries(Object.entries(given).filter(([name]) => !sections.has(name))) as GatewayFile;
   const merging = merged(base, named.model === null ? { ...named, model: undefined } : named);
   return {
@@ -50,6 +51,9 @@ export async function readConfig(path: string | undefined, preset: PresetName): 
       "the configuration's storage",
       `correct that field in ${path}, it may have ${Object.keys(StorageConfig.properties).join(" and ")}`,
     ),
+    ...(parameters === undefined
+      ? {}
+      : { parameters: checkParameters(schemaCheck(ParametersConfig).required(parameters, "the configuration's parameters", todo("docs/parameters.md"))) }),
   };
 }
 

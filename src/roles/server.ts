@@ -20,6 +20,7 @@ import { systemFiles } from "#platform/system-files";
 import { machineMemoryBytes } from "#platform/system-process";
 import { randomId, systemRandom } from "#platform/system-random";
 import type { AccessConfig } from "#wire/access-config";
+import type { ParametersConfig } from "#wire/parameter-config";
 import type { StorageConfig } from "#wire/storage-config";
 import type { FeastConfig, TablesConfig } from "#wire/table-config";
 import { type DataFolder, openDataFolder, servingCheckpointPages } from "./data-folder.ts";
@@ -49,6 +50,8 @@ export interface ServerConfig {
   /** Undefined: only this machine is served, and everybody on it may do everything. */
   readonly access: AccessConfig | undefined;
   readonly storage: StorageConfig;
+  /** Undefined: no parameter server. */
+  readonly parameters?: ParametersConfig;
 }
 
 export interface Server {

@@ -1,0 +1,146 @@
+// The section `parameters` of the configuration file: tables of the parameter server, the models that own them, synchronisation between nodes. Meaning: docs/parameters.md.
+// Invariants: 1. every field has its unit in the name and its default is said here  2. what a schema cannot say (a model's tables must exist, memory of a shard) is in `checkParameters`.
+
+import Type, { type Static } from "typebox";
+import { MillraceError } from "#base/errors";
+import { parameterLimits } from "./parameter-limits.ts";
+import { tableNamePattern } from "./table-config.ts";
+
+const closed = { additionalProperties: false } as const;
+const limits = parameterLimits;
+
+export const ParameterTableConfig = Type.Object(
+  {
+    /** Numbers of a row. */
+    dim: Type.Integer({ minimum: 1, maximum: limits.dimMax }),
+    /** Of the initial values; equal seeds give equal values on every node. Default 1. */
+    seed: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
+    /** Missing keys read as numbers uniform in [-initialScale, initialScale). Default 0: they read as zeros. */
+    initialScale: Type.Optional(Type.Number({ minimum: 0, maximum: 1e6 })),
+    /** So many leading numbers of a row begin at random, the others at 0. Default: as many as dim allows, a multiple of 4. */
+    factors: Type.Optional(Type.Integer({ minimum: 0, maximum: limits.dimMax, multipleOf: 4 })),
+    /** Of rows and index together, MiB. The rows written longest ago are evicted when it is nearly full. */
+    memoryMb: Type.Integer({ minimum: 1, maximum: limits.memoryMbMax }),
+    /** Memories that the table is cut into. Default: as few as 4 GiB each allow. It cannot be changed later. */
+    shards: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.shardsMax })),
+    /** A key gets a row with so many additions; until then it is counted in a sketch of `sketchMb` (default 1). Assignments are not held back. */
+    admission: Type.Optional(
+      Type.Object(
+        {
+          sightings: Type.Integer({ minimum: 1, maximum: 15 }),
+          sketchMb: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_024 })),
+        },
+        closed,
+      ),
+    ),
+    /** Rows that were not written for so long are removed. Default: never. */
+    expireAfterS: Type.Optional(Type.Integer({ minimum: 1, maximum: 2_000_000_000 })),
+    /** A kill -9 loses what was written after the last checkpoint. Default: every 60 s when something was written. */
+    checkpoint: Type.Optional(Type.Object({ everySeconds: Type.Optional(Type.Integer({ minimum: 1, maximum: 86_400 })) }, closed)),
+  },
+  closed,
+);
+export type ParameterTableConfig = Static<typeof ParameterTableConfig>;
+
+export const ParameterModelConfig = Type.Object(
+  {
+    tables: Type.Array(Type.String({ pattern: tableNamePattern }), { maxItems: limits.modelTablesMax, uniqueItems: true }),
+    /** Version of the feature extractor that the model was trained with. */
+    extractor: Type.Optional(Type.String({ minLength: 1, maxLength: 128 })),
+    /** What the model may take; a field that is not there is not bounded. */
+    quota: Type.Optional(
+      Type.Object(
+        {
+          rows: Type.Optional(Type.Integer({ minimum: 1 })),
+          bytesMb: Type.Optional(Type.Integer({ minimum: 1 })),
+          pulledRowsPerS: Type.Optional(Type.Integer({ minimum: 1 })),
+          pushedRowsPerS: Type.Optional(Type.Integer({ minimum: 1 })),
+        },
+        closed,
+      ),
+    ),
+  },
+  closed,
+);
+export type ParameterModelConfig = Static<typeof ParameterModelConfig>;
+
+export const ParameterSyncConfig = Type.Object(
+  {
+    /** Of this node among those that hold the same tables. */
+    node: Type.Integer({ minimum: 0, maximum: 255 }),
+    /** Where followers connect. */
+    port: Type.Integer({ minimum: 0, maximum: 65_535 }),
+    /** Default 127.0.0.1. */
+    host: Type.Optional(Type.String({ minLength: 1, maxLength: 255 })),
+    /** `host:port` of nodes that this one takes its tables from, the nearest first. Without it this node leads. */
+    follow: Type.Optional(Type.Array(Type.String({ pattern: "^[^\\s]{1,255}:[0-9]{1,5}$" }), { minItems: 1, maxItems: limits.followMax, uniqueItems: true })),
+    /** Both sides name the same one. */
+    token: Type.Optional(Type.String({ minLength: 8, maxLength: 1_024 })),
+  },
+  closed,
+);
+export type ParameterSyncConfig = Static<typeof ParameterSyncConfig>;
+
+export const ParametersConfig = Type.Object(
+  {
+    tables: Type.Optional(
+      Type.Record(Type.String({ pattern: tableNamePattern }), ParameterTableConfig, { ...closed, maxProperties: limits.tablesMax, description: "by name" }),
+    ),
+    models: Type.Optional(
+      Type.Record(Type.String({ pattern: tableNamePattern }), ParameterModelConfig, { ...closed, maxProperties: limits.modelsMax, description: "by name" }),
+    ),
+    sync: Type.Optional(ParameterSyncConfig),
+    /** Of all tables together, those made at run time included, MiB. Default: what the named tables take, and 1,024 more. */
+    memoryMb: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.memoryMbMax })),
+  },
+  closed,
+);
+export type ParametersConfig = Static<typeof ParametersConfig>;
+
+export const parameterDefaults = { seed: 1, initialScale: 0, sketchMb: 1, checkpointSeconds: 60, moreMemoryMb: 1_024 } as const;
+
+/** Memory of all tables together, MiB. */
+export function parameterMemoryMb({ memoryMb, tables = {} }: ParametersConfig): number {
+  return memoryMb ?? Object.values(tables).reduce((sum, table) => sum + table.memoryMb, 0) + parameterDefaults.moreMemoryMb;
+}
+
+/** What the schema cannot say of one table. Throws `invalid`. */
+export function checkParameterTable(name: string, { dim, factors, initialScale, memoryMb, shards }: ParameterTableConfig): void {
+  const refuse = (field: string, what: string, todo: string): never => {
+    throw new MillraceError("invalid", `parameters.tables.${name}.${field} ${what}`, { todo });
+  };
+  if ((factors ?? 0) > dim) refuse("factors", `is ${factors}, more than dim (${dim})`, "give a multiple of 4, at most dim");
+  if (dim < 4 && factors === undefined && (initialScale ?? 0) > 0) {
+    refuse("initialScale", `with rows of ${dim} numbers: only groups of 4 can begin at random`, "leave it out, or give rows of at least 4 numbers");
+  }
+  const [shardMbMax, leastMb] = [4_032, 1];
+  if (shards !== undefined && memoryMb / shards > shardMbMax)
+    refuse("shards", `gives ${memoryMb / shards} MiB to each`, `give at least ${Math.ceil(memoryMb / shardMbMax)}`);
+  if (shards !== undefined && memoryMb / shards < leastMb)
+    refuse("memoryMb", `gives less than ${leastMb} MiB to each of ${shards} shards`, "give more, or use fewer shards");
+  if (shards === undefined && memoryMb / limits.shardsMax > shardMbMax) {
+    refuse("memoryMb", `is more than ${limits.shardsMax} shards hold`, `give at most ${limits.shardsMax * shardMbMax}`);
+  }
+}
+
+/** What the schema cannot say of the section. Throws `invalid` and names the field. */
+export function checkParameters(config: ParametersConfig): ParametersConfig {
+  const { tables = {}, models = {} } = config;
+  for (const [name, table] of Object.entries(tables)) checkParameterTable(name, table);
+  const askedMb = Object.values(tables).reduce((sum, { memoryMb }) => sum + memoryMb, 0);
+  if (askedMb > parameterMemoryMb(config)) {
+    throw new MillraceError("invalid", `parameters.memoryMb is ${config.memoryMb}, the tables ask for ${askedMb}`, {
+      todo: "raise it, or give the tables less",
+    });
+  }
+  for (const [name, model] of Object.entries(models)) {
+    const missing = model.tables.find((table) => !Object.hasOwn(tables, table));
+    // A table made at run time may be named by a model that is made at run time too, never by the file, which is read before.
+    if (missing !== undefined) {
+      throw new MillraceError("invalid", `parameters.models.${name}.tables names ${missing}, which is no table`, {
+        todo: "declare it in parameters.tables, or correct the name",
+      });
+    }
+  }
+  return config;
+}
