@@ -60,10 +60,6 @@ export function readPullHead(bytes: Uint8Array): PullHead {
   return { ...places, form, withFound, dim, rows, missing: view.getUint32(12, true) };
 }
 
-/** How a row of a table is written. */
-export const writeKinds = { assign: 0, add: 1, delete: 2 } as const;
-export type WriteKind = keyof typeof writeKinds;
-
 export interface ParameterCheckpointStatus {
   /** Number of its newest file, 0 before the first. */
   readonly id: number;
