@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { alternatingRounds, Checksum, median, type Metric, MetricSheet, openLoop, ownCpuMs, processCpuMs, quantile, targetMet } from "./harness.ts";
+import { differenceAtOneMoment } from "./load/at-one-moment.ts";
 import { scenarioNames } from "./run.ts";
 
 const runner = join(import.meta.dirname, "run.ts");
@@ -120,4 +121,19 @@ test("a checksum tells order and content", () => {
   assert.notEqual(sum(1, 2), sum(2, 1));
   assert.notEqual(sum(12, 3), sum(1, 23));
   assert.equal(sum(new Float32Array([1, 2])), sum(new Float32Array([1, 2])));
+});
+
+test("the difference of two scores is of one moment, whatever is learned while they are asked for", async () => {
+  // A bias that falls with every question, as when the windows of many answers close at once, until they are all closed.
+  let asked = 0;
+  const bias = (): number => {
+    asked += 1;
+    return asked < 30 ? -0.01 * asked : -0.3;
+  };
+  const first = async (): Promise<number> => bias() + 1.25;
+  const second = async (): Promise<number> => bias() + 0.75;
+  assert.ok((await first()) - (await second()) > 0.505, "asked one after the other it is too high");
+  assert.ok(Math.abs((await differenceAtOneMoment(first, second, 100)) - 0.5) < 1e-12);
+  asked = 0;
+  await assert.rejects(differenceAtOneMoment(first, second, 5), /did not stand still/);
 });

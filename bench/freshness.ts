@@ -56,16 +56,18 @@ export const scenario: Scenario = {
       const scoreRises: number[] = [];
       const stolen: string[] = [];
       const failures: string[] = [];
+      const load = (name: string, ms: number): Promise<BackgroundResult> =>
+        runChild<BackgroundWork, BackgroundResult>("background-load.ts", {
+          address: server.address,
+          catalogue,
+          seed: name.length * 1_000 + name.charCodeAt(name.length - 1),
+          durationMs: ms,
+          eventsPerS,
+          recommendsPerS,
+        });
       const round = async (name: string, ms: number): Promise<[BackgroundResult, ProbeResult]> =>
         Promise.all([
-          runChild<BackgroundWork, BackgroundResult>("background-load.ts", {
-            address: server.address,
-            catalogue,
-            seed: name.length * 1_000 + name.charCodeAt(name.length - 1),
-            durationMs: ms,
-            eventsPerS,
-            recommendsPerS,
-          }),
+          load(name, ms),
           runChild<ProbeWork, ProbeResult>("probe.ts", {
             address: server.address,
             items: probeItemIds,
@@ -75,9 +77,11 @@ export const scenario: Scenario = {
             scoreRise,
           }),
         ]);
-      // Compilers and caches settle in a short round that is not counted.
-      await round("warm", quick ? 500 : 5_000);
+      // Before the trainer's first window is over no probe can see its event: until then there is load only.
+      await load("load", quick ? 500 : 22_000);
       await learning(lane);
+      // Compilers and caches settle in a short round that is not counted.
+      await round("warm", quick ? 500 : 3_000);
       for (let index = 0; index < rounds; index += 1) {
         const stolenBefore = stolenMs();
         const [background, probe] = await round(`r${index}`, durationMs);

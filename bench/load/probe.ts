@@ -6,7 +6,8 @@
 //                                  once on two connections: until their difference has risen by `scoreRise` or more and both answers say that the parameters have
 //                                  learned up to the event's offset or beyond. Features cannot move it, they are fixed; ages and counts neither; duplicates neither,
 //                                  the event's id is new. What others teach moves both scores alike (bias, hour, pipeline, place) and falls out of the difference:
-//                                  what is left is this click. Timed by the receipt of the later answer.
+//                                  what is left is this click. Timed by the receipt of the later answer. The difference before the event is of one moment
+//                                  (at-one-moment.ts): what others taught between two questions was 0.02 to 0.2 where the windows of many answers closed at once.
 //   vector     POST /v1/similar    until the similarities of the item's neighbours are others and the vectors have learned up to the event's offset
 // Each question has a connection of its own.
 // A change that shows before its offset is reached is somebody else's: it counts as `early`, and the probe goes on until both hold.
@@ -14,6 +15,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { EventsAnswer, RecommendAnswer } from "#wire/api";
 import type { ScoreAnswer, SimilarAnswer } from "#wire/live-api";
+import { differenceAtOneMoment } from "./at-one-moment.ts";
 import { childMain } from "./child.ts";
 import { Lane } from "./lane.ts";
 
@@ -49,6 +51,8 @@ const pauseMs = 2;
 /** Relative change of a count: above the rounding of decay between two answers. */
 const rise = 1e-9;
 const similarityChange = 1e-6;
+/** Tries to read two scores of one moment: with a hundred steps a second nearly every one succeeds. */
+const stillTriesMax = 200;
 
 childMain(async ({ address, items, name, durationMs, perS, scoreRise }: ProbeWork): Promise<ProbeResult> => {
   const eventLane = new Lane(address);
@@ -92,17 +96,25 @@ childMain(async ({ address, items, name, durationMs, perS, scoreRise }: ProbeWor
       const { recommendationId } = served;
       const position = served.items.findIndex(({ id }) => id === item);
       if (position < 0 || served.items.length !== 2) throw new Error(`${served.items.length} items were served where an item and its control were asked for`);
+      const scoreOf = (lane: Lane, one: string): Promise<ScoreAnswer> => lane.json<ScoreAnswer>("POST", "/v1/score", { recommendationId, item: one });
       /** The clicked item's score over the control's, by parameters that have learned at least up to the offset. */
       const score = async (): Promise<{ over: number; offset: number }> => {
-        const [own, other] = await Promise.all([
-          scoreLane.json<ScoreAnswer>("POST", "/v1/score", { recommendationId, item }),
-          controlLane.json<ScoreAnswer>("POST", "/v1/score", { recommendationId, item: control }),
-        ]);
+        const [own, other] = await Promise.all([scoreOf(scoreLane, item), scoreOf(controlLane, control)]);
         return { over: own.score - other.score, offset: Math.min(own.trainedOffset, other.trainedOffset) };
       };
-      const [countsBefore, scoreBefore, similarBefore] = await Promise.all([counts(user, item), score(), similarities(item)]);
+      const [countsBefore, overBefore, similarBefore] = await Promise.all([
+        counts(user, item),
+        differenceAtOneMoment(
+          async () => (await scoreOf(scoreLane, item)).score,
+          async () => (await scoreOf(controlLane, control)).score,
+          stillTriesMax,
+        ),
+        similarities(item),
+      ]);
       const event = { id: `${name}-${index}`, type: "click", user, item, ts: Date.now(), recommendationId, position };
       let offset = Number.POSITIVE_INFINITY;
+      /** What the last pair of scores said, for a failure. */
+      let told = "not asked";
       const sent = performance.now();
       const acknowledged = eventLane.json<EventsAnswer>("POST", "/v1/events", event).then((answer) => {
         if (answer.accepted !== 1) throw new Error("the event was not accepted");
@@ -117,7 +129,7 @@ childMain(async ({ address, items, name, durationMs, perS, scoreRise }: ProbeWor
           const ms = performance.now() - sent;
           result.asked += 1;
           if (there) return ms;
-          if (ms > waitMsMax) throw new Error(`no ${what} showed the event within ${waitMsMax} ms`);
+          if (ms > waitMsMax) throw new Error(`no ${what} showed the event at ${offset} within ${waitMsMax} ms, probe ${index}: score ${told}`);
           if (pauseMs > 0) await sleep(pauseMs);
         }
       };
@@ -138,7 +150,8 @@ childMain(async ({ address, items, name, durationMs, perS, scoreRise }: ProbeWor
         }),
         until("score", pauseMs, async () => {
           const now = await score();
-          const risen = now.over - scoreBefore.over;
+          const risen = now.over - overBefore;
+          told = `risen by ${risen.toFixed(4)}, learned up to ${now.offset}`;
           if (!learned(risen > scoreRise, now.offset)) return false;
           result.scoreRises.push(risen);
           return true;
