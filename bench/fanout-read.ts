@@ -10,6 +10,7 @@ import { Prng } from "#base/prng";
 import { ColumnBlock } from "#features/tables/column-block";
 import { systemClock } from "#platform/system-clock";
 import { systemNetwork } from "#platform/system-network";
+import { KeyBlobWriter } from "#wire/key-blob";
 import { RespClient } from "#wire/resp-client";
 import { columnCount, keyOf, valueOf } from "./fanout-read/work.ts";
 import { Checksum, median, ownCpuMs, processCpuMs, type Scenario } from "./harness.ts";
@@ -26,20 +27,8 @@ async function startOurs(rows: number): Promise<{ child: ChildProcess; port: num
   return { child, port };
 }
 
-const blob = Buffer.alloc(4 + 4 * (keysPerRead + 1) + 64 * keysPerRead);
-
-/** u32 count, bounds, bytes: into one buffer that is reused, as a client that cares would do. */
-function blobOf(rows: readonly number[]): Buffer {
-  const view = new DataView(blob.buffer, blob.byteOffset);
-  const from = 4 + 4 * (rows.length + 1);
-  view.setUint32(0, rows.length, true);
-  let bound = 0;
-  rows.forEach((row, i) => {
-    bound += blob.write(keyOf(row), from + bound, "latin1");
-    view.setUint32(8 + 4 * i, bound, true);
-  });
-  return blob.subarray(0, from + bound);
-}
+/** What the client's application sends its keys with. */
+const blobs = new KeyBlobWriter();
 
 interface Reader {
   readonly pid: number;
@@ -92,7 +81,7 @@ export const scenario: Scenario = {
     try {
       const readOurs = async (columns: string): Promise<void> => {
         const asked = Array.from({ length: keysPerRead }, () => prng.below(rows));
-        const keys = blobOf(asked);
+        const keys = blobs.fill(asked.map(keyOf));
         const block = new ColumnBlock((await client.command("TMREAD", "items", columns, "KEYSBLOB", keys)) as Uint8Array);
         const last = block.columns.at(-1)!;
         for (const row of [0, keysPerRead - 1]) {

@@ -181,6 +181,27 @@ test("promise: pipelined commands are answered in order, also around ones that w
   assert.ok(defects.length > 0 && defects.every((thrown) => thrown instanceof Error));
 });
 
+test("the client sends arguments of all sizes whole and in order", async () => {
+  await serve(undefined, async ({ port }) => {
+    const client = await RespClient.connect({ network: systemNetwork, clock: systemClock, host: "127.0.0.1", port });
+    // Around the bounds from which on arguments are sent where they lie and commands before the turn ends.
+    const sizes = [0, 1, 16_383, 16_384, 65_535, 65_536, 65_537, 100_000, 262_144, 600_000, 3, ...Array.from({ length: 12 }, (_, i) => 50_000 + i)];
+    const values = sizes.map((size, i) => new Uint8Array(size).fill(65 + i));
+    for (let round = 0; round < 3; round++) {
+      const answers = values.flatMap((value, i) => [client.command("SET", `k${i}`, value), client.command("GET", `k${i}`)]);
+      const text = "x".repeat(70_000 + round);
+      answers.push(client.command("ECHO", text));
+      const got = await Promise.all(answers);
+      values.forEach((value, i) => {
+        assert.equal(got[2 * i], "OK");
+        assert.ok(Buffer.from(value).equals(got[2 * i + 1] as Uint8Array), `${sizes[i]} bytes`);
+      });
+      assert.equal(Buffer.from(got.at(-1) as Uint8Array).toString(), text);
+    }
+    client.close();
+  });
+});
+
 test("promise: a reply that waits for durability never leaves when that fails", async () => {
   await serve(undefined, async ({ port }) => {
     const answer = await raw(port, "*2\r\n$3\r\nGET\r\n$1\r\na\r\n*2\r\n$6\r\nT.HOLD\r\n$4\r\nFAIL\r\n*2\r\n$3\r\nGET\r\n$1\r\na\r\n");
