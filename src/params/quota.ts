@@ -9,35 +9,14 @@
 
 import { MillraceError } from "#base/errors";
 import { parameterLimits } from "#wire/parameter-limits";
+import type { ModelQuota, QuotaName, QuotaState } from "#wire/parameter-models-api";
 
-export interface ModelQuota {
-  /** Of all tables of the model together. */
-  readonly rows?: number;
-  readonly bytesMb?: number;
-  readonly pulledRowsPerS?: number;
-  readonly pushedRowsPerS?: number;
-  /** Pulls, pushes and deletes together. */
-  readonly requestsPerS?: number;
-}
-
-export type QuotaName = keyof ModelQuota;
 export type RequestKind = "pull" | "push" | "delete";
 
 /** What a model's tables hold now. */
 export interface ModelUsage {
   readonly rows: number;
   readonly bytes: number;
-}
-
-/** How a model stands to its quotas, since the start. */
-export interface QuotaState {
-  readonly model: string;
-  readonly quota: ModelQuota;
-  readonly requests: number;
-  readonly pulledRows: number;
-  readonly pushedRows: number;
-  /** Requests refused, by quota. */
-  readonly refused: Readonly<Record<QuotaName, number>>;
 }
 
 const bytesOfMb = 2 ** 20;

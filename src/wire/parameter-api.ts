@@ -143,6 +143,22 @@ export interface ParameterSaved {
   readonly ms: number;
 }
 
+/** Ages of rows that a look tells apart, seconds since the last write; the last class is what is older. */
+export const touchedUpToS = [60, 600, 3_600, 6 * 3_600, 86_400, 7 * 86_400] as const;
+
+/** What a person sees of a table's rows. */
+export interface ParameterTableLook {
+  /** Of all shards. */
+  readonly buckets: number;
+  /** By stretches of equally many buckets: writes counted (the sum of their versions' counters), and rows. */
+  readonly writes: readonly number[];
+  readonly rows: readonly number[];
+  readonly live: number;
+  /** Rows of a sample by the age of their last write, classes as `touchedUpToS`, and how many the sample has. */
+  readonly touched: readonly number[];
+  readonly sampled: number;
+}
+
 /** What commands and HTTP routes ask of the parameter server of their process. */
 export interface ParameterControl {
   status(): ParametersStatus;

@@ -23,6 +23,8 @@ export const ParameterTableConfig = Type.Object(
     memoryMb: Type.Integer({ minimum: 1, maximum: limits.memoryMbMax }),
     /** Memories that the table is cut into. Default: as few as 4 GiB each allow. It cannot be changed later. */
     shards: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.shardsMax })),
+    /** Parts of a shard that versions are counted in and synchronisation compares, a power of two; equal on all nodes. Default: 4,096, fewer in a table of less than 262,144 rows. It cannot be changed later. */
+    buckets: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_536 })),
     /** A key gets a row with so many additions; until then it is counted in a sketch of `sketchMb` (default 1). Assignments are not held back. */
     admission: Type.Optional(
       Type.Object(
@@ -55,6 +57,7 @@ export const ParameterModelConfig = Type.Object(
           bytesMb: Type.Optional(Type.Integer({ minimum: 1 })),
           pulledRowsPerS: Type.Optional(Type.Integer({ minimum: 1 })),
           pushedRowsPerS: Type.Optional(Type.Integer({ minimum: 1 })),
+          requestsPerS: Type.Optional(Type.Integer({ minimum: 1 })),
         },
         closed,
       ),
@@ -105,7 +108,7 @@ export function parameterMemoryMb({ memoryMb, tables = {} }: ParametersConfig): 
 }
 
 /** What the schema cannot say of one table. Throws `invalid`. */
-export function checkParameterTable(name: string, { dim, factors, initialScale, memoryMb, shards }: ParameterTableConfig): void {
+export function checkParameterTable(name: string, { dim, factors, initialScale, memoryMb, shards, buckets }: ParameterTableConfig): void {
   const refuse = (field: string, what: string, todo: string): never => {
     throw new MillraceError("invalid", `parameters.tables.${name}.${field} ${what}`, { todo });
   };
@@ -113,6 +116,7 @@ export function checkParameterTable(name: string, { dim, factors, initialScale, 
   if (dim < 4 && factors === undefined && (initialScale ?? 0) > 0) {
     refuse("initialScale", `with rows of ${dim} numbers: only groups of 4 can begin at random`, "leave it out, or give rows of at least 4 numbers");
   }
+  if (buckets !== undefined && (buckets & (buckets - 1)) !== 0) refuse("buckets", `is ${buckets}`, "give a power of two");
   const [shardMbMax, leastMb] = [4_032, 1];
   if (shards !== undefined && memoryMb / shards > shardMbMax)
     refuse("shards", `gives ${memoryMb / shards} MiB to each`, `give at least ${Math.ceil(memoryMb / shardMbMax)}`);

@@ -80,7 +80,7 @@ test("model: random moves keep each version in one list, tables that are used st
               break;
             }
             assert.equal(isMissing, false);
-            const after = naive ?? { history: [], staged: new Set(), retiring: new Set(), tables: new Map() };
+            const after: Naive = naive ?? { history: [], staged: new Set(), retiring: new Set(), tables: new Map() };
             models.set(name, after);
             after.tables.set(fresh, used);
             if (live) after.history.push(fresh);

@@ -12,6 +12,9 @@ import { MillraceError } from "#base/errors";
 import { decodeHead, emptyHead, type HeadState, versionsOf, withLive, withRetired, withRolledBack, withStaged } from "#snapshot/head";
 import { isVersion } from "#snapshot/version";
 import { parameterLimits } from "#wire/parameter-limits";
+import type { AuditAction, AuditEntry, ModelVersionState } from "#wire/parameter-models-api";
+
+export type { AuditEntry } from "#wire/parameter-models-api";
 
 export const catalogueLimits = {
   modelsMax: parameterLimits.modelsMax,
@@ -33,24 +36,7 @@ export const catalogueLimits = {
 /** Names of models, of roles within them and of tables: one part of a registry key, a folder and a path. */
 export const catalogueNamePattern = /^[a-z][a-z0-9_-]{0,63}$/;
 
-export type AuditAction = "register" | "live" | "rollback" | "retire" | "removed" | "create-table" | "drop-table";
 const actions: readonly AuditAction[] = ["register", "live", "rollback", "retire", "removed", "create-table", "drop-table"];
-
-/** Who changed what, when. */
-export interface AuditEntry {
-  /** From 1, without gaps. */
-  readonly seq: number;
-  readonly atMs: number;
-  /** A user of the configuration's `access`, `config`, `command line`, or a node's name. */
-  readonly who: string;
-  readonly action: AuditAction;
-  /** A model, or a table. */
-  readonly name: string;
-  /** Of the model; absent for tables. */
-  readonly version?: string;
-  /** What was live before. */
-  readonly before?: string;
-}
 
 export interface VersionRecord {
   /** Role -> table. */
@@ -106,8 +92,6 @@ export function modelOf(state: CatalogueState, name: string): ModelState {
   if (model !== undefined) return model;
   throw new MillraceError("not-found", `there is no model ${JSON.stringify(name.slice(0, 64))}`, { todo: "list the models, or register a version of it" });
 }
-
-export type ModelVersionState = "live" | "backup" | "staged" | "retiring";
 
 /** Every version that is kept, the live one first, then those before it, staged and retiring ones. */
 export function statesOf({ head, retiring }: ModelState): [version: string, state: ModelVersionState][] {

@@ -14,6 +14,7 @@ import { MillraceError, toMillraceError } from "#base/errors";
 import type { Clock } from "#platform/clock";
 import type { RandomSource } from "#platform/system-random";
 import { newVersion, versionTimeMs } from "#snapshot/version";
+import type { ModelOverview } from "#wire/parameter-models-api";
 import {
   type AuditEntry,
   catalogueLimits,
@@ -24,7 +25,6 @@ import {
   encodeCatalogue,
   findModel,
   isAuditEntry,
-  type ModelVersionState,
   modelOf,
   type Mover,
   type Registration,
@@ -75,26 +75,6 @@ export interface CatalogueView {
   readonly changes: number;
   readonly state: CatalogueState;
   readonly live: ReadonlyMap<string, LiveModel>;
-}
-
-export interface ModelVersionOverview {
-  readonly version: string;
-  readonly state: ModelVersionState;
-  readonly tables: Readonly<Record<string, string>>;
-  readonly extractor: string;
-  readonly registeredAtMs: number;
-  /** Requests of this node that use it now. */
-  readonly inUse: number;
-}
-
-export interface ModelOverview {
-  readonly model: string;
-  readonly live: string | null;
-  readonly liveSinceMs: number | null;
-  /** What `rollback` would put live. */
-  readonly before: string | null;
-  /** The live one first. */
-  readonly versions: readonly ModelVersionOverview[];
 }
 
 export interface ModelCatalogueOptions {
