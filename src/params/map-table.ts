@@ -102,6 +102,13 @@ export class MapTable implements SyncTable {
     return { high: digestHigh, low: digestLow };
   }
 
+  addDigests(first: number, count: number, into: Uint32Array): void {
+    for (let bucket = first; bucket < first + count; bucket++) {
+      into[0]! += this.#buckets[bucket]!.digestHigh;
+      into[1]! += this.#buckets[bucket]!.digestLow;
+    }
+  }
+
   counts(bucket: number): { live: number; tombstones: number } {
     const { live, tombstones } = this.#buckets[bucket]!;
     return { live, tombstones };

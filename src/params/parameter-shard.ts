@@ -31,6 +31,8 @@ export type { ParameterShardShape };
 const alignmentBytes = 6 * 16;
 /** Of an entry in columns, beside its numbers. */
 const entryHeadBytes = 24;
+/** Entries that `changes` copies without views. */
+const wordByWordMax = 4;
 const noReader = 0xffff_ffff;
 
 function invalid(what: string, todo: string): MillraceError {
@@ -240,6 +242,16 @@ export class ParameterShard extends ShardAccess implements SyncTable {
     return this.#pair(bucket, bucketWord.digestHigh, bucketWord.digestLow);
   }
 
+  addDigests(first: number, count: number, into: Uint32Array): void {
+    if (count < 1) return;
+    this.#bucket(first + count - 1);
+    const { u32 } = this.memory;
+    for (let at = this.#bucket(first), end = at + (bucketBytes / 4) * count; at < end; at += bucketBytes / 4) {
+      into[0]! += u32[at + bucketWord.digestHigh]!;
+      into[1]! += u32[at + bucketWord.digestLow]!;
+    }
+  }
+
   /** Largest version of a tombstone that was removed: whoever knows the bucket only up to less cannot learn of it from `changes`. */
   collected(bucket: number): Version {
     return this.#pair(bucket, bucketWord.collectedHigh, bucketWord.collectedLow);
@@ -309,13 +321,15 @@ export class ParameterShard extends ShardAccess implements SyncTable {
   changes(bucket: number, after: Version, upTo: Version, max: number, into: EntryBatch): boolean {
     this.#bucket(bucket);
     const { lane, u32, f32, calls } = this.memory;
+    const { dim } = this;
     let { high, low } = after;
-    let complete = false;
-    this.parts(max, 16, entryHeadBytes + 4 * this.dim, (_, size) => {
-      const columns = lane.take(size * (entryHeadBytes + 4 * this.dim));
+    for (let left = max; left > 0;) {
+      lane.reset();
+      const size = Math.min(left, Math.floor((lane.free - alignmentBytes) / (entryHeadBytes + 4 * dim)));
+      if (size < 1) throw invalid(`a lane too small for rows of ${dim} numbers`, "give the memory larger lanes (laneBytes)");
+      const columns = lane.take(size * (entryHeadBytes + 4 * dim));
       const answer = calls.shardChanges(this.at, bucket, high, low, upTo.high, upTo.low, size, columns) >>> 0;
       const count = answer >>> 1;
-      complete = (answer & 1) === 1;
       into.reserve(count);
       const to = into.count;
       const keys = columns / 4;
@@ -323,19 +337,30 @@ export class ParameterShard extends ShardAccess implements SyncTable {
       const touched = versions + 2 * size;
       const flags = touched + size;
       const values = flags + size;
-      into.keys.set(u32.subarray(keys, keys + 2 * count), 2 * to);
-      into.versions.set(u32.subarray(versions, versions + 2 * count), 2 * to);
-      into.touched.set(u32.subarray(touched, touched + count), to);
+      // A push asks for a row or two of each bucket: views of them would cost more than the words.
+      if (count > wordByWordMax) {
+        into.keys.set(u32.subarray(keys, keys + 2 * count), 2 * to);
+        into.versions.set(u32.subarray(versions, versions + 2 * count), 2 * to);
+        into.touched.set(u32.subarray(touched, touched + count), to);
+        into.values.set(f32.subarray(values, values + count * dim), to * dim);
+      } else {
+        for (let i = 0; i < 2 * count; i++) {
+          into.keys[2 * to + i] = u32[keys + i]!;
+          into.versions[2 * to + i] = u32[versions + i]!;
+        }
+        for (let i = 0; i < count; i++) into.touched[to + i] = u32[touched + i]!;
+        for (let i = 0; i < count * dim; i++) into.values[to * dim + i] = f32[values + i]!;
+      }
       for (let i = 0; i < count; i++) into.flags[to + i] = u32[flags + i]!;
-      into.values.set(f32.subarray(values, values + count * this.dim), to * this.dim);
       into.count += count;
+      if ((answer & 1) === 1) return true;
+      left -= size;
       if (count > 0) {
         high = u32[versions + 2 * count - 2]!;
         low = u32[versions + 2 * count - 1]!;
       }
-      return !complete;
-    });
-    return complete;
+    }
+    return false;
   }
 
   /** Throws `overloaded` when memory is full: entries before the one that found no room are joined, and joining all again is harmless. */

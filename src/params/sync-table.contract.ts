@@ -266,6 +266,15 @@ export function syncTableContract(
     checkTable(source);
     checkTable(target);
     for (let bucket = 0; bucket < source.buckets; bucket++) assert.deepEqual(target.digest(bucket), source.digest(bucket));
+    const added = Uint32Array.of(0xffff_ffff, 7);
+    source.addDigests(1, source.buckets - 2, added);
+    const sum = [0xffff_ffff, 7];
+    for (let bucket = 1; bucket < source.buckets - 1; bucket++) {
+      const { high, low } = source.digest(bucket);
+      sum[0] = (sum[0]! + high) % 2 ** 32;
+      sum[1] = (sum[1]! + low) % 2 ** 32;
+    }
+    assert.deepEqual([...added], sum);
   });
 
   check("collect takes tombstones up to a version, expire takes everything, the newest version stays", (make) => {

@@ -105,6 +105,11 @@ export class EntryBatch {
     return { high: this.versions[2 * i]!, low: this.versions[2 * i + 1]! };
   }
 
+  /** As `counterOf(versionAt(i))`, without an object. */
+  counterAt(i: number): number {
+    return (this.versions[2 * i]! & 0xffff) * 2 ** 24 + (this.versions[2 * i + 1]! >>> 8);
+  }
+
   isTombstone(i: number): boolean {
     return (this.flags[i]! & entryFlags.tombstone) !== 0;
   }
@@ -124,6 +129,8 @@ export interface SyncTable {
   newest(bucket: number): Version;
   /** Of the bucket's entries, tombstones included. */
   digest(bucket: number): Version;
+  /** Adds the digests of `count` buckets from `first` on: their high halves to into[0], their low ones to into[1], each modulo 2^32. */
+  addDigests(first: number, count: number, into: Uint32Array): void;
   counts(bucket: number): { live: number; tombstones: number };
 
   // Writes at the primary: every key must be of a bucket that is led. `touchedS`: seconds since 1970.

@@ -206,7 +206,7 @@ export class BucketReplica {
       const count = push.count[s]!;
       first += count;
       if (push.flags[s] === fencedFlag) outcome.behind.push(push.bucket[s]!);
-      else this.#advance(push, s, count === 0 ? 0 : counterOf(entries.versionAt(first - 1)), outcome);
+      else this.#advance(push, s, count === 0 ? 0 : entries.counterAt(first - 1), outcome);
     }
   }
 
@@ -289,7 +289,7 @@ export class BucketReplica {
 
   /** Whether a peer that holds `of` of the bucket has seen every tombstone that was collected here. */
   knowsCollected(bucket: number, of: VersionVectors): boolean {
-    const collected = this.#collected.get(bucket);
+    const collected = this.#collected.size === 0 ? undefined : this.#collected.get(bucket);
     if (collected === undefined) return true;
     const { origin, counter } = placeOfVersion(collected);
     return of.counterOf(bucket, origin) >= counter;
@@ -298,11 +298,14 @@ export class BucketReplica {
   /** A term for sums over buckets: equal vectors and bounds, equal terms. */
   placesTerm(bucket: number, into: Uint32Array): void {
     this.vectors.term(bucket, into);
-    for (const bound of [this.#collected.get(bucket), this.#expired.get(bucket)]) {
-      if (bound === undefined) continue;
-      into[0] = (Math.imul(into[0]!, 31) + bound.low) >>> 0;
-      into[1] = (Math.imul(into[1]!, 31) + bound.high) >>> 0;
-    }
+    if (this.#collected.size > 0) this.#mixBound(this.#collected.get(bucket), into);
+    if (this.#expired.size > 0) this.#mixBound(this.#expired.get(bucket), into);
+  }
+
+  #mixBound(bound: Version | undefined, into: Uint32Array): void {
+    if (bound === undefined) return;
+    into[0] = (Math.imul(into[0]!, 31) + bound.low) >>> 0;
+    into[1] = (Math.imul(into[1]!, 31) + bound.high) >>> 0;
   }
 
   #want(bucket: number, collected: Version): void {

@@ -7,7 +7,7 @@
 //             4. frames ascend in the version order of a bucket, so each one advances the follower's vector alone.
 // Cost: 33 B a bucket and follower. Concurrency: one thread.
 
-import { compareVersions, counterOf, type Version, versionOf } from "../sync-table.ts";
+import { compareVersions, type Version, versionOf } from "../sync-table.ts";
 import type { BucketReplica } from "./bucket-replica.ts";
 import {
   type BucketVector,
@@ -83,9 +83,14 @@ export class PushCursor {
   readonly #sentAnew = new Set<number>();
   #underWay = 0;
   #underWaySinceMs = 0;
-  #sentBucket: number[] = [];
-  #sentOrigin: number[] = [];
-  #sentTo: number[] = [];
+  /** Sections of the push under way; the arrays keep their length. */
+  #sent = 0;
+  readonly #sentBucket: number[] = [];
+  readonly #sentOrigin: number[] = [];
+  readonly #sentTo: number[] = [];
+  /** Of the frame that is built. */
+  #room = 0;
+  readonly #origins = new Uint32Array(originsMax);
 
   /** `frameBytes`: of a frame at most. */
   constructor(replica: BucketReplica, frameBytes = frameBytesMax) {
@@ -181,7 +186,7 @@ export class PushCursor {
   answered(id: number, torn: boolean, vectors: readonly BucketVector[], nowMs: number): boolean {
     if (id !== this.#underWay) return false;
     this.#underWay = 0;
-    for (let s = 0; s < this.#sentBucket.length; s++) {
+    for (let s = 0; s < this.#sent; s++) {
       if (torn) this.mark(this.#sentBucket[s]!, this.#underWaySinceMs === 0 ? nowMs : this.#underWaySinceMs);
       else this.acked.raise(this.#sentBucket[s]!, this.#sentOrigin[s]!, this.#sentTo[s]!);
     }
@@ -197,7 +202,7 @@ export class PushCursor {
   start(id: number): void {
     this.#underWay = id;
     this.#underWaySinceMs = 0;
-    this.#sentBucket.length = this.#sentOrigin.length = this.#sentTo.length = 0;
+    this.#sent = 0;
     this.#sentAnew.clear();
   }
 
@@ -210,25 +215,29 @@ export class PushCursor {
   build(push: Push, loadBytes: number): number {
     push.clear();
     const rowBytes = entryBytesMax + 4 * push.entries.dim;
-    let room = this.#roomBytes;
-    const origins: number[] = [];
+    this.#room = this.#roomBytes;
+    const origins = this.#origins;
+    let originCount = 0;
     let left = loadBytes;
-    while (push.sections + 9 <= pushSectionsMax && origins.length + 9 <= originsMax) {
+    while (push.sections + 9 <= pushSectionsMax && originCount + 9 <= originsMax) {
       const load = this.#live.length === 0;
       const queue = load ? this.#load : this.#live;
       if (queue.length === 0 || (load && left <= 0)) break;
-      const before = room;
-      if (room < 9 * sectionBytesMax + rowBytes) break;
+      const before = this.#room;
+      if (before < 9 * sectionBytesMax + rowBytes) break;
       const bucket = queue.shift();
       this.#queued[bucket] = queues.none;
       const since = this.#sinceMs[bucket]!;
       const sections = push.sections;
-      const took = this.#bucket(bucket, push, room, rowBytes);
-      room = took.room;
-      for (let s = sections; s < push.sections; s++) if (!origins.includes(push.origin[s]!)) origins.push(push.origin[s]!);
+      const whole = this.#bucket(bucket, push, rowBytes);
+      for (let s = sections; s < push.sections; s++) {
+        let place = 0;
+        while (place < originCount && origins[place] !== push.origin[s]) place++;
+        if (place === originCount) origins[originCount++] = push.origin[s]!;
+      }
       if (push.sections > sections && since !== 0 && (this.#underWaySinceMs === 0 || since < this.#underWaySinceMs)) this.#underWaySinceMs = since;
-      if (load) left -= before - room;
-      if (!took.whole) {
+      if (load) left -= before - this.#room;
+      if (!whole) {
         this.#queued[bucket] = load ? queues.load : queues.live;
         queue.unshift(bucket);
         break;
@@ -236,28 +245,28 @@ export class PushCursor {
       this.#sinceMs[bucket] = 0;
     }
     for (let s = 0; s < push.sections; s++) {
-      this.#sentBucket.push(push.bucket[s]!);
-      this.#sentOrigin.push(push.origin[s]!);
-      this.#sentTo.push(push.to[s]!);
+      this.#sentBucket[this.#sent] = push.bucket[s]!;
+      this.#sentOrigin[this.#sent] = push.origin[s]!;
+      this.#sentTo[this.#sent++] = push.to[s]!;
     }
-    return this.#roomBytes - room;
+    return this.#roomBytes - this.#room;
   }
 
-  #bucket(bucket: number, push: Push, roomBytes: number, rowBytes: number): { whole: boolean; room: number } {
+  /** Everything of a bucket that the follower lacks, as far as there is room; true: all of it. */
+  #bucket(bucket: number, push: Push, rowBytes: number): boolean {
     const replica = this.#replica;
-    const { vectors, table } = replica;
-    const led = replica.ledEpoch[bucket]! * 256 + replica.node;
-    let room = roomBytes;
+    const { vectors } = replica;
     let anew = false;
     const { acked } = this;
-    const due = this.#anewDue.has(bucket);
-    if (!due && replica.knowsCollected(bucket, acked)) this.#fresh.delete(bucket);
-    else if (!due && acked.isEmpty(bucket)) this.#fresh.set(bucket, replica.collectedTo(bucket));
+    const due = this.#anewDue.size > 0 && this.#anewDue.has(bucket);
+    if (!due && replica.knowsCollected(bucket, acked)) {
+      if (this.#fresh.size > 0) this.#fresh.delete(bucket);
+    } else if (!due && acked.isEmpty(bucket)) this.#fresh.set(bucket, replica.collectedTo(bucket));
     else {
       // Its tombstones are gone here, so the follower begins anew; but not by one who knows less than it does, and not again in the middle of that.
       const begun = due ? undefined : this.#fresh.get(bucket);
       if (begun === undefined || compareVersions(begun, replica.collectedTo(bucket)) !== 0) {
-        if (vectors.isEmpty(bucket) || vectors.counterOf(bucket, acked.newestOrigin(bucket)) < acked.newestCounter(bucket)) return { whole: true, room };
+        if (vectors.isEmpty(bucket) || vectors.counterOf(bucket, acked.newestOrigin(bucket)) < acked.newestCounter(bucket)) return true;
         this.#anewDue.delete(bucket);
         this.#sentAnew.add(bucket);
         acked.forget(bucket);
@@ -265,36 +274,42 @@ export class PushCursor {
         anew = true;
       }
     }
-    const section = (origin: number, counter: number): boolean => {
-      const from = this.#heldBy(bucket, origin);
-      if (counter <= from) return true;
-      room -= sectionBytesMax;
-      const max = Math.floor(room / rowBytes);
-      if (max < 1) return false;
-      const { entries } = push;
-      const before = entries.count;
-      const epoch = origin >>> 8;
-      const whole = table.changes(bucket, versionOf(epoch, from, 255), versionOf(epoch, counter, 255), max, entries);
-      const s = push.sections++;
-      push.bucket[s] = bucket;
-      push.origin[s] = origin;
-      push.flags[s] = (origin === led ? sectionFlags.leading : 0) | (anew ? sectionFlags.anew : 0);
-      anew = false;
-      push.from[s] = from;
-      push.to[s] = whole ? counter : counterOf(entries.versionAt(entries.count - 1));
-      push.count[s] = entries.count - before;
-      room -= push.count[s] * rowBytes;
-      return whole;
-    };
-    for (const { origin, counter } of vectors.olderOf(bucket)) if (!section(origin, counter)) return { whole: false, room };
-    return { whole: vectors.isEmpty(bucket) || section(vectors.newestOrigin(bucket), vectors.newestCounter(bucket)), room };
+    for (const { origin, counter } of vectors.olderOf(bucket)) {
+      const sections = push.sections;
+      if (!this.#section(bucket, origin, counter, anew, push, rowBytes)) return false;
+      if (push.sections > sections) anew = false;
+    }
+    return vectors.isEmpty(bucket) || this.#section(bucket, vectors.newestOrigin(bucket), vectors.newestCounter(bucket), anew, push, rowBytes);
+  }
+
+  /** What the follower lacks of one origin, up to `counter`; true: all of it. */
+  #section(bucket: number, origin: number, counter: number, anew: boolean, push: Push, rowBytes: number): boolean {
+    const from = this.#heldBy(bucket, origin);
+    if (counter <= from) return true;
+    this.#room -= sectionBytesMax;
+    const max = Math.floor(this.#room / rowBytes);
+    if (max < 1) return false;
+    const { table, ledEpoch, node } = this.#replica;
+    const { entries } = push;
+    const before = entries.count;
+    const epoch = origin >>> 8;
+    const whole = table.changes(bucket, versionOf(epoch, from, 255), versionOf(epoch, counter, 255), max, entries);
+    const s = push.sections++;
+    push.bucket[s] = bucket;
+    push.origin[s] = origin;
+    push.flags[s] = (origin === ledEpoch[bucket]! * 256 + node ? sectionFlags.leading : 0) | (anew ? sectionFlags.anew : 0);
+    push.from[s] = from;
+    push.to[s] = whole ? counter : entries.counterAt(entries.count - 1);
+    push.count[s] = entries.count - before;
+    this.#room -= push.count[s] * rowBytes;
+    return whole;
   }
 
   /** What the follower holds of an origin, with what this push already carries. */
   #heldBy(bucket: number, origin: number): number {
     let held = this.acked.counterOf(bucket, origin);
     // Only the last section of the frame before may be of a bucket that was cut.
-    for (let s = this.#sentBucket.length - 1; s >= 0 && this.#sentBucket[s] === bucket; s--) {
+    for (let s = this.#sent - 1; s >= 0 && this.#sentBucket[s] === bucket; s--) {
       if (this.#sentOrigin[s] === origin && this.#sentTo[s]! > held) held = this.#sentTo[s]!;
     }
     return held;

@@ -162,7 +162,9 @@ export class FrameWriter {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly #view: DataView;
   #at = 0;
-  #origins = new Map<number, number>();
+  /** Of the push that is written: its origins, and of each section the place of its origin there. */
+  readonly #origins = new Float64Array(originsMax);
+  readonly #places = new Uint8Array(pushSectionsMax);
 
   constructor() {
     this.bytes = new Uint8Array(frameBytesMax);
@@ -254,8 +256,15 @@ export class FrameWriter {
     const { entries } = push;
     const { count } = entries;
     const origins = this.#origins;
-    origins.clear();
-    for (let s = 0; s < push.sections; s++) if (!origins.has(push.origin[s]!)) origins.set(push.origin[s]!, origins.size);
+    const places = this.#places;
+    let originCount = 0;
+    for (let s = 0; s < push.sections; s++) {
+      const origin = push.origin[s]!;
+      let place = 0;
+      while (place < originCount && origins[place] !== origin) place++;
+      if (place === originCount) origins[originCount++] = origin;
+      places[s] = place;
+    }
     const base = count > 0 ? entries.touched[0]! : 0;
     this.#begin(frameTypes.push);
     this.#u32(push.id);
@@ -263,13 +272,13 @@ export class FrameWriter {
     this.#u8(push.part);
     this.#varint(Math.min(push.ageUs, 0xffff_ffff));
     this.#u32(base);
-    this.#varint(origins.size);
-    for (const origin of origins.keys()) this.#varint(origin);
+    this.#varint(originCount);
+    for (let i = 0; i < originCount; i++) this.#varint(origins[i]!);
     this.#varint(push.sections);
     this.#varint(count);
     for (let s = 0; s < push.sections; s++) {
       this.#varint(push.bucket[s]!);
-      this.#varint(origins.get(push.origin[s]!)! * 4 + push.flags[s]!);
+      this.#varint(places[s]! * 4 + push.flags[s]!);
       this.#varint(push.from[s]!);
       this.#varint(push.to[s]! - push.from[s]!);
       this.#varint(push.count[s]!);
@@ -279,8 +288,7 @@ export class FrameWriter {
     for (let s = 0; s < push.sections; s++) {
       let before = push.from[s]!;
       for (const end = i + push.count[s]!; i < end; i++) {
-        // counterOf, without an object an entry.
-        const counter = (entries.versions[2 * i]! & 0xffff) * 2 ** 24 + (entries.versions[2 * i + 1]! >>> 8);
+        const counter = entries.counterAt(i);
         this.#varint(counter - before);
         before = counter;
       }
@@ -398,6 +406,7 @@ export class FrameReader {
   #at = 0;
   #end = 0;
   readonly #buckets: number;
+  readonly #origins = new Float64Array(originsMax);
 
   constructor(buckets: number) {
     this.#buckets = buckets;
@@ -500,17 +509,18 @@ export class FrameReader {
     if (into.part >= pushPartsMax) throw corrupt(`part ${into.part} of a push`);
     into.ageUs = this.#varintMax(0xffff_ffff, "an age");
     const base = this.#u32();
-    const origins = new Array<number>(this.#varintMax(originsMax, "origins"));
-    for (let i = 0; i < origins.length; i++) origins[i] = this.#origin();
+    const originCount = this.#varintMax(originsMax, "origins");
+    const origins = this.#origins;
+    for (let i = 0; i < originCount; i++) origins[i] = this.#origin();
     const sections = this.#varintMax(pushSectionsMax, "sections");
     const count = this.#varintMax(frameBytesMax, "entries");
     let listed = 0;
     for (let s = 0; s < sections; s++) {
       into.bucket[s] = this.#varintMax(this.#buckets - 1, "a bucket");
       const coded = this.#varint();
-      const origin = origins[Math.floor(coded / 4)];
-      if (origin === undefined) throw corrupt("an origin that is not listed");
-      into.origin[s] = origin;
+      const place = Math.floor(coded / 4);
+      if (place >= originCount) throw corrupt("an origin that is not listed");
+      into.origin[s] = origins[place]!;
       into.flags[s] = coded & 3;
       const from = this.#varintMax(versionLimits.counterMax, "a counter");
       const to = from + this.#varint();

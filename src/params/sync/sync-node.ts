@@ -1,7 +1,8 @@
 // One node of a synchronised table: takes the writes of the buckets that it leads, follows the nodes it was told to, and passes on to those that follow it.
 // Protocol and reasons: docs/design/param-sync.md; bytes: docs/format/parameter-sync.md; rules of vectors: bucket-replica.ts; cursors: push-cursor.ts.
 //
-// Invariants: 1. a push leaves as soon as something changed and no push to that follower is unanswered; what changes meanwhile waits in its cursor, each key once
+// Invariants: 1. a push leaves as soon as something changed and no push to that follower is unanswered, small ones `paceMs` apart; what changes meanwhile waits in
+//                its cursor, each key once
 //             2. a node is ready when every source has sent its load and a comparison with each came out well; a load begun anew takes that back
 //             3. writes are taken only for led buckets, and only while the lease that was handed in holds
 //             4. every connection has deadlines: of its greeting, of silence, of an unanswered push.
@@ -53,6 +54,8 @@ export interface Address {
 export interface SyncTimes {
   /** Upper bound between a write that told nobody (straight to the table) and its push; 0: such writes are followed by `kick`. Default 2. */
   readonly pollMs: number;
+  /** Between a push of few rows and the next one to that follower; 0: none. Default 1. */
+  readonly paceMs: number;
   /** Default 500; a peer silent for three of them is given up. */
   readonly beatMs: number;
   /** A comparison with each source between half and one and a half of it. Default 4,000. */
@@ -75,6 +78,7 @@ export interface SyncTimes {
 
 export const syncTimesDefault: SyncTimes = {
   pollMs: 2,
+  paceMs: 1,
   beatMs: 500,
   compareMs: 4_000,
   greetMs: 1_000,
@@ -157,6 +161,8 @@ interface Peer {
   heardMs: number;
   saidMs: number;
   pushMs: number;
+  /** The last push carried few rows. */
+  small: boolean;
   readonly boundsDue: Set<number>;
   /** Groups taken over of which its vectors have not come. */
   readonly awaited: Set<number>;
@@ -195,7 +201,12 @@ interface Source {
   removed: boolean;
 }
 
+const noVectors: readonly BucketVector[] = [];
 const dirtyChunk = 512;
+/** A push of fewer rows is small: its system calls and its answer cost more than its rows. */
+const smallPushRows = 32;
+/** Timers go in whole milliseconds: a push may leave so much before its time, rather than one later. */
+const paceSlackMs = 0.5;
 /** Rows that one tick walks to collect tombstones: about a millisecond. */
 const collectRowsMax = 4_096;
 /** Between comparisons of a node that is not ready. */
@@ -237,6 +248,7 @@ export class SyncNode {
   readonly #goneMs = new Map<number, number>();
   #listener: Listener | undefined;
   #ticks: Timer | undefined;
+  #pace: Timer | undefined;
   #polls: Timer | undefined;
   #closed = false;
   #ready = false;
@@ -360,6 +372,7 @@ export class SyncNode {
     this.#closed = true;
     this.#ticks?.cancel();
     this.#polls?.cancel();
+    this.#pace?.cancel();
     for (const source of this.#sources.values()) source.timer?.cancel();
     for (const peer of [...this.#peers]) peer.link.close();
     await this.#listener?.close();
@@ -471,25 +484,25 @@ export class SyncNode {
 
   /** Sets rows; returns how many were refused. Throws `unavailable` when this node does not take the writes of one of them; then none is written. */
   assign(keys: Uint32Array, count: number, values: Float32Array): number {
-    this.#checkLed(keys, count);
+    const now = this.#checkLed(keys, count);
     const refused = this.#table.assign(keys, count, values, this.#nowS());
-    this.kick();
+    this.#kick(now);
     return refused;
   }
 
   /** Adds to rows, as `assign`. */
   add(keys: Uint32Array, count: number, deltas: Float32Array): number {
-    this.#checkLed(keys, count);
+    const now = this.#checkLed(keys, count);
     const refused = this.#table.add(keys, count, deltas, this.#nowS());
-    this.kick();
+    this.#kick(now);
     return refused;
   }
 
   /** Deletes rows, as `assign`; returns how many there were. */
   delete(keys: Uint32Array, count: number): number {
-    this.#checkLed(keys, count);
+    const now = this.#checkLed(keys, count);
     const deleted = this.#table.delete(keys, count);
-    this.kick();
+    this.#kick(now);
     return deleted;
   }
 
@@ -512,13 +525,16 @@ export class SyncNode {
     if (compareVersions(upTo, this.replica.expiredTo(bucket)) <= 0) return 0;
     const before = this.replica.counters.expired;
     this.#bounded({ bucket, collected: noVersion, expired: upTo });
-    this.#pumpAll();
+    this.#pumpAll(this.#clock.monotonicMs());
     return this.replica.counters.expired - before;
   }
 
   /** After writes straight to the table: pushes what changed. */
   kick(): void {
-    const now = this.#clock.monotonicMs();
+    this.#kick(this.#clock.monotonicMs());
+  }
+
+  #kick(now: number): void {
     for (;;) {
       const taken = this.#table.takeDirty(this.#dirty);
       for (let i = 0; i < taken; i++) {
@@ -527,14 +543,15 @@ export class SyncNode {
       }
       if (taken < dirtyChunk) break;
     }
-    this.#pumpAll();
+    this.#pumpAll(now);
   }
 
   #nowS(): number {
     return Math.floor(this.#clock.nowMs() / 1000);
   }
 
-  #checkLed(keys: Uint32Array, count: number): void {
+  /** Returns the time. */
+  #checkLed(keys: Uint32Array, count: number): number {
     const now = this.#clock.monotonicMs();
     const { ledEpoch } = this.replica;
     const inLease = now < this.#leaseUntilMs;
@@ -545,6 +562,7 @@ export class SyncNode {
         todo: "send them to the node that leads it; after a fail-over try again within two seconds",
       });
     }
+    return now;
   }
 
   /** A bucket's vector rose: every follower that wants it is due a push. */
@@ -565,21 +583,22 @@ export class SyncNode {
 
   // ---- pushing --------------------------------------------------------------------------------------------------------------------
 
-  #pumpAll(): void {
-    for (const peer of this.#peers) this.#pump(peer);
+  #pumpAll(now: number): void {
+    for (const peer of this.#peers) this.#pump(peer, now);
   }
 
-  #pump(peer: Peer): void {
+  #pump(peer: Peer, now: number): void {
     const { link, cursor } = peer;
     if (cursor === undefined || !link.writable) return;
     if (peer.boundsDue.size > 0) this.#tellBounds(peer);
     if (cursor.underWay !== 0 || (cursor.liveBuckets === 0 && cursor.loadBuckets === 0)) return;
-    const now = this.#clock.monotonicMs();
+    if (this.#paced(peer, now)) return;
     let budget = cursor.loadBuckets === 0 ? 0 : this.#loadBudgetAt(now);
     if (cursor.liveBuckets === 0 && budget <= 0) return;
     this.#pushNumber = (this.#pushNumber % 0xffff_ffff) + 1;
     cursor.start(this.#pushNumber);
     const push = this.#pushOut;
+    let entries = 0;
     for (let frame = 1; ; frame++) {
       const loads = cursor.liveBuckets === 0;
       const bytes = cursor.build(push, budget);
@@ -594,11 +613,28 @@ export class SyncNode {
       push.loaded = cursor.loadBuckets === 0;
       push.ageUs = Math.round(cursor.ageMs(now) * 1000);
       link.send((writer) => writer.push(push));
-      this.#counts.entriesOut += push.entries.count;
+      entries += push.entries.count;
       if (push.last) break;
     }
+    this.#counts.entriesOut += entries;
+    peer.small = entries < smallPushRows;
     this.#counts.pushesOut++;
     peer.pushMs = peer.saidMs = now;
+  }
+
+  /** True when the push before was small and so young that this one would be, too: it leaves a moment later and carries more. Never after a pause. */
+  #paced(peer: Peer, now: number): boolean {
+    const { paceMs } = this.#times;
+    if (!peer.small || now - peer.pushMs >= paceMs - paceSlackMs) return false;
+    this.#pace ??= this.#clock.after(
+      paceMs - (now - peer.pushMs),
+      () => {
+        this.#pace = undefined;
+        this.#pumpAll(this.#clock.monotonicMs());
+      },
+      { background: true },
+    );
+    return true;
   }
 
   #loadBudgetAt(now: number): number {
@@ -693,7 +729,7 @@ export class SyncNode {
     const now = this.#clock.monotonicMs();
     const link = new SyncLink(connection, this.#table.buckets, {
       frame: (type, reader) => this.#frame(peer, type, reader),
-      writable: () => this.#pump(peer),
+      writable: () => this.#pump(peer, this.#clock.monotonicMs()),
       ended: (why) => this.#ended(peer, why),
     });
     const peer: Peer = {
@@ -708,6 +744,7 @@ export class SyncNode {
       heardMs: now,
       saidMs: now,
       pushMs: now,
+      small: false,
       boundsDue: new Set(),
       awaited: new Set(),
       leads: new Set(),
@@ -849,7 +886,7 @@ export class SyncNode {
       cursor.begin((bucket) => this.#wantedBy(peer, bucket));
       this.#beat(peer, now);
     }
-    this.#pump(peer);
+    this.#pump(peer, now);
   }
 
   #onPush(peer: Peer, reader: FrameReader): void {
@@ -871,13 +908,16 @@ export class SyncNode {
     for (const bucket of outcome.anew) this.#renewed(bucket);
     for (const bucket of outcome.bounded) for (const other of this.#peers) if (other.begun) other.boundsDue.add(bucket);
     if (push.last) {
-      const problems = [...peer.problems].map((bucket): BucketVector => {
-        const stretches = replica.vectors.stretches(bucket);
-        const known = replica.knownEpoch[bucket]!;
-        // Says which epoch is known, though nothing of it may have come yet.
-        if ((stretches.at(-1)?.origin ?? 0) >>> 8 < known) stretches.push({ origin: known * 256, counter: 0 });
-        return { bucket, stretches: stretches.slice(-8) };
-      });
+      const problems =
+        peer.problems.size === 0
+          ? noVectors
+          : [...peer.problems].map((bucket): BucketVector => {
+              const stretches = replica.vectors.stretches(bucket);
+              const known = replica.knownEpoch[bucket]!;
+              // Says which epoch is known, though nothing of it may have come yet.
+              if ((stretches.at(-1)?.origin ?? 0) >>> 8 < known) stretches.push({ origin: known * 256, counter: 0 });
+              return { bucket, stretches: stretches.slice(-8) };
+            });
       peer.problems.clear();
       const id = push.id;
       const torn = peer.parts !== 2 ** (push.part + 1) - 1;
@@ -889,7 +929,7 @@ export class SyncNode {
     if (push.entries.count > 0) this.#onJoined?.(push);
     // What was joined here goes on to whoever follows this node.
     for (let s = 0; s < push.sections; s++) this.#changed(push.bucket[s]!, now);
-    this.kick();
+    this.#kick(now);
   }
 
   #heardAge(peer: Peer, loaded: boolean, ageUs: number): void {
@@ -1055,7 +1095,7 @@ export class SyncNode {
     // A bucket that is only behind because its push is on the way is asked for in vain; that costs its vector.
     if (lacking.length > 0) this.#tellVectors(peer, lacking, false);
     if (again.length > 0) peer.link.send((writer) => writer.vector({ push: 0, all: false, more: false, torn: false, vectors: again }));
-    this.#pump(peer);
+    this.#pump(peer, now);
   }
 
   /** A group that was just taken over, and somebody holds more of it: the first write waits for that, but not for long. */
@@ -1072,19 +1112,18 @@ export class SyncNode {
   }
 
   #sums(groups: readonly number[]): Sums {
-    let [digestLow, digestHigh, placesLow, placesHigh] = [0, 0, 0, 0];
+    const digest = new Uint32Array(2);
+    let [placesLow, placesHigh] = [0, 0];
     for (const group of groups) {
       const first = group * this.bucketsPerGroup;
+      this.#table.addDigests(first, this.bucketsPerGroup, digest);
       for (let bucket = first; bucket < first + this.bucketsPerGroup; bucket++) {
-        const digest = this.#table.digest(bucket);
-        digestLow = (digestLow + digest.low) >>> 0;
-        digestHigh = (digestHigh + digest.high) >>> 0;
         this.replica.placesTerm(bucket, this.#term);
         placesLow = (placesLow + this.#term[0]!) >>> 0;
         placesHigh = (placesHigh + this.#term[1]!) >>> 0;
       }
     }
-    return { digest: { high: digestHigh, low: digestLow }, places: { high: placesHigh, low: placesLow } };
+    return { digest: { high: digest[0]!, low: digest[1]! }, places: { high: placesHigh, low: placesLow } };
   }
 
   /** This copy of a bucket was thrown away: whoever follows this node in all begins it anew, too, as soon as it is here again. */
@@ -1136,7 +1175,7 @@ export class SyncNode {
       if (!peer.greeted) continue;
       if (now - peer.saidMs >= beatMs * 0.9) this.#beat(peer, now);
       if (peer.source !== undefined && now >= peer.compareAtMs) this.#compare(peer);
-      this.#pump(peer);
+      this.#pump(peer, now);
     }
     this.#collect(now);
     this.#judgeReady();
@@ -1181,7 +1220,7 @@ export class SyncNode {
         walked += live + tombstones;
       }
     }
-    for (const peer of this.#peers) if (peer.boundsDue.size > 0) this.#pump(peer);
+    for (const peer of this.#peers) if (peer.boundsDue.size > 0) this.#pump(peer, now);
   }
 
   /** True when the bucket was walked. */

@@ -20,6 +20,11 @@ export const originOf = (version: Version): number => epochOf(version) * 256 + n
 
 const none: readonly Stretch[] = [];
 
+function mixStretch(origin: number, counter: number, into: Uint32Array): void {
+  into[0] = mixWord((mixWord(into[0]! ^ origin) + (counter % 4294967296)) | 0);
+  into[1] = mixWord((into[1]! ^ into[0]!) + Math.floor(counter / 4294967296));
+}
+
 export class VersionVectors {
   readonly buckets: number;
   /** The newest origin of each bucket, 0: none. */
@@ -132,15 +137,9 @@ export class VersionVectors {
 
   /** A term for sums over buckets, to into[0] and into[1]: equal vectors, equal terms. */
   term(bucket: number, into: Uint32Array): void {
-    let low = mixWord(bucket + 1);
-    let high = low;
-    const mix = (origin: number, counter: number): void => {
-      low = mixWord((mixWord(low ^ origin) + (counter % 4294967296)) | 0);
-      high = mixWord((high ^ low) + Math.floor(counter / 4294967296));
-    };
-    for (const { origin, counter } of this.olderOf(bucket)) mix(origin, counter);
-    mix(this.#origin[bucket]!, this.#counter[bucket]!);
-    into[0] = low;
-    into[1] = high;
+    into[0] = into[1] = mixWord(bucket + 1);
+    const older = this.#older.get(bucket);
+    if (older !== undefined) for (const { origin, counter } of older) mixStretch(origin, counter, into);
+    mixStretch(this.#origin[bucket]!, this.#counter[bucket]!, into);
   }
 }
