@@ -85,6 +85,8 @@ interface Manifest {
 }
 
 export interface CheckpointReport {
+  /** Of the file, one more than that of the last. */
+  readonly number: number;
   readonly full: boolean;
   readonly bytes: number;
   readonly entries: number;
@@ -217,6 +219,16 @@ export class StoreCheckpointer {
     };
   }
 
+  /** Files that a restore reads, their bytes, and the number of the newest (0: there is none). */
+  get chain(): { readonly files: number; readonly bytes: number; readonly newest: number } {
+    const { files } = this.#manifest;
+    return {
+      files: files.length,
+      bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
+      newest: Math.max(0, ...files.map(({ name }) => Number.parseInt(name, 10))),
+    };
+  }
+
   /** Writes a checkpoint; writes to the store may go on meanwhile. Throws `conflict` when one is being written. */
   async save(options: SaveOptions = {}): Promise<CheckpointReport> {
     if (this.#saving) throw new MillraceError("conflict", "a checkpoint while one is being written", { todo: "wait for it" });
@@ -291,7 +303,7 @@ export class StoreCheckpointer {
     this.#manifest = manifest;
     this.#cursors = cursors;
     await this.#removeOthers();
-    return { full, bytes: file.bytes, entries: file.entries, rounds: rounds + 1, lastRoundEntries, files: files.length };
+    return { number, full, bytes: file.bytes, entries: file.entries, rounds: rounds + 1, lastRoundEntries, files: files.length };
   }
 
   /** Upper bound of the entries that changed since the cursors. */

@@ -34,6 +34,7 @@ test("promise: a section of parameters that cannot be is refused by the name of 
     [{ tables: { user: { dim: 3, memoryMb: 1, initialScale: 1 } } }, /parameters\.tables\.user\.initialScale/],
     [{ tables: { user: { dim: 3, memoryMb: 8_192, shards: 1 } } }, /parameters\.tables\.user\.shards/],
     [{ tables: { user: { dim: 3, memoryMb: 1, shards: 4 } } }, /parameters\.tables\.user\.memoryMb/],
+    [{ tables: { user: { ...user, buckets: 48 } } }, /parameters\.tables\.user\.buckets is 48/],
     [{ tables: { user }, memoryMb: 63 }, /parameters\.memoryMb is 63, the tables ask for 64/],
     [{ tables: { user }, models: { home: { tables: ["item"] } } }, /parameters\.models\.home\.tables names item/],
   ] as const) {
