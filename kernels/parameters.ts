@@ -94,7 +94,7 @@ export function copyBlocks(to: usize, from: usize, bytes: usize): void {
 }
 
 /** Copies `dims` numbers and nothing behind them. */
-function copyNumbers(to: usize, from: usize, dims: u32): void {
+export function copyNumbers(to: usize, from: usize, dims: u32): void {
   const bytes = (<usize>dims) << 2;
   let at: usize = 0;
   for (; at + 16 <= bytes; at += 16) v128.store(to + at, v128.load(from + at));
@@ -444,7 +444,7 @@ function copyPadded(table: usize, to: usize, from: usize): void {
 }
 
 /** Whether all of `bytes` (a multiple of 16) are finite: x - x is 0 for those alone. */
-function allFinite(at: usize, bytes: usize): bool {
+export function allFinite(at: usize, bytes: usize): bool {
   let differences = f32x4.splat(0);
   for (let i: usize = 0; i < bytes; i += 16) {
     const x = v128.load(at + i);

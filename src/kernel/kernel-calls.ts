@@ -83,7 +83,29 @@ export interface ShardCalls {
   narrowBytes(from: number, rows: number, width: number, scales: number, to: number): void;
 }
 
-export interface KernelCalls extends EngineCalls, StagingCalls, ShardCalls {
+/** Optimizers of sparse rows with their state: kernels/optimizers.ts. */
+export interface OptimizerStepCalls {
+  /**
+   * One step a distinct key of a minibatch; returns how many keys stand at `outKeys`, with what the server shall add to (or set) their rows at `out`.
+   * `weights`: the rows as pulled, 0: none. `merge`: optimizerMergeWords words. `work`: optimizerWorkBytes (optimizer-layout.ts).
+   */
+  optimizerStep(
+    state: number,
+    keys: number,
+    count: number,
+    gradients: number,
+    weights: number,
+    outKeys: number,
+    out: number,
+    merge: number,
+    mergeMask: number,
+    work: number,
+  ): number;
+  /** Builds the index of rows that were copied in. */
+  optimizerIndex(state: number): void;
+}
+
+export interface KernelCalls extends EngineCalls, StagingCalls, ShardCalls, OptimizerStepCalls {
   /** Empties the heap at `heap` (16 + 8 k bytes, 16-aligned) and sets how many it keeps. */
   topKReset(heap: number, k: number): void;
   /** Sorts the kept entries best first; returns how many. The heap must be reset before it takes offers again. */
@@ -163,6 +185,8 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "parametersAssign",
   "parametersTruncate",
   "parametersFinite",
+  "optimizerStep",
+  "optimizerIndex",
   "fmLearn",
   "fmLogits",
   "fmSums",
