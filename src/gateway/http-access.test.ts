@@ -6,7 +6,7 @@ import { systemClock } from "#platform/system-clock";
 import { checkAccessConfig } from "#wire/access-config";
 import { Access } from "#wire/access-users";
 import { CommandTable } from "#wire/resp-command-table";
-import { missingRight, scopeOf } from "./http-access.ts";
+import { callerOf, missingRight, scopeOf } from "./http-access.ts";
 import type { Route } from "./http-routes.ts";
 
 const route = (method: Route["method"], url: string): Pick<Route, "method" | "url"> => ({ method, url });
@@ -28,6 +28,8 @@ test("each route has its scope", () => {
     [route("GET", "/v1/imports/:job"), "read"],
     [route("GET", "/v1/snapshots"), "read"],
     [route("POST", "/v1/snapshots/:kind/:name/rollback"), "import"],
+    [route("GET", "/v1/parameters"), "read"],
+    [route("POST", "/v1/parameters/models/:model/rollback"), "import"],
   ] as const;
   for (const [one, scope] of scopes) assert.equal(scopeOf(one), scope, one.url);
 });
@@ -51,6 +53,10 @@ test("promise: without a known token 401, without the scope 403, with it nothing
   assert.equal(status("bearer token-of-the-shop", route("POST", "/v1/items")), 403);
   assert.equal(status("Bearer operator-token", route("POST", "/v1/training")), undefined);
   assert.equal(status(undefined, route("GET", "/health/live")), undefined);
+  assert.deepEqual(
+    ["Bearer operator-token", "Bearer wrong", undefined].map((one) => callerOf(access, one)),
+    ["op", "anonymous", "anonymous"],
+  );
   const open = new Access({ commands: new CommandTable([]), clock: systemClock, config: { users: {}, anonymous: ["read"] } });
   assert.equal(missingRight(open, undefined, route("GET", "/v1/status")), undefined);
   assert.equal(missingRight(open, undefined, events)?.status, 401);

@@ -15,17 +15,29 @@ export function scopeOf(route: Pick<Route, "method" | "url">): AccessScope | und
   if (url === "/" || url.startsWith("/assets/") || url.startsWith("/health")) return undefined;
   if (url.startsWith("/v1/events")) return "events";
   if (url.startsWith("/v1/recommend") || url.startsWith("/v1/rank")) return "recommend";
-  if (/^\/v1\/(?:imports|snapshots)(?:\/|$)/.test(url)) return method === "GET" ? "read" : "import";
+  if (/^\/v1\/(?:imports|snapshots|parameters)(?:\/|$)/.test(url)) return method === "GET" ? "read" : "import";
   if (method === "GET" || readingPosts.test(url)) return "read";
   if (url.startsWith("/v1/training")) return "admin";
   return "write";
 }
 
+function bearerOf(authorization: string | undefined): string | undefined {
+  return authorization === undefined ? undefined : /^Bearer +(\S+) *$/i.exec(authorization)?.[1];
+}
+
+/** The name of who asks, for what keeps names: `anonymous` without a token. */
+export function callerOf(access: Authenticator, authorization: string | undefined): string {
+  const bearer = bearerOf(authorization);
+  return (bearer === undefined ? undefined : access.token(bearer)?.name) ?? anonymous;
+}
+
+export const anonymous = "anonymous";
+
 /** What stands against the request: no token (401), or one without the scope (403). */
 export function missingRight(access: Authenticator, authorization: string | undefined, route: Pick<Route, "method" | "url">): HttpRefusal | undefined {
   const scope = scopeOf(route);
   if (scope === undefined) return undefined;
-  const bearer = authorization === undefined ? undefined : /^Bearer +(\S+) *$/i.exec(authorization)?.[1];
+  const bearer = bearerOf(authorization);
   const user = bearer === undefined ? (authorization === undefined ? access.anonymous : undefined) : access.token(bearer);
   if (user?.scopes.has(scope) === true) return undefined;
   if (user !== undefined && user !== access.anonymous) {

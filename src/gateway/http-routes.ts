@@ -46,6 +46,8 @@ export interface Call {
   readonly params: Readonly<Record<string, string>>;
   readonly query: Readonly<Record<string, string>>;
   readonly body: unknown;
+  /** Name of the user whose token it has; `anonymous` without one. */
+  readonly caller: string;
 }
 
 /** An answer as text that is made already: not JSON, or JSON with numbers that JSON.stringify would round. */
@@ -78,7 +80,7 @@ export interface Route {
   /** With `:name` for parameters. */
   readonly url: string;
   readonly summary: string;
-  readonly tag: "events" | "items" | "users" | "recommend" | "learning" | "tables" | "feast" | "store" | "server";
+  readonly tag: "events" | "items" | "users" | "recommend" | "learning" | "tables" | "feast" | "store" | "parameters" | "server";
   /** Names of the query parameters, each with its description. */
   readonly query?: Readonly<Record<string, string>>;
   readonly body?: TSchema;

@@ -18,7 +18,7 @@ import type { Gateway, Readiness } from "./gateway.ts";
 import { bind, connectionOptions, type HttpFront } from "./http-front.ts";
 import { readJson, readJsonLines } from "./http-body.ts";
 import { type ErrorReply, errorReply, type HttpLogger, HttpRefusal, wrongContentType } from "./http-errors.ts";
-import { missingRight } from "./http-access.ts";
+import { anonymous, callerOf, missingRight } from "./http-access.ts";
 import type { GaugeSource } from "./store-metrics.ts";
 import { hostAddress, isLoopbackHeader } from "./http-host.ts";
 import { openApiOf, openApiOptions, sharedSchemas } from "./http-openapi.ts";
@@ -298,7 +298,15 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       onRequest: onRequestOf(route),
       handler(request, reply) {
         const body = route.raw === true ? (request.body ?? new Uint8Array(0)) : request.body;
-        const call = { params: request.params as Record<string, string>, query: request.query as Record<string, string>, body };
+        const call = {
+          params: request.params as Record<string, string>,
+          query: request.query as Record<string, string>,
+          body,
+          // Looked up when a route asks: a token costs a digest.
+          get caller() {
+            return access === undefined ? anonymous : callerOf(access, request.headers.authorization);
+          },
+        };
         try {
           const result = handle(call);
           if (result instanceof Promise)

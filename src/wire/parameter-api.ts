@@ -169,3 +169,23 @@ export interface ParameterControl {
   /** A checkpoint now; resolves when it is on disk. Throws `not-found`, `unavailable`. */
   save(name: string): Promise<ParameterSaved>;
 }
+
+/** What an export or import of a table as .npy files was. */
+export interface ParameterExchange {
+  readonly rows: number;
+  /** Of an import: rows that found no room. */
+  readonly refused: number;
+}
+
+/** What HTTP routes ask beside. Names of exchanges are folders under DATA/exchange: one part of a path. */
+export interface ParameterLooking {
+  /** Throws `not-found`. */
+  look(name: string): Promise<ParameterTableLook>;
+  /** Writes all live rows as .npy files and a manifest. Throws `not-found`, `conflict` for a name that holds an export. */
+  exportTable(name: string, exchange: string): Promise<ParameterExchange>;
+  /** Assigns the rows of an export. Throws `not-found`, `corrupt`, `conflict` for one of another dim, or where this node does not lead. */
+  importTable(name: string, exchange: string): Promise<ParameterExchange>;
+}
+
+/** One part of a path, without a dot in front. */
+export const exchangeNamePattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$";

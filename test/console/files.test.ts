@@ -15,7 +15,7 @@ const built = join(import.meta.dirname, "..", "..", "console", "build");
 /** What a request of `path` calls, as the router would. */
 async function answerOf(folder: string, url: "/" | "/assets/:file", file = ""): Promise<TextAnswer> {
   const routes = await pageRoutes(systemFiles, folder);
-  const answer = routes.find((route) => route.url === url)!.handle({ params: { file }, query: {}, body: undefined });
+  const answer = routes.find((route) => route.url === url)!.handle({ params: { file }, query: {}, body: undefined, caller: "anonymous" });
   assert.ok(answer instanceof TextAnswer);
   return answer;
 }
