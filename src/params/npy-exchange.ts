@@ -170,7 +170,12 @@ async function readManifest(files: Files, path: string): Promise<NpyManifest> {
  * Assigns the rows of an export (or of files that another program made alike); `touchedS` of the files when it is left out. Returns rows and how many were refused. Throws `not-found`, `corrupt`,
  * `conflict` (of another dim).
  */
-export async function importNpy(store: ParameterStore, files: Files, folder: string, touchedS?: number): Promise<{ rows: number; refused: number }> {
+export async function importNpy(
+  store: Pick<ParameterStore, "dim" | "assign">,
+  files: Files,
+  folder: string,
+  touchedS?: number,
+): Promise<{ rows: number; refused: number }> {
   const manifest = await readManifest(files, files.join(folder, manifestName));
   const { rows, dim } = manifest;
   if (dim !== store.dim)

@@ -11,12 +11,23 @@ import { MillraceError, toMillraceError } from "#base/errors";
 import type { MemoryPool } from "#kernel/memory-pool";
 import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
-import type { ParameterSaved, ParametersStatus, ParameterTableStatus } from "#wire/parameter-api";
+import {
+  exchangeNamePattern,
+  type ParameterControl,
+  type ParameterExchange,
+  type ParameterLooking,
+  type ParameterSaved,
+  type ParametersStatus,
+  type ParameterTableLook,
+  type ParameterTableStatus,
+} from "#wire/parameter-api";
 import { checkParameterTable, type ParameterTableConfig } from "#wire/parameter-config";
 import { parameterLimits } from "#wire/parameter-limits";
+import { exportNpy, importNpy } from "../npy-exchange.ts";
 import type { ShardTicket } from "../parameter-store.ts";
 import { type UpdateAnswer, UpdateBell, UpdateConsumer, type UpdateRecord, type UpdateRingTicket } from "../update-ring.ts";
 import { HostTable } from "./host-table.ts";
+import { lookAt } from "./table-look.ts";
 import { readTableRecord, shapeOf } from "./table-record.ts";
 
 export const parameterHostLimits = {
@@ -42,6 +53,10 @@ export interface ParameterHostOptions {
   readonly leads?: boolean;
   /** Of the sizes of all tables. */
   readonly memoryBytesMax: number;
+  /** DATA/exchange: exports and imports. */
+  readonly exchangeFolder?: string;
+  /** Rung by the producers of all rings. Default: a new one. */
+  readonly bell?: UpdateBell;
   /** For the operator's log. */
   readonly warn: (message: string) => void;
   /** A table can be read and written from now on; after `opened` for those made later too. */
@@ -61,7 +76,7 @@ export interface ParameterTableTicket {
 
 const sizeOf = ({ memoryMb }: ParameterTableConfig): number => memoryMb * 2 ** 20;
 
-export class ParameterHost {
+export class ParameterHost implements Omit<ParameterControl, "status">, ParameterLooking {
   readonly #options: ParameterHostOptions;
   readonly #tables = new Map<string, HostTable>();
   readonly #byId: (HostTable | undefined)[] = [];
@@ -69,12 +84,15 @@ export class ParameterHost {
   /** Made or dropped right now. */
   readonly #busy = new Set<string>();
   readonly #rings = new Set<UpdateConsumer>();
+  /** Calls that read or write a table over several turns; it is not dropped meanwhile. */
+  readonly #users = new Map<string, number>();
   /** Rung by the producers of all rings. */
-  readonly bell = new UpdateBell();
+  readonly bell: UpdateBell;
   #sweptMs = 0;
 
   private constructor(options: ParameterHostOptions) {
     this.#options = options;
+    this.bell = options.bell ?? new UpdateBell();
   }
 
   /** Opens all tables. Throws `conflict` when a table on disk has another shape than is asked for, `overloaded`, `invalid`; a damaged table is told in `status`. */
@@ -185,6 +203,9 @@ export class ParameterHost {
         todo: "take it out of the configuration file; its folder may be removed then",
       });
     }
+    if ((this.#users.get(name) ?? 0) > 0) {
+      throw new MillraceError("conflict", `parameter table ${name} is being exported, imported or looked at`, { todo: "wait for that" });
+    }
     await this.#alone(name, async () => {
       const table = this.#tables.get(name);
       this.#failed.delete(name);
@@ -208,9 +229,54 @@ export class ParameterHost {
     }
   }
 
+  async #use<T>(name: string, run: (table: HostTable) => Promise<T>): Promise<T> {
+    const table = this.required(name);
+    this.#users.set(name, (this.#users.get(name) ?? 0) + 1);
+    try {
+      return await run(table);
+    } finally {
+      const left = this.#users.get(name)! - 1;
+      if (left > 0) this.#users.set(name, left);
+      else this.#users.delete(name);
+    }
+  }
+
   /** A checkpoint of everything written before the call. */
   save(name: string): Promise<ParameterSaved> {
-    return this.required(name).save();
+    return this.#use(name, (table) => table.save());
+  }
+
+  look(name: string): Promise<ParameterTableLook> {
+    const { clock } = this.#options;
+    return this.#use(name, ({ store }) => lookAt(store, Math.floor(clock.nowMs() / 1_000), () => clock.yield()));
+  }
+
+  #exchange(exchange: string): string {
+    const { files, exchangeFolder } = this.#options;
+    if (exchangeFolder === undefined || !new RegExp(exchangeNamePattern).test(exchange)) {
+      throw new MillraceError("invalid", "an exchange of parameters under a name that cannot be", {
+        todo: "use letters, digits, - _ and dots, no dot in front",
+      });
+    }
+    return files.join(exchangeFolder, exchange);
+  }
+
+  exportTable(name: string, exchange: string): Promise<ParameterExchange> {
+    return this.#use(name, async ({ store }) => {
+      const { rows } = await exportNpy(store, this.#options.files, this.#exchange(exchange));
+      return { rows, refused: 0 };
+    });
+  }
+
+  importTable(name: string, exchange: string): Promise<ParameterExchange> {
+    return this.#use(name, (table) => {
+      const into = {
+        dim: table.store.dim,
+        assign: (keys: Uint32Array, count: number, values: Float32Array, touchedS: number) =>
+          table.apply("assign", keys, count, values.subarray(0, count * table.store.dim), touchedS).refused ?? 0,
+      };
+      return importNpy(into, this.#options.files, this.#exchange(exchange));
+    });
   }
 
   /** Applies one record: what a ring of another producer, or this thread itself, hands in. Throws `not-found` for a table that is gone. */

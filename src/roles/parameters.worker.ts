@@ -1,0 +1,85 @@
+// The parameters thread: opens the tables of the data folder and serves writes, requests and status until it is asked to stop. Wiring only; src/params/host has the work.
+
+import { MemoryPool } from "#kernel/memory-pool";
+import { type HostTable } from "#params/host/host-table";
+import { ParameterHost, type ParameterTableTicket } from "#params/host/parameter-host";
+import { UpdateBell, type UpdateRingTicket } from "#params/update-ring";
+import { packFailure, workerFailure } from "#platform/worker-failure";
+import type { WorkerBody } from "#platform/workers";
+import { type ParametersConfig, parameterMemoryMb } from "#wire/parameter-config";
+import type { FromParameters, ParametersAsk } from "./parameters.ts";
+
+/** What the thread is started with. */
+export interface ParametersThreadData {
+  readonly config: ParametersConfig;
+  readonly dataFolder: string;
+  /** Of the serving loop, whose bell is the thread's. */
+  readonly ring: UpdateRingTicket;
+}
+
+const statusMs = 1_000;
+/** Memories come in classes, up to a quarter larger than what is asked for, with lanes on top. */
+const poolShare = 1.5;
+
+const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
+  const { config, dataFolder, ring } = data as ParametersThreadData;
+  const tell = (message: FromParameters): void => port.send(message);
+  const memoryBytesMax = parameterMemoryMb(config) * 2 ** 20;
+  const ticketOf = ({ id, name, store }: HostTable): ParameterTableTicket => ({ id, name, dim: store.dim, shards: store.tickets() });
+  const host = await ParameterHost.open({
+    pool: new MemoryPool({ capBytes: Math.ceil(memoryBytesMax * poolShare) + (256 << 20) }),
+    clock,
+    files,
+    folder: files.join(dataFolder, "params"),
+    exchangeFolder: files.join(dataFolder, "exchange"),
+    tables: config.tables ?? {},
+    memoryBytesMax,
+    bell: new UpdateBell(ring.bell),
+    ...(config.sync === undefined ? {} : { node: config.sync.node }),
+    warn: (message) => tell({ kind: "warning", message }),
+    onOpened: (table) => tell({ kind: "opened", table: ticketOf(table) }),
+    onDropped: ({ id }) => tell({ kind: "dropped", id }),
+  });
+  host.attach(ring);
+  const telling = (): void => tell({ kind: "status", status: host.status() });
+  telling();
+  tell({ kind: "ready" });
+  const status = (async () => {
+    for (;;) {
+      await clock.sleep(statusMs, signal);
+      telling();
+    }
+  })().catch(() => undefined);
+
+  const answer = async ({ id, ask, name, config: of, exchange = "" }: ParametersAsk): Promise<void> => {
+    try {
+      const value = await (ask === "create"
+        ? host.create(name, of!)
+        : ask === "drop"
+          ? host.drop(name)
+          : ask === "save"
+            ? host.save(name)
+            : ask === "look"
+              ? host.look(name)
+              : ask === "export"
+                ? host.exportTable(name, exchange)
+                : host.importTable(name, exchange));
+      // What was done shows in the status that the asking side has.
+      telling();
+      tell({ kind: "answer", id, value });
+    } catch (thrown) {
+      tell({ kind: "answer", id, failure: packFailure(workerFailure("parameters", thrown)) });
+    }
+  };
+  const listening = (async () => {
+    for (;;) {
+      const ask = (await port.receive()) as ParametersAsk | undefined;
+      if (ask === undefined) return;
+      void answer(ask);
+    }
+  })();
+  await host.run(signal);
+  await Promise.all([listening, status]);
+};
+
+export default body;
