@@ -93,6 +93,10 @@ export class MapTable implements SyncTable {
     at.counter = Math.max(at.counter, counterOf(at.newest));
   }
 
+  follow(bucket: number): void {
+    this.#buckets[bucket]!.epoch = 0;
+  }
+
   newest(bucket: number): Version {
     return this.#buckets[bucket]!.newest;
   }
@@ -136,6 +140,7 @@ export class MapTable implements SyncTable {
       const row = this.#find(keys[2 * i]!, keys[2 * i + 1]!);
       if (row === undefined || row.tombstone) continue;
       const at = this.#buckets[this.bucketOf(row.keyLow, row.keyHigh)]!;
+      assert(at.epoch > 0, "a write of a bucket that is led");
       this.#take(at, row);
       row.tombstone = true;
       this.#place(at, row, this.#stamp(at));
@@ -225,6 +230,7 @@ export class MapTable implements SyncTable {
   #stamped(keyLow: number, keyHigh: number, touchedS: number): Row {
     const known = this.#find(keyLow, keyHigh);
     const at = this.#buckets[this.bucketOf(keyLow, keyHigh)]!;
+    assert(at.epoch > 0, "a write of a bucket that is led");
     const row = known ?? this.#insert(keyLow, keyHigh);
     if (known !== undefined) this.#take(at, row);
     if (known === undefined || row.tombstone) initialValues(this.#initial, this.dim, keyLow, keyHigh, row.values, 0);
@@ -235,7 +241,7 @@ export class MapTable implements SyncTable {
   }
 
   #stamp(at: Bucket): Version {
-    assert(at.epoch > 0 && at.counter < versionLimits.counterMax, "a write of a bucket that is led");
+    assert(at.counter < versionLimits.counterMax, "a counter that is left in the epoch");
     at.counter++;
     return versionOf(at.epoch, at.counter, at.node);
   }

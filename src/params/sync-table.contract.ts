@@ -277,6 +277,23 @@ export function syncTableContract(
     assert.deepEqual([...added], sum);
   });
 
+  check("a bucket that is followed takes no writes but joins, until it is led again", (make) => {
+    const table = led(make);
+    const keys = keysOf(table, 2, 4);
+    table.assign(keys, 2, filled(2, dim, 1), 1);
+    const before = contentOf(table);
+    table.follow(4);
+    assert.throws(() => table.assign(keys, 1, filled(1, dim, 2), 2));
+    assert.throws(() => table.delete(keys, 1));
+    assert.deepEqual(contentOf(table), before);
+    const newer = new EntryBatch(dim);
+    newer.push(keys[0]!, keys[1]!, versionOf(9, 1, 3), 0, 5);
+    assert.equal(table.join(newer, 0, 1), 1);
+    table.lead(4, 10, 1);
+    assert.equal(table.delete(keys, 1), 1);
+    checkTable(table);
+  });
+
   check("collect takes tombstones up to a version, expire takes everything, the newest version stays", (make) => {
     const table = led(make);
     const keys = keysOf(table, 6, 6);

@@ -125,6 +125,8 @@ export interface SyncTable {
   bucketOf(keyLow: number, keyHigh: number): number;
   /** Takes the bucket's writes from now on: they get the versions (epoch, counter, node), the counter going on above the largest that the bucket holds. */
   lead(bucket: number, epoch: number, node: number): void;
+  /** Takes no more writes of the bucket: it is led elsewhere. */
+  follow(bucket: number): void;
   /** Largest version of the bucket that was stamped or joined here; (0, 0) when there was none. Never falls, not by `collect` either. */
   newest(bucket: number): Version;
   /** Of the bucket's entries, tombstones included. */

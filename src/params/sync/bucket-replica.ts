@@ -5,7 +5,7 @@
 //             2. nothing up to `expired` is ever joined; of what is not newer than `collected` only keys that are there: so nothing deleted comes back
 //             3. tombstones are collected only when the vector covers the bound, so equal vectors and bounds mean equal digests
 //             4. pushes of a leader whose epoch was overtaken are not joined (its entries may come by comparison, the join decides)
-//             5. this node leads a bucket only while it knows of no higher epoch.
+//             5. this node leads a bucket only while it knows of no higher epoch; of what it does not lead, its table takes no writes either.
 // Cost: 40 B a bucket beside the vectors. Concurrency: one thread, the table's.
 
 import { compareVersions, counterOf, type EntryBatch, lastVersion, noVersion, type SyncTable, type Version } from "../sync-table.ts";
@@ -87,6 +87,7 @@ export class BucketReplica {
     this.node = node;
     this.vectors = new VersionVectors(table.buckets);
     this.ledEpoch = new Uint16Array(table.buckets);
+    for (let bucket = 0; bucket < table.buckets; bucket++) table.follow(bucket);
     this.knownEpoch = new Uint16Array(table.buckets);
     this.#row = new Float32Array(table.dim);
   }
@@ -131,6 +132,7 @@ export class BucketReplica {
 
   unlead(bucket: number): void {
     this.ledEpoch[bucket] = 0;
+    this.table.follow(bucket);
   }
 
   /** After writes: how far this node's own stretch of a led bucket goes. True when it rose. */

@@ -131,7 +131,7 @@ export class LeadKeeper {
 
   async #announce(): Promise<void> {
     const { address, candidate } = this.#options;
-    const text = JSON.stringify({ host: address.host, port: address.port, ready: this.#node.ready, candidate });
+    const text = JSON.stringify({ host: address.host, port: address.port, ready: this.#node.caughtUp, candidate });
     if (text === this.#announced) return;
     await this.#registry.put(`${this.#prefix}/members/${this.#node.node}`, new TextEncoder().encode(text), { lease: this.#lease! });
     this.#announced = text;
@@ -170,7 +170,7 @@ export class LeadKeeper {
       await this.#registry.delete(`${this.#prefix}/leaders/${group}`);
       await lock.release();
     }
-    if (!this.#options.candidate || !this.#node.ready) return;
+    if (!this.#options.candidate || !this.#node.caughtUp) return;
     const led = new Set<number>();
     for (const { key } of await this.#registry.list(`${this.#prefix}/leaders/`)) led.add(Number(key.slice(key.lastIndexOf("/") + 1)));
     const now = this.#clock.monotonicMs();

@@ -3,10 +3,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MillraceError } from "#base/errors";
+import { KernelMemory } from "#kernel/kernel-memory";
+import { kernels } from "#kernel/kernels";
 import { Simulation, type SimulatedNode } from "#platform/simulation";
 import { MapTable } from "../map-table.ts";
+import { ParameterShard } from "../parameter-shard.ts";
 import { contentOf, keysOf } from "../sync-table.contract.ts";
-import { compareVersions, EntryBatch, versionOf } from "../sync-table.ts";
+import { compareVersions, EntryBatch, type SyncTable, versionOf } from "../sync-table.ts";
 import { SyncNode, type SyncNodeOptions } from "./sync-node.ts";
 
 const dim = 4;
@@ -16,13 +19,13 @@ const times = { pollMs: 0, beatMs: 200, compareMs: 500, greetMs: 300, retryMs: 2
 
 interface Side {
   readonly machine: SimulatedNode;
-  readonly table: MapTable;
+  readonly table: SyncTable;
   readonly sync: SyncNode;
 }
 
 async function side(simulation: Simulation, name: string, more: Partial<SyncNodeOptions> = {}): Promise<Side> {
   const machine = simulation.node(name);
-  const table = new MapTable({ ...shape, dim: more.table?.dim ?? dim });
+  const table = more.table ?? new MapTable(shape);
   const { network, clock, random } = machine;
   const sync = new SyncNode({ name: "t", node: Number(name.slice(1)), network, clock, random, times, table, ...more });
   await sync.listen({ host: "0.0.0.0", port });
@@ -48,9 +51,9 @@ function write({ sync, table }: Side, from: number, count: number, value: number
   sync.assign(keysOf(table, count, undefined, from), count, new Float32Array(count * dim).fill(value));
 }
 
-async function until(simulation: Simulation, what: string, claim: () => boolean): Promise<void> {
+async function until(simulation: Simulation, what: string, claim: () => boolean, turnsMax = 1_000): Promise<void> {
   for (let waited = 0; !claim(); waited++) {
-    assert.ok(waited < 1_000, what);
+    assert.ok(waited < turnsMax, what);
     await simulation.clock.sleep(20);
   }
 }
@@ -100,6 +103,96 @@ test("a tree passes on; when the parent falls its child goes to the next address
     write(root, 100, 300, 2);
     await until(simulation, "the leaf has it by the other way", () => same(root, leaf));
     assert.deepEqual([leaf.sync.metrics.sources[0]!.address, leaf.sync.ready, leaf.sync.metrics.gaps], [`n1:${port}`, true, 0]);
+  });
+});
+
+test("a child on its second way goes back to its parent once that is whole again; its reads and its readiness never stop", async () => {
+  const simulation = new Simulation({ seed: 7 });
+  await simulation.run(async () => {
+    const returning = { times: { ...times, returnMs: 400 } };
+    const root = await side(simulation, "n1");
+    leadAll(root);
+    root.sync.start();
+    const relay = await side(simulation, "n2");
+    follow(relay, "n1");
+    const leaf = await side(simulation, "n3", returning);
+    follow(leaf, "n2", "n1");
+    await leaf.sync.whenReady(5_000);
+    write(root, 0, 300, 1);
+    await until(simulation, "the leaf has it", () => same(root, leaf));
+    relay.machine.crash("kill");
+    await until(simulation, "the second way", () => leaf.sync.metrics.sources[0]!.address === `n1:${port}` && leaf.sync.metrics.sources[0]!.connected);
+    let unready = 0;
+    const watch = simulation.clock.after(1, function look() {
+      if (!leaf.sync.ready) unready++;
+      if (contentOf(leaf.table).length < 300) unready++;
+      watching = simulation.clock.after(5, look, { background: true });
+    });
+    let watching = watch;
+    // It comes back empty and takes a while to be loaded: nobody follows it before.
+    const again = await side(simulation, "n2", { loadBytesPerS: 4_000 });
+    follow(again, "n1");
+    for (let round = 0; round < 20; round++) {
+      write(root, round * 10, 30, 2 + round);
+      await simulation.clock.sleep(20);
+    }
+    await until(simulation, "back at the parent", () => leaf.sync.metrics.sources[0]!.address === `n2:${port}`);
+    assert.equal(again.sync.ready, true);
+    write(root, 0, 50, 100);
+    await until(simulation, "the leaf has it by its parent", () => same(root, leaf));
+    watching.cancel();
+    assert.equal(unready, 0);
+    assert.deepEqual([root.sync.metrics.followers.length, again.sync.metrics.followers.length], [1, 1]);
+  });
+});
+
+test("a follower that hears nothing for long is not ready until it has caught up; it goes on to be readable, and its children learn its age", async () => {
+  const simulation = new Simulation({ seed: 8 });
+  await simulation.run(async () => {
+    const stale = { times: { ...times, staleMs: 2_000 } };
+    const root = await side(simulation, "n1");
+    leadAll(root);
+    root.sync.start();
+    const relay = await side(simulation, "n2", stale);
+    follow(relay, "n1");
+    const leaf = await side(simulation, "n3", stale);
+    follow(leaf, "n2");
+    await leaf.sync.whenReady(5_000);
+    write(root, 0, 100, 1);
+    await until(simulation, "the leaf has it", () => same(root, leaf));
+    simulation.internet.partition("n1", "n2");
+    await simulation.clock.sleep(1_000);
+    assert.deepEqual([relay.sync.ready, leaf.sync.ready], [true, true]);
+    await simulation.clock.sleep(2_500);
+    assert.deepEqual([relay.sync.ready, relay.sync.caughtUp, leaf.sync.ready, contentOf(leaf.table).length], [false, true, false, 100]);
+    simulation.internet.heal("n1", "n2");
+    await until(simulation, "ready again", () => relay.sync.ready && leaf.sync.ready);
+    assert.deepEqual([relay.sync.metrics.turnedStale, leaf.sync.metrics.turnedStale], [1, 1]);
+  });
+});
+
+test("a follower whose table is full says so, tries again ever more seldom, and goes on when there is room", async () => {
+  const simulation = new Simulation({ seed: 9 });
+  await simulation.run(async () => {
+    const root = await side(simulation, "n1");
+    leadAll(root);
+    root.sync.start();
+    const bytes = 1 << 17;
+    const table = ParameterShard.create(KernelMemory.create({ dataBytes: bytes, lanes: 1, laneBytes: 1 << 17 }, kernels()), { ...shape, bytes });
+    write(root, 0, 3_000, 1);
+    const small = await side(simulation, "n2", { table });
+    follow(small, "n1");
+    await simulation.clock.sleep(20_000);
+    const { tableFull, sources } = small.sync.metrics;
+    // A second at first, twice as much each time: not the hundreds of connections that a wait of some milliseconds would make.
+    assert.ok(tableFull >= 3 && tableFull <= 9, `${tableFull} times full`);
+    assert.match(sources[0]!.fault!, /\[overloaded\].*full.*memory of their primary/s);
+    assert.equal(small.sync.ready, false);
+    await simulation.clock.sleep(5_000);
+    for (let bucket = 0; bucket < shape.buckets; bucket++) root.sync.expireUntouched(bucket, Math.floor(root.machine.clock.nowMs() / 1000));
+    write(root, 0, 100, 2);
+    await until(simulation, "ready", () => small.sync.ready && same(root, small), 5_000);
+    assert.equal(small.sync.metrics.sources[0]!.fault, undefined);
   });
 });
 

@@ -74,6 +74,12 @@ export interface SyncTimes {
   readonly graceMs: number;
   /** A source that is behind by more does not make ready. Default 1,000. */
   readonly readyAgeMs: number;
+  /** A source that is behind, or not heard, for longer takes `ready` back until it is below `readyAgeMs` again. Default 10,000. */
+  readonly staleMs: number;
+  /** From falling back to a second address to trying the first one again, and between tries. Default 10,000. */
+  readonly returnMs: number;
+  /** First wait before following again after this table was found full; doubles up to 32 times that. Default 1,000. */
+  readonly fullRetryMs: number;
 }
 
 export const syncTimesDefault: SyncTimes = {
@@ -88,6 +94,9 @@ export const syncTimesDefault: SyncTimes = {
   collectMs: 5_000,
   graceMs: 600_000,
   readyAgeMs: 1_000,
+  staleMs: 10_000,
+  returnMs: 10_000,
+  fullRetryMs: 1_000,
 };
 
 export interface SyncNodeOptions {
@@ -127,6 +136,10 @@ export interface SyncMetrics extends ReplicaCounters {
   readonly sources: readonly SourceMetrics[];
   /** Connections that ended for frames that could not be believed. */
   corruptFrames: number;
+  /** Times that this table had no room for what a source sent. */
+  tableFull: number;
+  /** Times that `ready` was taken back since a source was behind. */
+  turnedStale: number;
 }
 
 export interface FollowerMetrics {
@@ -145,6 +158,8 @@ export interface SourceMetrics {
   readonly ageMs: number;
   /** Since the source was heard last: this copy may be behind by so much and `ageMs`. */
   readonly silentMs: number;
+  /** Why the connection before ended or could not be made, and what to do; undefined once the source has been compared with. */
+  readonly fault: string | undefined;
 }
 
 interface Peer {
@@ -163,6 +178,8 @@ interface Peer {
   pushMs: number;
   /** The last push carried few rows. */
   small: boolean;
+  /** Why a push from there could not be joined. */
+  full: MillraceError | undefined;
   readonly boundsDue: Set<number>;
   /** Groups taken over of which its vectors have not come. */
   readonly awaited: Set<number>;
@@ -196,8 +213,15 @@ interface Source {
   /** Of the connection before. */
   ageMs: number;
   heardMs: number;
+  /** Connections in a row that ended before a comparison came out well, and those of them that ended because this table is full. */
   tries: number;
+  fullTries: number;
+  fault: MillraceError | undefined;
   timer: Timer | undefined;
+  /** A second connection, to the first address, while another one is followed: it takes over once it has been compared with. */
+  trial: Peer | undefined;
+  /** When to try the first address again. */
+  returnAtMs: number;
   removed: boolean;
 }
 
@@ -252,13 +276,25 @@ export class SyncNode {
   #polls: Timer | undefined;
   #closed = false;
   #ready = false;
+  #stale = false;
   #readyWaiters: (() => void)[] = [];
   #loadBudget: number;
   #loadAtMs: number;
   #pushNumber = 0;
   #collectNext = 0;
   #leaseUntilMs = Infinity;
-  readonly #counts = { pushesOut: 0, pushesIn: 0, entriesOut: 0, bytesOut: 0, bytesIn: 0, comparisons: 0, digestMismatches: 0, corruptFrames: 0 };
+  readonly #counts = {
+    pushesOut: 0,
+    pushesIn: 0,
+    entriesOut: 0,
+    bytesOut: 0,
+    bytesIn: 0,
+    comparisons: 0,
+    digestMismatches: 0,
+    corruptFrames: 0,
+    tableFull: 0,
+    turnedStale: 0,
+  };
 
   constructor(options: SyncNodeOptions) {
     const { table } = options;
@@ -320,7 +356,11 @@ export class SyncNode {
       ageMs: 0,
       heardMs: this.#clock.monotonicMs(),
       tries: 0,
+      fullTries: 0,
+      fault: undefined,
       timer: undefined,
+      trial: undefined,
+      returnAtMs: Infinity,
       removed: false,
     };
     this.#sources.set(name, source);
@@ -342,17 +382,26 @@ export class SyncNode {
     source.removed = true;
     source.timer?.cancel();
     source.peer?.link.close();
+    source.trial?.link.close();
     this.#judgeReady();
   }
 
-  /** Whether every source that it was started with has been loaded from and compared with. Sources that are added later change nothing. */
+  /**
+   * Whether every source that it was started with has been loaded from and compared with (sources that are added later change nothing), and none of them has been
+   * behind or silent for `staleMs` since.
+   */
   get ready(): boolean {
+    return this.#ready && !this.#stale;
+  }
+
+  /** As `ready`, however old what is held may be by now: what a node has to be that takes a bucket over. */
+  get caughtUp(): boolean {
     return this.#ready;
   }
 
   /** Resolves when ready; rejects with `timeout`. */
   async whenReady(timeoutMs: number): Promise<void> {
-    if (this.#ready) return;
+    if (this.ready) return;
     await new Promise<void>((resolve, reject) => {
       const timer = this.#clock.after(timeoutMs, () =>
         reject(
@@ -393,7 +442,14 @@ export class SyncNode {
       const { host, port } = source.addresses[source.at]!;
       const { peer } = source;
       const { ageMs, heardMs } = peer ?? source;
-      return { address: `${host}:${port}`, connected: peer?.greeted === true, compared: peer?.compared === true, ageMs, silentMs: now - heardMs };
+      return {
+        address: `${host}:${port}`,
+        connected: peer?.greeted === true,
+        compared: peer?.compared === true,
+        ageMs,
+        silentMs: now - heardMs,
+        fault: source.fault?.message,
+      };
     });
     let ledBuckets = 0;
     for (const epoch of this.replica.ledEpoch) if (epoch !== 0) ledBuckets++;
@@ -403,7 +459,7 @@ export class SyncNode {
       bytesOut: bytes.out,
       bytesIn: bytes.in,
       conflicts: this.#table.conflicts,
-      ready: this.#ready,
+      ready: this.ready,
       ledBuckets,
       followers,
       sources,
@@ -610,8 +666,8 @@ export class SyncNode {
       push.id = cursor.underWay;
       push.part = frame - 1;
       push.last = frame === syncLimits.pushFramesMax || (cursor.liveBuckets === 0 && (cursor.loadBuckets === 0 || budget <= 0));
-      push.loaded = cursor.loadBuckets === 0;
-      push.ageUs = Math.round(cursor.ageMs(now) * 1000);
+      push.loaded = this.#wholeFor(peer);
+      push.ageUs = this.#ageUsFor(peer, now);
       link.send((writer) => writer.push(push));
       entries += push.entries.count;
       if (push.last) break;
@@ -703,9 +759,10 @@ export class SyncNode {
       if (source.removed || this.#closed) return connection.close();
       const peer = this.#peer(connection, source);
       source.peer = peer;
+      source.returnAtMs = source.at === 0 ? Infinity : this.#returnAt();
       this.#greet(peer, source.want);
     } catch (thrown) {
-      toMillraceError(thrown);
+      source.fault = toMillraceError(thrown);
       this.#retry(source);
     }
   }
@@ -715,8 +772,38 @@ export class SyncNode {
     if (source.removed || this.#closed) return;
     source.at = (source.at + 1) % source.addresses.length;
     source.tries++;
-    const delayMs = this.#times.retryMs * Math.min(20, 2 ** Math.min(5, source.tries - 1)) * (0.5 + this.#random.float());
-    source.timer = this.#clock.after(delayMs, () => void this.#connect(source), { background: true });
+    const { retryMs, fullRetryMs } = this.#times;
+    const baseMs = source.fullTries > 0 ? fullRetryMs * 2 ** Math.min(5, source.fullTries - 1) : retryMs * Math.min(20, 2 ** Math.min(5, source.tries - 1));
+    source.timer = this.#clock.after(baseMs * (0.5 + this.#random.float()), () => void this.#connect(source), { background: true });
+  }
+
+  #returnAt(): number {
+    return this.#clock.monotonicMs() + this.#times.returnMs * (0.5 + this.#random.float());
+  }
+
+  /** Follows the first address beside the one that is followed; what both send is joined. */
+  async #tryFirst(source: Source): Promise<void> {
+    source.returnAtMs = this.#returnAt();
+    try {
+      const connection = await this.#network.connect(source.addresses[0]!, { timeoutMs: this.#times.greetMs });
+      if (source.removed || this.#closed || source.at === 0 || source.trial !== undefined) return connection.close();
+      source.trial = this.#peer(connection, source);
+      this.#greet(source.trial, source.want);
+    } catch (thrown) {
+      // It is tried again.
+      toMillraceError(thrown);
+    }
+  }
+
+  /** The first address has been compared with: it is the source again. */
+  #returned(source: Source): void {
+    const before = source.peer;
+    source.timer?.cancel();
+    source.peer = source.trial;
+    source.trial = undefined;
+    source.at = 0;
+    source.returnAtMs = Infinity;
+    before?.link.close();
   }
 
   #accept(connection: Connection): void {
@@ -745,6 +832,7 @@ export class SyncNode {
       saidMs: now,
       pushMs: now,
       small: false,
+      full: undefined,
       boundsDue: new Set(),
       awaited: new Set(),
       leads: new Set(),
@@ -778,10 +866,17 @@ export class SyncNode {
     this.#counts.bytesOut += peer.link.bytesOut;
     this.#counts.bytesIn += peer.link.bytesIn;
     if (peer.begun && peer.want !== wants.nothing) this.#goneMs.set(peer.hello!.node, this.#clock.monotonicMs());
-    if (peer.source?.peer !== peer) return;
-    peer.source.ageMs = peer.ageMs;
-    peer.source.heardMs = peer.heardMs;
-    this.#retry(peer.source);
+    const { source } = peer;
+    if (source?.trial === peer) source.trial = undefined;
+    if (source?.peer !== peer) return;
+    source.ageMs = peer.ageMs;
+    source.heardMs = peer.heardMs;
+    source.fault = why;
+    if (why?.code === "overloaded" && why === peer.full) {
+      this.#counts.tableFull++;
+      source.fullTries++;
+    }
+    this.#retry(source);
   }
 
   #refuse(peer: Peer, why: string): never {
@@ -895,7 +990,12 @@ export class SyncNode {
     const { replica } = this;
     const now = peer.heardMs;
     const outcome = this.#outcome;
-    replica.apply(push, outcome);
+    try {
+      replica.apply(push, outcome);
+    } catch (thrown) {
+      peer.full = toMillraceError(thrown);
+      throw peer.full;
+    }
     if (peer.pushId !== push.id) {
       peer.pushId = push.id;
       peer.parts = 0;
@@ -995,7 +1095,7 @@ export class SyncNode {
 
   #onPull(peer: Peer, pull: Pull): void {
     const groups = groupsOf(pull.groups, this.groups);
-    const loaded = peer.cursor === undefined || peer.cursor.loadBuckets === 0;
+    const loaded = this.#wholeFor(peer);
     if (pull.level === 2) {
       for (const group of groups.slice(0, syncLimits.groupsComparedMax)) {
         const buckets: BucketSummary[] = [];
@@ -1056,6 +1156,14 @@ export class SyncNode {
     }
     if (peer.passClean && peer.passAfterLoad && peer.passAll) {
       peer.compared = true;
+      const { source } = peer;
+      if (source !== undefined) {
+        if (source.trial === peer && peer.ageMs <= this.#times.readyAgeMs) this.#returned(source);
+        if (source.peer === peer) {
+          source.tries = source.fullTries = 0;
+          source.fault = undefined;
+        }
+      }
       this.#judgeReady();
     }
   }
@@ -1177,16 +1285,40 @@ export class SyncNode {
       if (peer.source !== undefined && now >= peer.compareAtMs) this.#compare(peer);
       this.#pump(peer, now);
     }
+    for (const source of this.#sources.values()) {
+      if (source.peer?.greeted !== true || now < source.returnAtMs) continue;
+      // A trial that did not come to a comparison all this time makes room for the next.
+      source.trial?.link.close();
+      void this.#tryFirst(source);
+    }
     this.#collect(now);
     this.#judgeReady();
   }
 
+  /** By how much what is held of a source may be behind: what it said, and how long it has said nothing though it should. */
+  #behindMs({ peer, ageMs, heardMs }: Source, now: number): number {
+    if (peer === undefined) return ageMs + now - heardMs;
+    const silentMs = now - peer.heardMs;
+    return peer.ageMs + (silentMs > 2 * this.#times.beatMs ? silentMs : 0);
+  }
+
   #beat(peer: Peer, now: number): void {
     peer.saidMs = now;
-    const { cursor } = peer;
-    const loaded = peer.begun && (cursor === undefined || cursor.loadBuckets === 0);
-    const ageUs = cursor === undefined ? 0 : Math.round(Math.min(cursor.ageMs(now) * 1000, 0xffff_ffff));
+    const loaded = peer.begun && this.#wholeFor(peer);
+    const ageUs = this.#ageUsFor(peer, now);
     peer.link.send((writer) => writer.beat({ loaded, ageUs }));
+  }
+
+  /** Nothing of a load is left to be sent, and to one who wants everything: nothing of it is missing here either. */
+  #wholeFor({ cursor, want }: Peer): boolean {
+    return (cursor === undefined || cursor.loadBuckets === 0) && (want !== wants.all || this.#ready);
+  }
+
+  /** Age of the oldest change that the follower has not acknowledged; to one who wants everything also what this node itself is behind. */
+  #ageUsFor({ cursor, want }: Peer, now: number): number {
+    let ageMs = cursor === undefined ? 0 : cursor.ageMs(now);
+    if (want === wants.all) for (const source of this.#sources.values()) ageMs = Math.max(ageMs, this.#behindMs(source, now));
+    return Math.round(Math.min(ageMs * 1000, 0xffff_ffff));
   }
 
   #notReady(): void {
@@ -1195,11 +1327,18 @@ export class SyncNode {
   }
 
   #judgeReady(): void {
-    if (this.#ready || this.#ticks === undefined) return;
+    if (this.ready) {
+      const now = this.#clock.monotonicMs();
+      for (const source of this.#sources.values()) if (this.#behindMs(source, now) > this.#times.staleMs) this.#stale = true;
+      if (this.#stale) this.#counts.turnedStale++;
+      return;
+    }
+    if (this.#ticks === undefined) return;
     for (const { peer } of this.#sources.values()) {
       if (peer === undefined || !peer.compared || !peer.loaded || peer.ageMs > this.#times.readyAgeMs) return;
     }
     this.#ready = true;
+    this.#stale = false;
     const waiters = this.#readyWaiters;
     this.#readyWaiters = [];
     for (const resolve of waiters) resolve();

@@ -42,6 +42,8 @@ const times: Partial<SyncTimes> = {
   takeOverMs: 40,
   collectMs: 500,
   graceMs: 2_500,
+  staleMs: 1_500,
+  returnMs: 500,
 };
 
 /** Machines that crash with leaders elected by leases; or a wire that loses, doubles and swaps frames under one leader, without comparisons. */
