@@ -8,6 +8,7 @@ import { openTableWorld, type TableWorld } from "#features/tables/table-world.co
 import { systemClock } from "#platform/system-clock";
 import { systemNetwork } from "#platform/system-network";
 import { Access } from "#wire/access-users";
+import { KeyBlobWriter } from "#wire/key-blob";
 import { CommandTable } from "#wire/resp-command-table";
 import { type RespServer, startRespServer } from "#wire/resp-server";
 import { tableCommands } from "./tables.ts";
@@ -104,6 +105,28 @@ test("keys come as one blob, ids as u64", async () => {
   await assert.rejects(callBuffer("TMREAD", "items", "*", "KEYSBLOB", Buffer.from([9, 0, 0, 0, 1])), /the blob of keys is not whole/);
   head.writeUInt32LE(99, 8);
   await assert.rejects(callBuffer("TMREAD", "items", "*", "KEYSBLOB", Buffer.concat([head, ...names])), /the blob of keys is not whole/);
+  const blobs = new KeyBlobWriter();
+  const read = (table: string, keys: string[]): Promise<Buffer> => callBuffer("TMREAD", table, "*", "KEYSBLOB", Buffer.from(blobs.fill(keys)));
+  assert.deepEqual(await read("items", ["c", "missing", "a"]), await callBuffer("TMREAD", "items", "*", "KEYS", "c", "missing", "a"));
+  assert.equal(new ColumnBlock(await read("items", [])).rows, 0);
+  await assert.rejects(read("items", ["a", "", "b"]), /a key of 0 bytes for table items/);
+  await assert.rejects(read("items", ["a", "x".repeat(4_001)]), /a key of 4001 bytes for table items/);
+  assert.deepEqual(Array.from(new ColumnBlock(await read("users", ["\0\0\0\0\0\0\0\x07"])).f32("age")), [41]);
+  await assert.rejects(read("users", ["1234567"]), /a key of 7 bytes for table users/);
+});
+
+test("columns that are asked for as one text are found again, and no list of names is taken for them", async () => {
+  const names = (block: Buffer): string[] => new ColumnBlock(block).columns.map(({ name }) => name);
+  for (let i = 0; i < 2; i += 1) {
+    assert.deepEqual(names(await callBuffer("TMREAD", "items", "views,ctr", "KEYS", "a")), ["views", "ctr"]);
+    assert.deepEqual(names(await callBuffer("TMREAD", "items", "ctr,views", "KEYS", "a")), ["ctr", "views"]);
+  }
+  const table = world.tables.required("items");
+  assert.deepEqual(table.plan("ctr,views"), table.plan(["ctr", "views"]));
+  assert.throws(() => table.plan(["ctr,views"]), /has no column "ctr,views"/);
+  table.plan(["views", "title"]);
+  assert.throws(() => table.plan("views\0title"), /has no column/);
+  await assert.rejects(callBuffer("TMREAD", "items", "ctr,,views", "KEYS", "a"), /has no column ""/);
 });
 
 test("what cannot be is refused with table and column", async () => {

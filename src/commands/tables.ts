@@ -172,8 +172,8 @@ export function tableCommands(tables: Pick<Tables, "required" | "list" | "scans"
 }
 
 /** `*`, or names with commas between them. */
-function columnList(text: string): readonly string[] | undefined {
-  return text === "*" ? undefined : text.split(",");
+function columnList(text: string): string | undefined {
+  return text === "*" ? undefined : text;
 }
 
 function syntax(command: string): MillraceError {
@@ -212,14 +212,8 @@ function readKeys(table: Table, args: Args, keys: KeyBatch): void {
   if (count > tableLimits.readKeysMax) throw tooMany(count);
   const headBytes = 4 + 4 * (count + 1);
   if (bytes < headBytes) throw badBlob("a count (u32), count + 1 bounds (u32) and the bytes of the keys");
-  const room = bytes - headBytes;
-  let last = view.getUint32(4, true);
-  for (let i = 0; i < count; i += 1) {
-    const next = view.getUint32(8 + 4 * i, true);
-    if (next < last || next > room) throw badBlob("bounds that rise and end within it");
-    table.addKey(keys, buffer, from + headBytes + last, from + headBytes + next);
-    last = next;
-  }
+  const added = table.addKeys(keys, buffer, { count, boundsAt: from + 4, from: from + headBytes, to: from + bytes });
+  if (added < count) throw badBlob("bounds that rise and end within it");
 }
 
 function tooMany(count: number): MillraceError {
@@ -316,7 +310,7 @@ function replyCell(reply: Reply, column: Column, value: CellValue): void {
 }
 
 /** Any of the plain values of a status. */
-function replyValue(reply: Reply, value: unknown): void {
+export function replyValue(reply: Reply, value: unknown): void {
   if (value === undefined || value === null) reply.nil();
   else if (typeof value === "number") {
     if (Number.isSafeInteger(value)) reply.integer(value);

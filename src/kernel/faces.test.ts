@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type ErrorCode, MillraceError } from "#base/errors";
+import { Prng } from "#base/prng";
 import { createF32Block, createTopK, f32RowBytes, searchByDot, writeF32Rows } from "./dot-top-k.ts";
 import { gatherRows } from "./gather-rows.ts";
 import { hashKeys } from "./hash-keys.ts";
@@ -75,6 +76,46 @@ test("a batch keeps bytes and texts apart, grows, and is reused; its limits are 
   batch.add(new Uint8Array(keyLimits.keyBytesMax));
   batch.add("é".repeat(keyLimits.keyBytesMax / 2));
   assert.equal(batch.count, 1_002);
+});
+
+test("a run of keys is added as its keys one by one are, up to the first that does not fit", () => {
+  const prng = new Prng(`runs ${process.env["SEED"] ?? "1"}`);
+  const batch = new KeyBatch();
+  for (let round = 0; round < 400; round++) {
+    const sizes = Array.from({ length: prng.below(40) }, () => (prng.below(8) === 0 ? prng.below(70) : prng.below(20)));
+    // At any address, with bytes before and behind it.
+    const boundsAt = prng.below(9);
+    const from = boundsAt + 4 * (sizes.length + 1) + prng.below(3);
+    const skipped = prng.below(3);
+    const total = skipped + sizes.reduce((sum, size) => sum + size, 0);
+    const bytes = Uint8Array.from({ length: from + total + prng.below(4) }, () => prng.below(256));
+    const view = new DataView(bytes.buffer);
+    let bound = skipped;
+    view.setUint32(boundsAt, bound, true);
+    sizes.forEach((size, i) => view.setUint32(boundsAt + 4 * i + 4, (bound += size), true));
+    let good = sizes.findIndex((size) => size < 3 || size > 60);
+    if (good < 0) good = sizes.length;
+    // A bound that falls back or reaches beyond: the keys before it are in.
+    if (sizes.length > 0 && prng.below(4) === 0) {
+      const broken = prng.below(sizes.length);
+      const before = view.getUint32(boundsAt + 4 * broken, true);
+      view.setUint32(boundsAt + 4 * broken + 4, prng.below(2) === 0 ? total + 1 + prng.below(9) : Math.max(0, before - 1 - prng.below(9)), true);
+      good = Math.min(good, broken);
+    }
+    if (prng.below(3) > 0) batch.clear();
+    const before = KeyBatch.of(Array.from({ length: batch.count }, (_, i) => batch.bytes.slice(batch.offsets[i], batch.offsets[i + 1])));
+    let at = from + skipped;
+    for (const size of sizes.slice(0, good)) before.addIn(0x1234, bytes, at, (at += size));
+    const added = batch.addRunIn(0x1234, bytes, { count: sizes.length, boundsAt, from, to: from + total, keyBytesMin: 3, keyBytesMax: 60 });
+    assert.equal(added, good, `round ${round}`);
+    assert.equal(batch.count, before.count);
+    assert.deepEqual(batch.offsets.slice(0, batch.count + 1), before.offsets.slice(0, before.count + 1), `round ${round}`);
+    const end = batch.offsets[batch.count]!;
+    assert.ok(Buffer.from(batch.bytes.subarray(0, end)).equals(before.bytes.subarray(0, end)), `round ${round}`);
+  }
+  const huge = { count: keyLimits.keysMax, boundsAt: 0, from: 0, to: 0, keyBytesMin: 0, keyBytesMax: 9 };
+  batch.add("one");
+  refuses("overloaded", () => batch.addRunIn(1, new Uint8Array(0), huge));
 });
 
 test("key tables refuse sizes, answers and addresses that cannot be", () => {

@@ -129,6 +129,7 @@ export interface TableState {
 }
 
 const plansMax = 256;
+const nothing = new Uint8Array(0);
 const noCell: Cell = { state: "absent", value: undefined, timeMs: 0, expiryMs: 0, from: undefined };
 
 /** One look-up under way: what was found in the base, and the lease that keeps it. */
@@ -178,13 +179,14 @@ export class Table {
     this.#health = new ColumnHealth(options.schema);
   }
 
-  /** The plan of a read of these columns; all of them when left out. Kept, so that the next read of the same is free. Throws `invalid`. */
-  plan(names?: readonly string[]): ReadPlan {
+  /** The plan of a read of these columns, as names or as a text with commas between them; all when left out. Kept: the next of the same is free. Throws `invalid`. */
+  plan(names?: readonly string[] | string): ReadPlan {
     if (names === undefined) return this.#all;
-    const key = names.join("\u0000");
+    // Names that are asked for may be any texts: what was asked as one text must not answer a list, nor the other way round.
+    const key = typeof names === "string" ? `,${names}` : `\u0000${names.join("\u0000")}`;
     let plan = this.#plans.get(key);
     if (plan === undefined) {
-      plan = new ReadPlan(this.schema, names);
+      plan = new ReadPlan(this.schema, typeof names === "string" ? names.split(",") : names);
       if (this.#plans.size >= plansMax) this.#plans.delete(this.#plans.keys().next().value!);
       this.#plans.set(key, plan);
     }
@@ -200,6 +202,22 @@ export class Table {
       });
     }
     keys.addIn(this.schema.namespace, memory, start, end);
+  }
+
+  /**
+   * Adds the keys of a run (KeyBatch.addRunIn) as `addKey` does. Returns how many: fewer than `count` when the bounds of the next one are not in order or do not lie within
+   * the run. Throws as `addKey`.
+   */
+  addKeys(keys: KeyBatch, memory: Uint8Array, run: { readonly count: number; readonly boundsAt: number; readonly from: number; readonly to: number }): number {
+    const isText = this.schema.key === "string";
+    const added = keys.addRunIn(this.schema.namespace, memory, { ...run, keyBytesMin: isText ? 1 : 8, keyBytesMax: isText ? tableLimits.keyBytesMax : 8 });
+    if (added === run.count) return added;
+    const view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength);
+    const start = run.from + view.getUint32(run.boundsAt + 4 * added, true);
+    const end = run.from + view.getUint32(run.boundsAt + 4 * added + 4, true);
+    // Where the bounds are right it is the length that is wrong.
+    if (start <= end && end <= run.to) this.addKey(keys, memory, start, end);
+    return added;
   }
 
   /**
@@ -414,10 +432,29 @@ export class Table {
       gather.gather(block, delta, live, (source) => this.#store.memoryOf(source), touched);
     }
     let absent = 0;
+    const hasTexts = plan.texts.length > 0;
+    // Where the gathered rows of one source lie; most reads have one or two.
+    let memoryBytes = nothing;
+    let memoryOf = absentSource;
+    let isMemoryOfBase = false;
     for (let row = 0; row < rows; row += 1) {
       const inDelta = delta.source[row] !== absentSource;
       const inBase = base.source[row] !== absentSource;
       let status: number = rowStatus.found;
+      // What nearly all rows are: on one side alone, gathered, without times of cells, without an expiry. All that is left to say is that they are there.
+      if (touched[row] === 1 && inDelta !== inBase && !hasTexts) {
+        const refs = inBase ? base : delta;
+        const source = refs.source[row]!;
+        if (source !== memoryOf || inBase !== isMemoryOfBase) {
+          memoryBytes = (inBase ? lease!.value.runs : this.#store).memoryOf(source).bytes;
+          memoryOf = source;
+          isMemoryOfBase = inBase;
+        }
+        if ((!refs.timed || refs.expiryMs[row] === 0) && (memoryBytes[refs.at[row]! + 1]! & rowFlags.cells) === 0 && !(inBase && isHidden(delta, row))) {
+          block.setStatus(row, status);
+          continue;
+        }
+      }
       if (!inDelta && !inBase) {
         block.setDefaults(row);
         status = rowStatus.absent;
