@@ -9,6 +9,7 @@ import { token } from "./live/token.ts";
 import { BeAUser } from "./page/be-a-user.tsx";
 import { Features } from "./page/features.tsx";
 import { Overview } from "./page/overview.tsx";
+import { Parameters } from "./page/parameters.tsx";
 import { Pipelines } from "./page/pipelines.tsx";
 import { Quality } from "./page/quality.tsx";
 import { duration } from "./part/figures.ts";
@@ -20,6 +21,7 @@ const pages = [
   { path: "quality", name: "Quality", Page: Quality },
   { path: "pipelines", name: "Pipelines", Page: Pipelines },
   { path: "features", name: "Features", Page: Features },
+  { path: "parameters", name: "Parameters", Page: Parameters },
 ] as const;
 
 const pathOf = (hash: string): string => hash.replace(/^#\/?/, "");

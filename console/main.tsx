@@ -6,6 +6,7 @@ import "./style/base.css";
 import "./style/user.css";
 import "./style/charts.css";
 import "./style/features.css";
+import "./style/parameters.css";
 import { render } from "preact";
 import { App } from "./app.tsx";
 import { follow, watchServer } from "./live/server.ts";

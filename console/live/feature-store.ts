@@ -1,17 +1,13 @@
 // What the page *Features* knows: tables, versions, imports and the store, asked for every two seconds while the page is looked at (more often while something changes),
 // and what was read in between.
 // Why the shapes stand here: the server's own types reach deep into the engine; these are the fields that the page shows (docs/http-api.md, docs/tables.md).
-// Invariants: 1. one round of requests at a time (a second one only right after a change), none while the page is hidden  2. a round that fails leaves the last figures standing
-// 3. a difference of counts is taken only within one process of the server  4. at most `samplesMax` rounds are kept.
+// Invariants: 1. those of rounds.ts; while an import runs a round is asked for as often as its status is written  2. a difference of counts is taken only within one
+// process of the server  3. at most `samplesMax` rounds are kept.
 
-import { useEffect, useState } from "preact/hooks";
-import { ask, type Refused, refusedOf } from "./ask.ts";
+import { ask } from "./ask.ts";
+import { type Rounds, stretchS, useRounds } from "./rounds.ts";
 import { store } from "./store.ts";
 
-const askEveryMs = 2_000;
-/** While an import runs, and for `eagerMs` after a change from here: a status of an import is written as often. */
-const askEveryMsEager = 500;
-const eagerMs = 10_000;
 /** A quarter of an hour without imports. */
 const samplesMax = 450;
 
@@ -139,7 +135,6 @@ interface Sample {
 
 const known = store<Known | undefined>(undefined);
 const samples = store<readonly Sample[]>([]);
-let eagerUntilMs = 0;
 
 export const isRunning = ({ stage }: ImportState): boolean => stage !== "done" && stage !== "failed";
 
@@ -155,45 +150,16 @@ async function round(): Promise<void> {
   samples.set([...samples.get(), sample].slice(-samplesMax));
 }
 
-export interface FeatureStore {
+const isImporting = (): boolean => known.get()?.imports.some(isRunning) === true;
+
+export interface FeatureStore extends Rounds {
   readonly known: Known | undefined;
-  /** Why the last round failed. */
-  readonly refused: Refused | undefined;
-  /** Counts the rounds: what has to be asked again with each follows it. */
-  readonly rounds: number;
-  /** Asks at once: something was changed. */
-  readonly refresh: () => void;
 }
 
 /** Asks as long as the component stands. */
 export function useFeatureStore(): FeatureStore {
-  const [state, setState] = useState<{ readonly rounds: number; readonly refused: Refused | undefined }>({ rounds: 0, refused: undefined });
-  const [wanted, setWanted] = useState(0);
-  useEffect(() => {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    let left = false;
-    const again = async (): Promise<void> => {
-      if (!document.hidden) {
-        const refused = await round().then(
-          () => undefined,
-          (thrown: unknown) => refusedOf(thrown),
-        );
-        if (!left) setState(({ rounds }) => ({ rounds: rounds + 1, refused }));
-      }
-      const eager = performance.now() < eagerUntilMs || known.get()?.imports.some(isRunning) === true;
-      if (!left) timer = setTimeout(() => void again(), eager ? askEveryMsEager : askEveryMs);
-    };
-    void again();
-    return () => {
-      left = true;
-      clearTimeout(timer);
-    };
-  }, [wanted]);
-  const refresh = (): void => {
-    eagerUntilMs = performance.now() + eagerMs;
-    setWanted((times) => times + 1);
-  };
-  return { known: known.get(), refused: state.refused, rounds: state.rounds, refresh };
+  const rounds = useRounds(round, isImporting);
+  return { known: known.get(), ...rounds };
 }
 
 /** What happened to a table between two rounds, a second. */
@@ -215,9 +181,8 @@ export function ratesOf(table: string): Rates[] {
     const before = all[i - 1];
     const [then, now] = [before?.counts.get(table), sample.counts.get(table)];
     if (before === undefined || then === undefined || now === undefined || now.reads < then.reads || now.keysRead < then.keysRead) return [];
-    const seconds = (sample.atMs - before.atMs) / 1_000;
-    // After a pause the mean over it would say little of now; two rounds in one moment would say too much.
-    if (seconds > (5 * askEveryMs) / 1_000 || seconds < 0.2) return [];
+    const seconds = stretchS(before.atMs, sample.atMs);
+    if (seconds === undefined) return [];
     const rateOf = (count: "keysRead" | "keysAbsent" | "rowsWritten"): number => Math.max(0, now[count] - then[count]) / seconds;
     return [
       {

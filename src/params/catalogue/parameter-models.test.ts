@@ -83,13 +83,20 @@ test("promise: model:NAME/ROLE is the table of the live version, whatever goes l
 test("promise: a table counts for the model that has it, by whatever name it is asked", () =>
   within({ ctr: { tables: ["users"], quota: { pulledRowsPerS: 100, rows: 15 } }, similar: { tables: ["items"] } }, async ({ models, tables }) => {
     assert.deepEqual(await models.declareModels(), []);
-    models.use("model:ctr/users").admit("pull", 60);
-    models.use("users").admit("pull", 60);
-    assert.throws(() => models.use("users").admit("pull", 1), refusal("overloaded", /model ctr is over its quota of 100 rows pulled/));
-    models.use("items").admit("pull", 1_000_000);
-    models.use("users").admit("push", 5);
+    const admit = (name: string, kind: "pull" | "push", rows: number, as?: string): void => {
+      const use = models.use(name);
+      use.release();
+      models.admit({ model: as ?? use.model, table: use.table, kind, rows });
+    };
+    admit("model:ctr/users", "pull", 60);
+    admit("users", "pull", 60);
+    assert.throws(() => admit("users", "pull", 1), refusal("overloaded", /model ctr is over its quota of 100 rows pulled/));
+    admit("items", "pull", 1_000_000);
+    admit("items", "pull", 1_000_000, "similar");
+    assert.throws(() => admit("users", "pull", 1, "similar"), refusal("not-found", /model "similar" has no table "users"/));
+    admit("users", "push", 5, "ctr");
     tables.set("users", 15);
-    assert.throws(() => models.use("users").admit("push", 1), refusal("overloaded", /holds 15 rows, its quota is 15/));
+    assert.throws(() => admit("users", "push", 1), refusal("overloaded", /holds 15 rows, its quota is 15/));
     assert.deepEqual(
       models.quotaStates().map(({ model, pulledRows, pushedRows, refused }) => [model, pulledRows, pushedRows, refused.pulledRowsPerS, refused.rows]),
       [["ctr", 120, 5, 1, 1]],

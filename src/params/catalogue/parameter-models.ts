@@ -1,7 +1,7 @@
 // Tables, models and quotas of one parameter server, for whoever answers commands and requests: what a name means, whose quota it counts for, and changes of tables
 // and models in the order in which nothing is lost.
 // A name of a table is the table, or `model:NAME/ROLE` = the table that the live version of the model has in that role (`model:NAME` when it has only one). Asked by
-// its own name, a table counts for every model that has it in a version that is kept: else a model would have a second way around its quota.
+// its own name and for no model, a table counts for every model that has it in a version that is kept: else there would be a way around quotas.
 // Invariants: 1. a table is written into the catalogue before it is made, and struck out before it is dropped: what a model names was never dropped meanwhile
 // 2. either order of failure is made good by the same command sent again.
 // Cost: a name without `model:` is one look-up. Concurrency: the serving loop.
@@ -20,10 +20,19 @@ const configWho = "config";
 /** A table as one request uses it. */
 export interface TableUse {
   readonly table: string;
-  /** Counts the request for its models. Throws `overloaded` when one is over a quota; nothing was counted then for that one. */
-  admit(kind: RequestKind, rows: number): void;
+  /** Whose version it was found by. */
+  readonly model: string | undefined;
   /** Says that the request has ended. */
   release(): void;
+}
+
+/** What a request is about to do. */
+export interface ModelRequest {
+  /** As the caller named it, or by `use`. */
+  readonly model: string | undefined;
+  readonly table: string;
+  readonly kind: RequestKind;
+  readonly rows: number;
 }
 
 export interface ParameterModelsOptions {
@@ -88,10 +97,7 @@ export class ParameterModels {
 
   /** What `text` means for one request; to be released. Throws `not-found`, `unavailable`, `invalid`. Whether the table stands is the caller's to ask. */
   use(text: string): TableUse {
-    if (!text.startsWith(modelPrefix)) {
-      const owners = this.#ownersNow().get(text);
-      return owners === undefined ? { table: text, admit: nothing, release: nothing } : { table: text, admit: this.#admits(owners), release: nothing };
-    }
+    if (!text.startsWith(modelPrefix)) return { table: text, model: undefined, release: nothing };
     const [name = "", role, ...more] = text.slice(modelPrefix.length).split("/");
     if (more.length > 0) throw new MillraceError("invalid", "a name of a model's table with more than one slash", { todo: "write model:NAME/ROLE" });
     const lease = this.catalogue.use(name);
@@ -102,7 +108,22 @@ export class ParameterModels {
         todo: `name one of its roles: ${[...lease.tables.keys()].slice(0, 8).join(", ")}`,
       });
     }
-    return { table, admit: this.#admits([name]), release: lease.release };
+    return { table, model: name, release: lease.release };
+  }
+
+  /**
+   * Counts a request for its model, or without one for every model that has the table. Throws `overloaded` when one is over a quota, `not-found` for a model that
+   * has no such table.
+   */
+  admit({ model, table, kind, rows }: ModelRequest): void {
+    const owners = this.#ownersNow().get(table);
+    if (model !== undefined && owners?.includes(model) !== true) {
+      throw new MillraceError("not-found", `model ${JSON.stringify(model.slice(0, 64))} has no table ${JSON.stringify(table.slice(0, 64))}`, {
+        todo: "name a model that has it, or none",
+      });
+    }
+    if (model !== undefined) this.#quotas.admit(model, kind, rows);
+    else if (owners !== undefined) for (const one of owners) this.#quotas.admit(one, kind, rows);
   }
 
   /** Makes a table that models may name. Throws `conflict`, `invalid`, `overloaded`. */
@@ -134,12 +155,6 @@ export class ParameterModels {
     return this.#quotas.states();
   }
 
-  #admits(models: readonly string[]): TableUse["admit"] {
-    return (kind, rows) => {
-      for (const model of models) this.#quotas.admit(model, kind, rows);
-    };
-  }
-
   #ownersNow(): ReadonlyMap<string, readonly string[]> {
     const { view } = this.catalogue;
     if (view === this.#ownersOf) return this.#owners;
@@ -160,7 +175,7 @@ export class ParameterModels {
 }
 
 function nothing(): void {
-  // A table of no model has no quota, and a name of a table holds no version.
+  // A table's own name holds no version.
 }
 
 function onlyOne(tables: ReadonlyMap<string, string>): string | undefined {
