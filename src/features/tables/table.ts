@@ -434,7 +434,7 @@ export class Table {
     let absent = 0;
     const hasTexts = plan.texts.length > 0;
     // Where the gathered rows of one source lie; most reads have one or two.
-    let memoryBytes = nothing;
+    let memoryBytes: Uint8Array = nothing;
     let memoryOf = absentSource;
     let isMemoryOfBase = false;
     for (let row = 0; row < rows; row += 1) {
