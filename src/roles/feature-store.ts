@@ -38,12 +38,14 @@ import { processId } from "#platform/system-process";
 import { systemProcesses } from "#platform/system-processes";
 import { randomId, systemRandom } from "#platform/system-random";
 import { systemWorkers } from "#platform/system-workers";
+import { threadLoadMeter } from "#platform/thread-load";
 import type { AlarmSink } from "#snapshot/alarm";
 import { LoadSlots } from "#snapshot/load-slots";
 import { SnapshotControl } from "#snapshot/snapshot-control";
 import { SnapshotStore } from "#snapshot/snapshot-store";
 import { Access } from "#wire/access-users";
 import type { AccessConfig } from "#wire/access-config";
+import type { CommandSpec } from "#wire/resp-command";
 import { CommandTable } from "#wire/resp-command-table";
 import { type RespServer, startRespServer } from "#wire/resp-server";
 import type { TablesConfig } from "#wire/table-config";
@@ -67,6 +69,8 @@ export interface FeatureStoreOptions {
   readonly memoryBytesMax: number;
   /** Folders from which imports over HTTP may read. */
   readonly importFolders: readonly string[];
+  /** Further commands of the Redis port; they answer for themselves while what they work on is being opened. */
+  readonly commands?: readonly CommandSpec[];
   readonly warn: (message: string) => void;
   /** Called at once with what says in words how far the opening is. */
   readonly onProgress?: (progress: () => string) => void;
@@ -136,7 +140,7 @@ async function openParts(options: FeatureStoreOptions, held: HeldParts): Promise
   const { join } = systemFiles;
   const seed = await keptSeed(registry);
   const pool = new MemoryPool({ capBytes: options.memoryBytesMax });
-  const collecting = collectDropped(pool, systemClock, collectGarbage);
+  const collecting = collectDropped(pool, systemClock, collectGarbage, threadLoadMeter());
   held.add(() => collecting.stop());
   const dropping = dropLongIdle(pool, systemClock);
   held.add(() => dropping.stop());
@@ -168,6 +172,7 @@ async function openParts(options: FeatureStoreOptions, held: HeldParts): Promise
   const commands = new CommandTable(
     ...keyspaceCommands({ keyspace, hashes }),
     tableCommands(lateTables),
+    [...(options.commands ?? [])],
     persistenceCommands(late),
     connectionCommands(accessOf),
     aclCommands(accessOf, systemRandom),

@@ -1,9 +1,10 @@
 // The server of one node, wired: data folder -> model, trainer and ranker in threads of their own -> gateway -> HTTP, and beside it the feature store with its
-// Redis port. No logic of its own.
+// Redis port, and the parameter server in a thread of its own when it is configured. No logic of its own.
 // Order of a start: both ports, folder and store, then the rebuild; /health/ready says how far it is; a taken port gives everything back. Order of a stop: no new
 // requests, running ones are answered, the log is synced, the trainer writes its checkpoint, the log is closed.
 
 import type { Durability } from "#backbone/log";
+import { parameterCommands } from "#commands/parameters";
 import { activityTablesOf, type GatewayConfig, GatewayMetrics, type OpenGateway, openGateway } from "#gateway/index";
 import { checkpointGauges } from "#gateway/checkpoint-metrics";
 import { feastRoutes } from "#gateway/feast-http";
@@ -19,6 +20,7 @@ import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { machineMemoryBytes } from "#platform/system-process";
 import { randomId, systemRandom } from "#platform/system-random";
+import { systemWorkers } from "#platform/system-workers";
 import type { AccessConfig } from "#wire/access-config";
 import type { ParametersConfig } from "#wire/parameter-config";
 import type { StorageConfig } from "#wire/storage-config";
@@ -26,6 +28,7 @@ import type { FeastConfig, TablesConfig } from "#wire/table-config";
 import { type DataFolder, openDataFolder, servingCheckpointPages } from "./data-folder.ts";
 import { type FeatureStore, openFeatureStore } from "./feature-store.ts";
 import { type ModelThreads, startModelThreads } from "./model-threads.ts";
+import { type Parameters, startParameters } from "./parameters.ts";
 
 export interface ServerOptions {
   readonly host: string;
@@ -75,6 +78,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   let gateway: OpenGateway | undefined;
   let threads: ModelThreads | undefined;
   let features: FeatureStore | undefined;
+  let parameters: Parameters | undefined;
   let front: HttpFront | undefined;
   let progress = (): string => "opening the data folder";
   const warn = (message: string): void => logger?.warn({}, message);
@@ -89,6 +93,9 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       progress: () => progress(),
     });
     folder = await openDataFolder(options.dataFolder, options.durability, options.intervalMs, servingCheckpointPages);
+    if (config.parameters !== undefined) {
+      parameters = startParameters({ workers: systemWorkers, clock: systemClock, config: config.parameters, dataFolder: options.dataFolder, warn });
+    }
     features = await openFeatureStore({
       dataFolder: options.dataFolder,
       folder,
@@ -100,9 +107,12 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       version,
       memoryBytesMax: storeMemoryBytes(config.storage),
       importFolders: config.storage.importFolders ?? [],
+      ...(parameters === undefined ? {} : { commands: parameterCommands({ served: parameters.served, control: parameters }) }),
       warn,
       onProgress: (of) => (progress = of),
     });
+    progress = () => "reading the checkpoints of parameter tables";
+    await parameters?.opened;
     progress = () => "rebuilding from the log";
     const { model } = config.gateway;
     threads = model === undefined ? undefined : startModelThreads(model, options.dataFolder, warn);
@@ -127,7 +137,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       front,
       build: { version, kernel: liveVariant() },
       loopStall,
-      writesFailed: () => (features?.store.state.refused?.reason === "log-failed" ? features.store.state.refused.error : undefined),
+      writesFailed: () => (features?.store.state.refused?.reason === "log-failed" ? features.store.state.refused.error : parameters?.writesFailed()),
       access: features.access,
       routes: [...tableRoutes(features.tables, systemClock), ...feastRoutes(features.tables, systemClock, config.feast), ...storeRoutes(faceOf(features))],
       gauges: [...storeGauges(faceOf(features), features.tables, features.resp.metrics), ...checkpointGauges(() => gateway?.checkpoint(), systemClock)],
@@ -139,6 +149,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     await gateway?.close().catch(() => undefined);
     await threads?.stop();
     await features?.stop(0);
+    await parameters?.stop();
     await folder?.close();
     await front?.close();
     throw thrown;
@@ -155,6 +166,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       const [outcome, ofRedis] = await Promise.all([drained, opened.features.stop(timeoutMs, closed)]);
       await closed;
       await threads?.stop();
+      await parameters?.stop();
       await opened.folder.close();
       loopStall.stop();
       return { cutOff: outcome.cutOff + ofRedis.cutOff };

@@ -29,5 +29,13 @@ export { openTable } from "./open-table.ts";
 export type { OpenTableOptions } from "./replica/open-table.ts";
 export type { TableRows, TableTarget, TableTargets, TargetArray } from "./replica/read-targets.ts";
 export type { TableKeys } from "./replica/table-keys.ts";
+export {
+  ParameterClient,
+  type ParameterClientOptions,
+  type ParameterKeys,
+  type ParameterTable,
+  type PulledRows,
+  type PullOptions,
+} from "./parameter-client.ts";
 export { RequestError } from "./request-error.ts";
 export type { CallOptions } from "./transport.ts";

@@ -11,7 +11,11 @@ export const parameterLimits = {
   /** Of one pull or push. */
   keysMax: 16_384,
   /** Of one pull or push, rows x dim: what the serving loop copies in about a millisecond. */
-  numbersMax: 1 << 20,
+  numbersMax: 1 << 19,
   followMax: 16,
+  /** Name of a worker whose pushes are counted once. */
   workerBytesMax: 128,
+  /** Sequence numbers of a worker and table that are remembered, back from the largest; and workers, the latest. */
+  pushWindow: 1_024,
+  pushWorkersMax: 4_096,
 } as const;

@@ -240,8 +240,7 @@ export class RespCore implements RespServer {
     if (thrown instanceof MillraceError && thrown.code !== "internal") {
       // WATCH may be called while the data is loaded, as in Redis, but needs it here.
       if (thrown.code === "unavailable" && this.loading !== undefined) return loadingRefusal(this.loading);
-      const word = thrown.code === "unavailable" ? "MISCONF" : thrown.code === "overloaded" ? "OOM" : "ERR";
-      return `${word} ${thrown.message}`;
+      return errorLineOf(thrown);
     }
     this.#options.onDefect?.(thrown);
     return "ERR internal error, see the server's log";
@@ -344,6 +343,12 @@ export class RespCore implements RespServer {
     this.#stopRevoking();
     return { cutOff };
   }
+}
+
+/** An error as the line of a reply, with the code word by which clients of Redis know what to do. */
+export function errorLineOf({ code, message }: MillraceError): string {
+  const word = code === "unavailable" ? "MISCONF" : code === "overloaded" ? "OOM" : "ERR";
+  return `${word} ${message}`;
 }
 
 function resetEntry(entry: CommandEntry): void {
