@@ -1,5 +1,7 @@
-// The log contract on the embedded engine: on the machine with the SQLite registry, and simulated with the memory registry.
+// The log contract on the embedded engine: on the machine with the SQLite registry, and simulated with the memory registry. And what this engine alone promises.
 
+import assert from "node:assert/strict";
+import { test } from "node:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,7 +12,7 @@ import { systemProcesses } from "#platform/system-processes";
 import { StoppableClock } from "./suite.contract.ts";
 import { openEmbeddedLog } from "./embedded-log.ts";
 import type { Durability, Log } from "./log.ts";
-import { logContract } from "./log.contract.ts";
+import { logContract, readAll } from "./log.contract.ts";
 import { createMemoryRegistry } from "./memory-registry.ts";
 import type { Registry } from "./registry.ts";
 import { openSqliteRegistry } from "./sqlite-registry.ts";
@@ -90,3 +92,33 @@ for (const durability of ["always", "interval", "none"] satisfies Durability[]) 
     },
   });
 }
+
+test("what a reader was given stays as it is while the writer's buffer is used again, read just now or long ago", async () => {
+  const simulation = new Simulation({ seed: process.env["SEED"] ?? 1 });
+  await simulation.run(async () => {
+    const { files, clock } = simulation.node("a");
+    const registry = createMemoryRegistry({ clock });
+    const log = openEmbeddedLog({ files, clock, registry: registry.connect({ clock }), folder: "/log", durability: "interval" });
+    const writer = await log.openWriter("p");
+    // Of sizes that make the buffer grow, up to groups that get one of their own.
+    const sizes = [10, 70_000, 3, 20_000, 600_000, 500];
+    const expected: string[] = [];
+    const held: { bytes: Uint8Array; text: string }[] = [];
+    for (let round = 0; round < 30; round += 1) {
+      const text = String.fromCharCode(97 + (round % 26)).repeat(sizes[round % sizes.length]!);
+      expected.push(text);
+      const { firstOffset } = await writer.append([new TextEncoder().encode(text)]);
+      // Stretches with a reader, which are served out of memory, and stretches of half a minute without one.
+      if (round % 10 < 5) {
+        const found = await log.read("p", firstOffset, 1);
+        held.push({ bytes: found!.records[0]!, text });
+      } else {
+        await clock.sleep(5_000);
+      }
+      if (round % 10 === 9) assert.deepEqual(await readAll(log, "p"), expected, `round ${round}`);
+    }
+    for (const { bytes, text } of held) assert.equal(new TextDecoder().decode(bytes), text);
+    await log.close();
+    await registry.close();
+  });
+});

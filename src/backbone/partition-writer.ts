@@ -7,7 +7,9 @@
 // sync that failed must not be tried again, since the system may have dropped the bytes and call the second one a success  4. at `interval` an
 // acknowledgement waits while one given more than `intervalMs` ago is not synced, so that a power cut costs the acknowledgements of one interval at
 // most, also on a disk that stalls  5. a segment is synced before the next one exists.
-// Cost: per group one buffer, one write, one registry look-up (about 15 us); per record one copy and its CRC32C.
+// Cost: per group one write, one registry look-up (about 15 us); per record one copy and its CRC32C. The buffer of a group is used again, but while somebody reads
+// what was just appended: the frames of the last groups are kept for those. Why: fresh buffers count against the collector's limit for what lies outside of its
+// heap, and some 64 MB of them set off a full collection, 10 ms and more of the serving loop.
 // Limits: `logLimits`; a group takes up to 4 MiB and yields the loop at every 1 MiB that it assembles.
 
 import { crc32c } from "#base/crc32c";
@@ -23,10 +25,15 @@ import type { Wake } from "./wake.ts";
 
 const groupBytesMax = 4 * 1024 * 1024;
 const assembleBytesMax = 1024 * 1024;
-/** Frames of the last groups stay in memory, so that followers in this process read no file. Bounded in bytes, and in number since a frame of one small
+/** Frames of the last groups stay in memory while somebody reads, so that followers in this process read no file. Bounded in bytes, and in number since a frame of one small
  * record is some objects for the garbage collector. Chosen. */
 const recentBytesMax = 4 * 1024 * 1024;
 const recentFramesMax = 4_096;
+/** So long after the last read frames are kept for the next one. Chosen: followers read whenever something is appended. */
+const recentAfterReadMs = 10_000;
+/** A group of so many bytes or less is put together in the buffer that is used again. */
+const ownBytesMax = 512 * 1024;
+const ownBytesMin = 16 * 1024;
 /** After this time without appends a mark is written: proof that the last group was synced. Chosen. */
 const markAfterMs = 100;
 /** How long a failing registry is asked again before the writer gives up. */
@@ -97,6 +104,10 @@ export class PartitionWriter implements LogWriter {
   #closed: Promise<void> | undefined;
   #recent: RecentFrame[] = [];
   #recentBytes = 0;
+  /** When somebody last asked for recent frames, monotonic milliseconds. */
+  #readMs = -Infinity;
+  /** For groups whose frames nobody keeps; one group is under way at a time. */
+  #own = new Uint8Array(ownBytesMin);
 
   private constructor(context: WriterContext, epoch: number, segments: Segment[], file: OpenFile, salt: number, next: number, recovery: Recovery) {
     this.#context = context;
@@ -205,6 +216,7 @@ export class PartitionWriter implements LogWriter {
 
   /** Frames from `offset` on out of memory; `undefined` when it must be read from the file. */
   readRecent(offset: number, bytesMax: number): LogRecords | undefined {
+    this.#readMs = this.#context.clock.monotonicMs();
     const frames = this.#recent;
     if (frames.length === 0 || offset < frames[0]!.firstOffset) return undefined;
     let low = 0;
@@ -315,7 +327,13 @@ export class PartitionWriter implements LogWriter {
   }
 
   async #assemble(group: readonly Pending[], bytes: number, mark: boolean): Promise<{ buffer: Uint8Array; frames: RecentFrame[] }> {
-    const buffer = new Uint8Array(bytes);
+    const keeps = this.#context.clock.monotonicMs() - this.#readMs < recentAfterReadMs;
+    if (!keeps && this.#recent.length > 0) {
+      // What is kept must go on without a gap.
+      this.#recent = [];
+      this.#recentBytes = 0;
+    }
+    const buffer = keeps ? new Uint8Array(bytes) : this.#ownBuffer(bytes);
     const view = new DataView(buffer.buffer);
     const frames: RecentFrame[] = [];
     const segment = this.#segments[this.#segments.length - 1]!;
@@ -326,13 +344,7 @@ export class PartitionWriter implements LogWriter {
       segment.noteFrame(fields.firstOffset, this.#position + at);
       const start = at;
       at = encodeFrame(buffer, view, at, pending.records, pending.recordBytes, fields);
-      const records: Uint8Array[] = [];
-      let bodyAt = start + frameBytesOf(0, 0) + 4 * pending.records.length;
-      for (const record of pending.records) {
-        records.push(buffer.subarray(bodyAt, bodyAt + record.length));
-        bodyAt += record.length;
-      }
-      frames.push({ firstOffset: fields.firstOffset, records, bytes: at - start });
+      if (keeps) frames.push({ firstOffset: fields.firstOffset, records: viewsOf(buffer, start, pending.records), bytes: at - start });
       fields.firstOffset += pending.records.length;
       if (at - yieldedAt > assembleBytesMax) {
         yieldedAt = at;
@@ -341,6 +353,17 @@ export class PartitionWriter implements LogWriter {
     }
     if (mark) encodeFrame(buffer, view, at, [], 0, fields);
     return { buffer, frames };
+  }
+
+  /** A view of `bytes` bytes in the buffer that is used again; a large group gets one for itself. */
+  #ownBuffer(bytes: number): Uint8Array {
+    if (bytes > ownBytesMax) return new Uint8Array(bytes);
+    if (bytes > this.#own.length) {
+      let size = this.#own.length;
+      while (size < bytes) size *= 2;
+      this.#own = new Uint8Array(size);
+    }
+    return this.#own.subarray(0, bytes);
   }
 
   /** Cuts back to the bounds when they are exceeded by a quarter: at every append it would copy the whole list each time. */
@@ -358,9 +381,11 @@ export class PartitionWriter implements LogWriter {
   #acknowledge(group: readonly Pending[], frames: readonly RecentFrame[], bytes: number): void {
     if (group.length === 0) return;
     const { durability, wake } = this.#context;
-    for (const frame of frames) this.#recent.push(frame);
-    this.#recentBytes += bytes;
-    this.#forgetOldFrames();
+    if (frames.length > 0) {
+      for (const frame of frames) this.#recent.push(frame);
+      this.#recentBytes += bytes;
+      this.#forgetOldFrames();
+    }
     let firstOffset = this.#next;
     for (const pending of group) {
       const nextOffset = firstOffset + pending.records.length;
@@ -516,6 +541,15 @@ export class PartitionWriter implements LogWriter {
     this.#markWanted = true;
     await this.#commit([], false);
   }
+}
+
+/** The records of a frame that was encoded at `start`. */
+function viewsOf(buffer: Uint8Array, start: number, records: readonly Uint8Array[]): Uint8Array[] {
+  let bodyAt = start + frameBytesOf(0, 0) + 4 * records.length;
+  return records.map(({ length }) => {
+    bodyAt += length;
+    return buffer.subarray(bodyAt - length, bodyAt);
+  });
 }
 
 function lostLease(partition: string): MillraceError {

@@ -6,6 +6,7 @@
 // Versions: 1 = this one.
 
 import { crc32c } from "#base/crc32c";
+import { crc32cOfBytes } from "#kernel/checksum";
 import { logLimits } from "./log.ts";
 
 export const segmentMagic = "MILLRLOG";
@@ -86,7 +87,7 @@ export function frameBytesOf(recordCount: number, recordBytes: number): number {
   return (frameHeaderBytes + 4 * recordCount + recordBytes + 7) & ~7;
 }
 
-/** Writes one frame at `at` (a multiple of 8 in zeroed or fresh memory) and returns the position after it. */
+/** Writes one frame at `at` (a multiple of 8), every byte of it, and returns the position after it. */
 export function encodeFrame(
   bytes: Uint8Array,
   view: DataView,
@@ -112,7 +113,7 @@ export function encodeFrame(
     bodyAt += record.length;
   }
   bytes.fill(0, bodyAt, end);
-  view.setUint32(at + 4, crc32c(bytes, fields.salt, at + 8, end), true);
+  view.setUint32(at + 4, crc32cOfBytes(bytes, fields.salt, at + 8, end), true);
   return end;
 }
 
@@ -143,7 +144,7 @@ export function decodeFrame(bytes: Uint8Array, view: DataView, at: number, end: 
   if (header === undefined) return "damaged";
   const frameEnd = at + header.frameBytes;
   if (frameEnd > end) return { short: header.frameBytes };
-  if (view.getUint32(at + 4, true) !== crc32c(bytes, segment.salt, at + 8, frameEnd)) return "damaged";
+  if (view.getUint32(at + 4, true) !== crc32cOfBytes(bytes, segment.salt, at + 8, frameEnd)) return "damaged";
   let bodyAt = at + frameHeaderBytes + 4 * header.recordCount;
   for (let index = 0; index < header.recordCount; index += 1) bodyAt += view.getUint32(at + frameHeaderBytes + 4 * index, true);
   if (bodyAt > frameEnd || frameEnd - bodyAt > 7) return "damaged";

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { crc32c } from "#base/crc32c";
 import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
-import { crc32cOf } from "./checksum.ts";
+import { crc32cOf, crc32cOfBytes } from "./checksum.ts";
 import { absentBlock, blockBytes } from "./entry-layout.ts";
 import { EntryView, RecordBatch, recordBytes, recordHeadBytes } from "./entry-record.ts";
 import { absentSource, EntryRefs } from "./entry-refs.ts";
@@ -167,6 +167,17 @@ export function entriesContract(variant: KernelVariant): void {
     assert.equal(crc32cOf(memory, out, 9), 0xe3069283, "RFC 3720");
     for (let bytes = 0; bytes < 2_000; bytes++)
       assert.equal(crc32cOf(memory, at + bytes, bytes, bytes), crc32c(memory.bytes, bytes, at + bytes, at + 2 * bytes));
+    // Of bytes elsewhere: below the length from which the kernel does it, and over its pieces.
+    const elsewhere = prng.bytes(new Uint8Array(200_000));
+    for (const [from, to] of [
+      [0, 0],
+      [3, 1_026],
+      [3, 1_027],
+      [1, 65_537],
+      [1, 65_538],
+      [7, 200_000],
+    ] as const)
+      assert.equal(crc32cOfBytes(elsewhere, from, from, to), crc32c(elsewhere, from, from, to), `${from} to ${to}`);
     for (let count = 0; count <= 8; count++) {
       memory.calls.crc32cBlocks(memory.crcAt, at, 4_096, count, out);
       for (let i = 0; i < count; i++) assert.equal(memory.u32[out / 4 + i], crc32c(memory.bytes, 0, at + i * 4_096, at + (i + 1) * 4_096));
