@@ -8,7 +8,7 @@ import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import { collectGarbage } from "#platform/garbage";
 import { Simulation } from "#platform/simulation";
-import { dropLongIdle, idleMsMax } from "./collect-dropped.ts";
+import { collectDropped, collectDroppedLimits, dropLongIdle, idleMsMax } from "./collect-dropped.ts";
 import { classBytesOf, joinReaders, type MemoryLease, MemoryPool, type MemoryReader } from "./memory-pool.ts";
 import { memoryBytesFor } from "./kernel-memory.ts";
 
@@ -124,6 +124,46 @@ test("promise: what nobody wanted for long is given back, small memories apart",
       "the small two stay, what is held stays",
     );
     dropping.stop();
+  });
+});
+
+test("promise: what is dropped because it was idle for long is collected in a quiet moment, what a lease needs at once", async () => {
+  const simulation = new Simulation({ seed: 2 });
+  const pool = new MemoryPool({ capBytes: 640 * mebi });
+  const { delayMs, pauseMs, quietLoad, patienceMs } = collectDroppedLimits;
+  await simulation.run(async () => {
+    const { clock } = simulation;
+    let load = 0.9;
+    let collections = 0;
+    const collecting = collectDropped(
+      pool,
+      clock,
+      () => (collections += 1),
+      () => load,
+    );
+    const idle = (): void => {
+      pool.lease({ ...shape(100 * mebi - 100_000), owner: "version" }).release();
+      pool.dropLongIdle();
+      assert.ok(pool.dropLongIdle() > 0);
+    };
+    idle();
+    await clock.sleep(20 * pauseMs);
+    assert.equal(collections, 0, "the thread serves");
+    load = quietLoad / 2;
+    await clock.sleep(2 * delayMs);
+    assert.equal(collections, 1, "it is quiet");
+    load = 0.9;
+    await clock.sleep(pauseMs);
+    idle();
+    await clock.sleep(0.9 * patienceMs);
+    assert.equal(collections, 1);
+    await clock.sleep(0.2 * patienceMs);
+    assert.equal(collections, 2, "nobody waits for ever");
+    pool.lease({ ...shape(300 * mebi), owner: "large" }).release();
+    pool.lease({ ...shape(450 * mebi), owner: "needs its room" });
+    await clock.sleep(2 * pauseMs);
+    assert.equal(collections, 3, "a lease needed the room");
+    collecting.stop();
   });
 });
 

@@ -51,6 +51,9 @@ export interface LeaseRequest extends KernelMemoryShape {
   readonly owner: string;
 }
 
+/** Why memories were dropped: a lease needs their room now, or nobody wanted them for long. */
+export type DropReason = "room" | "idle";
+
 /** One who reads a leased memory. `release` once, after the last access. */
 export interface MemoryReader {
   release(): void;
@@ -149,7 +152,7 @@ export class MemoryPool {
   #refused = 0;
   #dropped = 0;
   #droppedBytes = 0;
-  readonly #listeners = new Set<() => void>();
+  readonly #listeners = new Set<(why: DropReason) => void>();
   readonly #collected = new FinalizationRegistry<number>((bytes) => (this.#droppedBytes -= bytes));
 
   constructor(options: MemoryPoolOptions = {}) {
@@ -199,10 +202,10 @@ export class MemoryPool {
   }
 
   /**
-   * Calls `listener` in the turn in which memories were dropped, before the lease that needed their room returns: soon after it, all threads that saw memories of
+   * Calls `listener` in the turn in which memories were dropped, or stood in the way of a lease, before that lease returns: soon after it, all threads that saw memories of
    * this pool should collect their garbage. Returns how to stop listening.
    */
-  onDropped(listener: () => void): () => void {
+  onDropped(listener: (why: DropReason) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -219,7 +222,7 @@ export class MemoryPool {
       slot.stale = true;
     }
     if (chosen.length === 0) return 0;
-    this.#drop(chosen);
+    this.#drop(chosen, "idle");
     return chosen.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
@@ -288,7 +291,11 @@ export class MemoryPool {
   /** Drops idle memories (given in the order of their sizes) until one of `bytes` has room: the smallest that suffices alone, else the largest first. */
   #makeRoom(bytes: number, idle: readonly Slot[]): boolean {
     const { capBytes } = this;
-    if (this.#totalBytes + bytes + this.#droppedBytes > capBytes * memoryPoolLimits.withDroppedShareMax) return false;
+    if (this.#totalBytes + bytes + this.#droppedBytes > capBytes * memoryPoolLimits.withDroppedShareMax) {
+      // What was dropped before stands in the way: whoever waits for a quiet moment to collect it waits no more.
+      if (this.#droppedBytes > 0) for (const listener of this.#listeners) listener("room");
+      return false;
+    }
     let lacking = this.#totalBytes + bytes - capBytes;
     if (lacking <= 0) return true;
     const left = [...idle];
@@ -300,11 +307,11 @@ export class MemoryPool {
       chosen.push(slot);
       lacking -= slot.bytes;
     }
-    this.#drop(chosen);
+    this.#drop(chosen, "room");
     return true;
   }
 
-  #drop(chosen: readonly Slot[]): void {
+  #drop(chosen: readonly Slot[], why: DropReason): void {
     const chosenBytes = chosen.reduce((sum, slot) => sum + slot.bytes, 0);
     for (const slot of chosen) {
       this.#slots.splice(this.#slots.indexOf(slot), 1);
@@ -313,7 +320,7 @@ export class MemoryPool {
     this.#totalBytes -= chosenBytes;
     this.#droppedBytes += chosenBytes;
     this.#dropped += chosen.length;
-    for (const listener of this.#listeners) listener();
+    for (const listener of this.#listeners) listener(why);
   }
 
   #largestOwners(): string {

@@ -80,7 +80,9 @@ const sliceMs = 1;
  */
 export function openStore(options: StoreOptions): StoreOpening {
   const opening = new Opening(options);
-  return { opened: opening.open(), progress: () => ({ ...opening.progress }) };
+  // Who asks for the progress later holds this object alone: the opening has seen every memory of the store, and what sees a memory keeps it from being freed.
+  const { progress } = opening;
+  return { opened: opening.open(), progress: () => ({ ...progress }) };
 }
 
 function checkBytes(name: string, value: number, min: number, max: number): number {
@@ -126,6 +128,8 @@ class Opening {
       const { tables, producer } = await this.#replay(settings, head, writer);
       const recovered: Recovered = { writer, head, runs, tables, numbers: this.#numbers, producer: Math.max(settings.clock.nowMs(), producer + 1) };
       const engine = new Engine(settings, recovered);
+      // The engine's from here on.
+      this.#leases.length = 0;
       this.progress.stage = "ready";
       return engine;
     } catch (thrown) {

@@ -3,7 +3,7 @@
 import { openEmbeddedLog } from "#backbone/embedded-log";
 import type { Durability, Log } from "#backbone/log";
 import { createMemoryRegistry, type MemoryRegistry } from "#backbone/memory-registry";
-import { type LeaseRequest, type MemoryLease, MemoryPool } from "#kernel/memory-pool";
+import { type DropReason, type LeaseRequest, type MemoryLease, MemoryPool } from "#kernel/memory-pool";
 import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
 import { Simulation, type SimulatedNode } from "#platform/simulation";
@@ -26,7 +26,7 @@ class TestPool extends MemoryPool {
   readonly #leases = new Set<MemoryLease>();
   readonly #stops = new Set<() => void>();
 
-  override onDropped(listener: () => void): () => void {
+  override onDropped(listener: (why: DropReason) => void): () => void {
     const stop = super.onDropped(listener);
     this.#stops.add(stop);
     return stop;

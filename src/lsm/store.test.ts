@@ -2,10 +2,16 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { openEmbeddedLog } from "#backbone/embedded-log";
+import { createMemoryRegistry } from "#backbone/memory-registry";
 import { Prng } from "#base/prng";
 import { EntryRefs } from "#kernel/entry-refs";
 import { KeyBatch } from "#kernel/key-batch";
+import { MemoryPool } from "#kernel/memory-pool";
+import { collectGarbage } from "#platform/garbage";
+import { Simulation } from "#platform/simulation";
 import { EffectBatch } from "./effect-batch.ts";
+import { openStore } from "./open-store.ts";
 import { ScanPage } from "./scan-page.ts";
 import { engineKey, isHidden, type Store } from "./store.ts";
 import { inSimulation } from "./store-world.contract.ts";
@@ -287,5 +293,49 @@ test("files of work that was cut off go when the store opens; others stay", asyn
     await node.files.writeFileAtomic("/runs/notes.txt", bytes("not ours"));
     await (await open()).close();
     assert.deepEqual(await node.files.list("/runs"), ["notes.txt"]);
+  });
+});
+
+test("promise: memories of runs that were merged away are freed, also those of the opening while somebody keeps asking for its progress", async () => {
+  const pool = new MemoryPool({ capBytes: 90 << 20 });
+  const simulation = new Simulation({ seed: 5 });
+  await simulation.run(async () => {
+    const registry = createMemoryRegistry({ clock: simulation.clock });
+    const node = simulation.node("a");
+    await node.run(async () => {
+      const { clock, files, workers } = node;
+      const connected = registry.connect({ clock, alive: () => node.alive });
+      const log = openEmbeddedLog({ files, clock, registry: connected, folder: "/log", durability: "always" });
+      const open = (mergeAfterMs: number) =>
+        openStore({ files, clock, log, registry: connected, workers, pool, folder: "/runs", partition: "t", memtableBytes: 256 << 10, mergeAfterMs });
+      let opening = open(1e9);
+      let store = await opening.opened;
+      for (let run = 0; run < 6; run++) {
+        fill(store, run * 500, 500, 200);
+        await store.flush();
+      }
+      await store.close();
+      opening = open(0);
+      store = await opening.opened;
+      const before = store.state.runs.length;
+      assert.ok(before >= 4, `${before} runs`);
+      while (store.state.counts.compactions === 0 || store.state.working !== undefined) await clock.sleep(50);
+      assert.ok(store.state.runs.length < before);
+      // Asks for more than is free, so that nearly all that is idle is dropped.
+      assert.ok(pool.statistics().idleBytes > 20 << 20);
+      pool.lease({ dataBytes: 79 << 20, laneBytes: 8 * 1024, owner: "test" }).release();
+      const { droppedBytes } = pool.statistics();
+      assert.ok(droppedBytes > 0, "nothing was dropped, so nothing is proved");
+      for (let turn = 0; turn < 5 && pool.statistics().droppedBytes > 0; turn++) {
+        collectGarbage();
+        await new Promise((resolve) => setImmediate(resolve));
+        await clock.sleep(1_000);
+      }
+      assert.equal(opening.progress().stage, "ready");
+      assert.equal(pool.statistics().droppedBytes, 0);
+      await store.close();
+      await log.close();
+    });
+    await registry.close();
   });
 });

@@ -99,7 +99,6 @@ class SimulatedWorker implements RunningWorker {
   readonly #parentQueue = new MessageQueue();
   readonly #workerQueue = new MessageQueue();
   readonly #stopSignal = new AbortController();
-  readonly #reason: MillraceError;
   readonly #copy: (message: unknown) => unknown;
   #settle: (failure: MillraceError | undefined) => void = () => undefined;
   #stopping: Promise<void> | undefined;
@@ -123,7 +122,6 @@ class SimulatedWorker implements RunningWorker {
     const random = scheduler.random.fork(`worker ${path}`);
     this.#toParent = new Channel(scheduler, random.fork("up"), parent, `${path} to parent`);
     this.#toWorker = new Channel(scheduler, random.fork("down"), this.#life, `${path} from parent`);
-    this.#reason = new MillraceError("unavailable", `worker ${name} was asked to stop`);
     this.failed = new Promise((resolve) => (this.#settle = resolve));
     const { clock, files } = platform(this.#life, path);
     scheduler.schedule(1000 + random.below(50_000), `${path} starts`, this.#life, () => void this.#run(module, data, clock, files));
@@ -150,7 +148,8 @@ class SimulatedWorker implements RunningWorker {
     if (this.#life.alive) {
       this.#toWorker.carry("stop", () => {
         this.#workerQueue.end();
-        this.#stopSignal.abort(this.#reason);
+        // Made now: an error holds the frames that awaited it, and one made at the start would hold the first job for the life of the worker.
+        this.#stopSignal.abort(new MillraceError("unavailable", `worker ${this.#name} was asked to stop`));
       });
       this.#scheduler.schedule(graceMs * 1000, `${this.#name} grace is over`, this.#parent, () => this.#end(workerEnded(this.#name, graceMs)));
     }
@@ -170,7 +169,8 @@ class SimulatedWorker implements RunningWorker {
       });
       this.#end(undefined);
     } catch (thrown) {
-      this.#end(thrown === this.#reason ? undefined : workerFailure(this.#name, thrown));
+      const { aborted, reason } = this.#stopSignal.signal;
+      this.#end(aborted && thrown === reason ? undefined : workerFailure(this.#name, thrown));
     }
   }
 
