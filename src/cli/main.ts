@@ -7,6 +7,7 @@ import { toMillraceError } from "#base/errors";
 import { systemFiles } from "#platform/system-files";
 import { printError, setExitCode } from "#platform/system-process";
 import type { ImportCommandOptions } from "./import.ts";
+import { parameterCommands } from "./params.ts";
 import { snapshotCommands } from "./snapshots.ts";
 
 /** The package's version: the manifest stands two folders up, in the clone as in dist/. */
@@ -126,6 +127,7 @@ export async function main(args: readonly string[]): Promise<void> {
     });
 
   snapshotCommands(program);
+  parameterCommands(program);
 
   program
     .command("samples")

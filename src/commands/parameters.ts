@@ -15,9 +15,16 @@ import { errorLineOf } from "#wire/resp-server";
 import { PushWindows } from "./push-windows.ts";
 import { replyValue } from "./tables.ts";
 
+/** What the name of a table in a command means: the table, or by `model:NAME/ROLE` that of the model's live version, which is held until `release`. */
+export interface ParameterUse {
+  readonly table: string;
+  readonly model: string | undefined;
+  release(): void;
+}
+
 /** What a command is about to do for a model. */
 export interface ParameterRequest {
-  /** By MODEL; undefined when the caller named none. */
+  /** By MODEL, or by the table's name; undefined when the caller named none. */
   readonly model: string | undefined;
   readonly table: string;
   readonly kind: "pull" | "push" | "delete";
@@ -27,6 +34,8 @@ export interface ParameterRequest {
 export interface ParameterCommandParts {
   readonly served: Pick<ServedTables, "find" | "list" | "write">;
   readonly control: Pick<ParameterControl, "status" | "save">;
+  /** Default: names are tables. Throws `not-found`, `unavailable`. */
+  readonly use?: (name: string) => ParameterUse;
   /** Asked before a pull or push; throws `overloaded` or `not-found` to refuse it. */
   readonly admit?: (request: ParameterRequest) => void;
 }
@@ -51,7 +60,7 @@ class Columns {
 }
 
 /** The commands over these tables. */
-export function parameterCommands({ served, control, admit }: ParameterCommandParts): CommandSpec[] {
+export function parameterCommands({ served, control, use = tableItself, admit }: ParameterCommandParts): CommandSpec[] {
   const common = { categories: ["keyspace"], keys: { first: 1, last: 1, step: 1 }, group: "parameter", since: "7.0.0" } as const;
   const columns = new Columns();
   const windows = new PushWindows();
@@ -81,12 +90,20 @@ export function parameterCommands({ served, control, admit }: ParameterCommandPa
     return rows;
   }
 
-  function pull({ args, reply }: Call): void {
-    const table = required(args.text(1));
+  function pull(call: Call): void {
+    const { table, model, release } = use(call.args.text(1));
+    try {
+      pullOf(call, required(table), model);
+    } finally {
+      release();
+    }
+  }
+
+  function pullOf({ args, reply }: Call, table: ServedTable, ofModel: string | undefined): void {
     const { dim, reader, counts } = table;
     let form: PullForm = "F32";
     let withFound = false;
-    let model: string | undefined;
+    let model = ofModel;
     for (let i = 3; i < args.count; i++) {
       if (args.is(i, "FOUND")) withFound = true;
       else if (args.is(i, "MODEL") && i + 1 < args.count) model = args.text(++i);
@@ -124,13 +141,24 @@ export function parameterCommands({ served, control, admit }: ParameterCommandPa
   }
 
   /** Hands a push over; resolves with the number that answers it. Everything that the call's arguments say is read before the first wait. */
-  function push({ args }: Call, kind: UpdateKind): Promise<number> {
+  function push(call: Call, kind: UpdateKind): Promise<number> {
+    const { table, model, release } = use(call.args.text(1));
+    let sent: Promise<number>;
+    try {
+      sent = pushOf(call, kind, required(table), model);
+    } catch (thrown) {
+      release();
+      throw thrown;
+    }
+    return model === undefined ? sent : sent.finally(release);
+  }
+
+  function pushOf({ args }: Call, kind: UpdateKind, table: ServedTable, ofModel: string | undefined): Promise<number> {
     const name = args.text(0).toUpperCase();
-    const table = required(args.text(1));
     const { dim } = table;
     let worker: string | undefined;
     let seq: number | undefined;
-    let model: string | undefined;
+    let model = ofModel;
     const from = kind === "delete" ? 3 : 4;
     for (let i = from; i < args.count; i += 2) {
       if (i + 1 >= args.count) throw syntax(name);
@@ -236,7 +264,8 @@ export function parameterCommands({ served, control, admit }: ParameterCommandPa
       flags: ["readonly", "no_multi"],
       summary: "What is known of a parameter table: rows, bounds, checkpoint, counts; at most a second old.",
       run({ args, reply }) {
-        const name = args.text(1);
+        const { table: name, release } = use(args.text(1));
+        release();
         const status = control.status().tables.find((one) => one.name === name);
         if (status === undefined) required(name);
         replyValue(reply, status ?? { name, state: "opening" });
@@ -264,12 +293,17 @@ export function parameterCommands({ served, control, admit }: ParameterCommandPa
       flags: ["admin", "no_multi"],
       summary: "Writes a checkpoint of a parameter table; answers when it is on disk.",
       async run({ args, reply }) {
-        const name = args.text(1);
+        const { table: name, release } = use(args.text(1));
+        release();
         required(name);
         replyValue(reply, await control.save(name));
       },
     },
   ];
+}
+
+function tableItself(table: string): ParameterUse {
+  return { table, model: undefined, release: () => undefined };
 }
 
 /** A name as a caller sent it, cut. */

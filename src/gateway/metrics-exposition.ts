@@ -108,7 +108,11 @@ export function createExposition(sources: ExpositionSources): Exposition {
       collect() {
         const values = read();
         if (typeof values === "number") this.set(values);
-        else for (const [of, value] of values) this.set({ [label ?? ""]: of }, value);
+        else {
+          // What is gone since the last scrape is told no more.
+          this.reset();
+          for (const [of, value] of values) this.set({ [label ?? ""]: of }, value);
+        }
       },
     });
   }

@@ -144,6 +144,15 @@ class ShardAccess {
     });
   }
 
+  /** Rows of now, and bytes taken of the memory by rows and index. */
+  get live(): number {
+    return this.word(shardWord.live);
+  }
+
+  get usedBytes(): number {
+    return this.word(shardWord.bump) - this.at;
+  }
+
   /** Readings that gave up on a row which stayed half written: its writer's thread died. The shard has to be built anew then. */
   get unsteady(): number {
     return this.word(shardWord.unsteady);
@@ -491,15 +500,14 @@ export class ParameterShard extends ShardAccess implements SyncTable {
 
   statistics(): ShardStatistics {
     const word = (index: number): number => this.word(index);
-    const chunksUsed = word(shardWord.bump) - this.at;
     return {
-      live: word(shardWord.live),
+      live: this.live,
       tombstones: word(shardWord.tombstones),
       waiting: word(shardWord.limboRows),
       free: word(shardWord.freeRows),
       rowBytes: this.rowBytes,
       indexBytes: word(shardWord.indexBytes),
-      usedBytes: chunksUsed,
+      usedBytes: this.usedBytes,
       bytes: word(shardWord.endAt) - this.at,
       refused: word(shardWord.refused),
       heldBack: word(shardWord.heldBack),

@@ -4,6 +4,7 @@
 // requests, running ones are answered, the log is synced, the trainer writes its checkpoint, the log is closed.
 
 import type { Durability } from "#backbone/log";
+import { parameterModelCommands } from "#commands/parameter-models";
 import { parameterCommands } from "#commands/parameters";
 import { activityTablesOf, type GatewayConfig, GatewayMetrics, type OpenGateway, openGateway } from "#gateway/index";
 import { checkpointGauges } from "#gateway/checkpoint-metrics";
@@ -11,10 +12,13 @@ import { feastRoutes } from "#gateway/feast-http";
 import { HttpFront } from "#gateway/http-front";
 import { createHttpServer, httpLimitsDefault, type HttpServer } from "#gateway/http-server";
 import type { HttpLogger } from "#gateway/http-errors";
+import { parameterGauges } from "#gateway/parameter-metrics";
+import { parameterRoutes } from "#gateway/parameters-http";
 import { type StoreFace, storeRoutes } from "#gateway/store-http";
 import { storeGauges } from "#gateway/store-metrics";
 import { tableRoutes } from "#gateway/tables-http";
 import { liveVariant } from "#kernel/kernels";
+import type { ParameterModels } from "#params/catalogue/parameter-models";
 import { LoopStallMeter } from "#platform/loop-stall";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
@@ -23,11 +27,13 @@ import { randomId, systemRandom } from "#platform/system-random";
 import { systemWorkers } from "#platform/system-workers";
 import type { AccessConfig } from "#wire/access-config";
 import type { ParametersConfig } from "#wire/parameter-config";
+import type { CommandSpec } from "#wire/resp-command";
 import type { StorageConfig } from "#wire/storage-config";
 import type { FeastConfig, TablesConfig } from "#wire/table-config";
 import { type DataFolder, openDataFolder, servingCheckpointPages } from "./data-folder.ts";
 import { type FeatureStore, openFeatureStore } from "./feature-store.ts";
 import { type ModelThreads, startModelThreads } from "./model-threads.ts";
+import { openParameterModels } from "./parameter-catalogue.ts";
 import { type Parameters, startParameters } from "./parameters.ts";
 
 export interface ServerOptions {
@@ -79,6 +85,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   let threads: ModelThreads | undefined;
   let features: FeatureStore | undefined;
   let parameters: Parameters | undefined;
+  let models: ParameterModels | undefined;
   let front: HttpFront | undefined;
   let progress = (): string => "opening the data folder";
   const warn = (message: string): void => logger?.warn({}, message);
@@ -95,6 +102,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     folder = await openDataFolder(options.dataFolder, options.durability, options.intervalMs, servingCheckpointPages);
     if (config.parameters !== undefined) {
       parameters = startParameters({ workers: systemWorkers, clock: systemClock, config: config.parameters, dataFolder: options.dataFolder, warn });
+      models = await openParameterModels({ registry: folder.registry, parameters, config: config.parameters, warn });
     }
     features = await openFeatureStore({
       dataFolder: options.dataFolder,
@@ -107,7 +115,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       version,
       memoryBytesMax: storeMemoryBytes(config.storage),
       importFolders: config.storage.importFolders ?? [],
-      ...(parameters === undefined ? {} : { commands: parameterCommands({ served: parameters.served, control: parameters }) }),
+      ...(parameters === undefined || models === undefined ? {} : { commands: parameterCommandsOf(parameters, models) }),
       warn,
       onProgress: (of) => (progress = of),
     });
@@ -128,6 +136,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       checkpoints: { store, schemas: new Map(tables.list.map(({ schema }) => [schema.name, schema])) },
       warn,
     });
+    const parametersFace = parameters === undefined || models === undefined ? undefined : { control: parameters, models };
     http = createHttpServer({
       gateway,
       metrics,
@@ -139,8 +148,17 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       loopStall,
       writesFailed: () => (features?.store.state.refused?.reason === "log-failed" ? features.store.state.refused.error : parameters?.writesFailed()),
       access: features.access,
-      routes: [...tableRoutes(features.tables, systemClock), ...feastRoutes(features.tables, systemClock, config.feast), ...storeRoutes(faceOf(features))],
-      gauges: [...storeGauges(faceOf(features), features.tables, features.resp.metrics), ...checkpointGauges(() => gateway?.checkpoint(), systemClock)],
+      routes: [
+        ...tableRoutes(features.tables, systemClock),
+        ...feastRoutes(features.tables, systemClock, config.feast),
+        ...storeRoutes(faceOf(features)),
+        ...parameterRoutes(parametersFace, systemClock),
+      ],
+      gauges: [
+        ...storeGauges(faceOf(features), features.tables, features.resp.metrics),
+        ...checkpointGauges(() => gateway?.checkpoint(), systemClock),
+        ...(parametersFace === undefined ? [] : parameterGauges(parametersFace, systemClock)),
+      ],
       ...(logger === undefined ? {} : { logger }),
     });
     await http.listen();
@@ -149,6 +167,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     await gateway?.close().catch(() => undefined);
     await threads?.stop();
     await features?.stop(0);
+    await models?.catalogue.close();
     await parameters?.stop();
     await folder?.close();
     await front?.close();
@@ -166,12 +185,26 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       const [outcome, ofRedis] = await Promise.all([drained, opened.features.stop(timeoutMs, closed)]);
       await closed;
       await threads?.stop();
+      await models?.catalogue.close();
       await parameters?.stop();
       await opened.folder.close();
       loopStall.stop();
       return { cutOff: outcome.cutOff + ofRedis.cutOff };
     },
   };
+}
+
+/** Pulls and pushes, by tables and by models, and what changes these. */
+function parameterCommandsOf(parameters: Parameters, models: ParameterModels): CommandSpec[] {
+  return [
+    ...parameterCommands({
+      served: parameters.served,
+      control: parameters,
+      use: (name) => models.use(name),
+      admit: (request) => models.admit(request),
+    }),
+    ...parameterModelCommands(() => ({ models, control: parameters })),
+  ];
 }
 
 /** Half of the machine, at most 16 GiB, when nothing is configured. */

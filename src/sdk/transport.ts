@@ -19,6 +19,8 @@ export interface TransportOptions {
   readonly inFlightMax: number;
   readonly clock: Clock;
   readonly random: RandomSource;
+  /** Sent as `authorization: Bearer`. */
+  readonly token?: string;
 }
 
 /** Of one call. */
@@ -114,7 +116,11 @@ export class Transport {
         method: call.method,
         signal,
         redirect: "error",
-        ...(text === undefined ? {} : { body: text, headers: { "content-type": "application/json" } }),
+        headers: {
+          ...(this.#options.token === undefined ? {} : { authorization: `Bearer ${this.#options.token}` }),
+          ...(text === undefined ? {} : { "content-type": "application/json" }),
+        },
+        ...(text === undefined ? {} : { body: text }),
       });
       const answer = await response.text();
       try {
