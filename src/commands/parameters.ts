@@ -71,6 +71,12 @@ export function parameterCommands({ served, control, use = tableItself, admit }:
     const { state, reason, tables } = control.status();
     if (state === "opening") throw new MillraceError("unavailable", "the parameter tables are being opened", { todo: "send again in a moment" });
     const failed = tables.find((one) => one.name === name);
+    if (failed?.sync !== undefined) {
+      const from = failed.sync.sources.map(({ address, connected, fault }) => `${address} (${connected ? "connected" : (fault ?? "not connected")})`);
+      throw new MillraceError("unavailable", `parameter table ${name} is not ready: it is being loaded from ${from.join(", ")}`, {
+        todo: "send again in a moment, or ask another server",
+      });
+    }
     if (failed !== undefined)
       throw new MillraceError("corrupt", `parameter table ${name} is not served: ${failed.reason ?? reason ?? ""}`, { todo: "see the server's log" });
     throw new MillraceError("not-found", `no parameter table ${shown(name)}`, { todo: "PTABLES names those there are" });

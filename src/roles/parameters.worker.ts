@@ -1,9 +1,13 @@
 // The parameters thread: opens the tables of the data folder and serves writes, requests and status until it is asked to stop. Wiring only; src/params/host has the work.
 
+import { Prng } from "#base/prng";
 import { MemoryPool } from "#kernel/memory-pool";
+import { HostSync } from "#params/host/host-sync";
 import { type HostTable } from "#params/host/host-table";
 import { ParameterHost, type ParameterTableTicket } from "#params/host/parameter-host";
 import { UpdateBell, type UpdateRingTicket } from "#params/update-ring";
+import { systemNetwork } from "#platform/system-network";
+import { systemRandom } from "#platform/system-random";
 import { packFailure, workerFailure } from "#platform/worker-failure";
 import type { WorkerBody } from "#platform/workers";
 import { type ParametersConfig, parameterMemoryMb } from "#wire/parameter-config";
@@ -25,7 +29,19 @@ const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
   const { config, dataFolder, ring } = data as ParametersThreadData;
   const tell = (message: FromParameters): void => port.send(message);
   const memoryBytesMax = parameterMemoryMb(config) * 2 ** 20;
-  const ticketOf = ({ id, name, store }: HostTable): ParameterTableTicket => ({ id, name, dim: store.dim, shards: store.tickets() });
+  const sync =
+    config.sync === undefined
+      ? undefined
+      : new HostSync({
+          config: config.sync,
+          network: systemNetwork,
+          clock,
+          random: new Prng(new DataView(systemRandom.bytes(new Uint8Array(8)).buffer).getBigUint64(0)),
+          warn: (message) => tell({ kind: "warning", message }),
+        });
+  const ticketOf = ({ id, name, store }: HostTable): ParameterTableTicket => {
+    return { id, name, dim: store.dim, shards: store.tickets(), ...(sync?.follows === undefined ? {} : { follows: sync.follows }) };
+  };
   const host = await ParameterHost.open({
     pool: new MemoryPool({ capBytes: Math.ceil(memoryBytesMax * poolShare) + (256 << 20) }),
     clock,
@@ -35,7 +51,7 @@ const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
     tables: config.tables ?? {},
     memoryBytesMax,
     bell: new UpdateBell(ring.bell),
-    ...(config.sync === undefined ? {} : { node: config.sync.node }),
+    ...(config.sync === undefined || sync === undefined ? {} : { node: config.sync.node, sync }),
     warn: (message) => tell({ kind: "warning", message }),
     onOpened: (table) => tell({ kind: "opened", table: ticketOf(table) }),
     onDropped: ({ id }) => tell({ kind: "dropped", id }),

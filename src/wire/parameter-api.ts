@@ -81,7 +81,8 @@ export interface ParameterSyncStatus {
   /** Buckets led here. */
   readonly leads: number;
   readonly followers: readonly { readonly node: number; readonly lagMs: number; readonly waitingBuckets: number }[];
-  readonly sources: readonly { readonly address: string; readonly connected: boolean; readonly ageMs: number }[];
+  /** `fault`: why the connection before ended or could not be made, until a comparison came out well. */
+  readonly sources: readonly { readonly address: string; readonly connected: boolean; readonly ageMs: number; readonly fault?: string }[];
   readonly digestMismatches: number;
   readonly conflicts: number;
   readonly lostWrites: number;

@@ -20,7 +20,7 @@ import { parameterDefaults, type ParameterTableConfig } from "#wire/parameter-co
 import type { ParameterShard, ShardStatistics } from "../parameter-shard.ts";
 import { ParameterStore } from "../parameter-store.ts";
 import { type OpenedCheckpoints, StoreCheckpointer } from "../store-checkpoint.ts";
-import { compareVersions, counterOf, EntryBatch, lastVersion, noVersion, type Version, versionLimits } from "../sync-table.ts";
+import { compareVersions, counterOf, EntryBatch, epochOf, lastVersion, noVersion, type Version, versionLimits } from "../sync-table.ts";
 import type { UpdateAnswer, UpdateKind } from "../update-ring.ts";
 import { checkSameShape, readTableRecord, shapeOf, type TableRecord, writeTableRecord } from "./table-record.ts";
 
@@ -55,9 +55,15 @@ export interface TableSync {
   collectUpTo(shard: number, bucket: number): Version;
   /** Goes into the checkpoint, in the step that takes it; comes back as `notes` of the opened table. */
   notes(shard: number): Uint8Array;
+  /** There are too many tombstones: collects those of the bucket that nobody who is connected needs. */
+  collectHeld(shard: number, bucket: number): void;
   /** After writes were applied here. */
   written(): void;
+  /** After a slice of eviction and expiry. */
+  swept(): void;
   status(): ParameterSyncStatus;
+  /** Ends its connections; the table goes on. */
+  close(): Promise<void>;
 }
 
 export interface HostTableOptions {
@@ -91,6 +97,13 @@ function boundsOf(shard: ParameterShard): Bounds {
   const whole = (Math.floor(slabBytes / rowBytes) * rowBytes) / slabBytes;
   const rows = ((bytes - usedBytes) * whole) / (rowBytes + indexRowBytes);
   return { high: Math.floor(highShare * rows), piece: Math.max(1, Math.floor(pieceShare * rows)), tombstones: Math.floor(tombstoneShare * rows) };
+}
+
+/** The highest epoch that rows have: higher than the record's when they came from another node. */
+function epochIn({ shards }: ParameterStore): number {
+  let epoch = 0;
+  for (const shard of shards) for (let b = 0; b < shard.buckets; b++) epoch = Math.max(epoch, epochOf(shard.newest(b)));
+  return epoch;
 }
 
 export class HostTable {
@@ -170,7 +183,7 @@ export class HostTable {
     const bounds = store.shards.map(boundsOf);
     try {
       const opened = await StoreCheckpointer.open(store, files, folder);
-      const epoch = Math.min(versionLimits.epochMax, (kept?.epoch ?? 0) + 1);
+      const epoch = Math.min(versionLimits.epochMax, Math.max(kept?.epoch ?? 0, epochIn(store)) + 1);
       const record: TableRecord = { version: 1, created: !declared, shape, config, epoch };
       await writeTableRecord(files, folder, record);
       if (options.leads ?? true) store.lead(epoch, node);
@@ -272,6 +285,7 @@ export class HostTable {
       this.#collect(s);
     }
     this.#collectFrom += sliceBuckets;
+    this.sync?.swept();
     if (this.#clock.monotonicMs() >= this.#nextSaveMs) this.#saveInItsTime();
   }
 
@@ -285,6 +299,10 @@ export class HostTable {
     for (let i = 0, left: number = sliceRows; i < Math.min(sliceBuckets, shard.buckets) && left > 0; i++) {
       const b = (this.#collectFrom + i) % shard.buckets;
       if (shard.counts(b).tombstones === 0) continue;
+      if (urgent && this.sync !== undefined) {
+        this.sync.collectHeld(s, b);
+        continue;
+      }
       const inCheckpoint = urgent ? lastVersion : { high: saved[2 * b]!, low: saved[2 * b + 1]! };
       const unneeded = this.sync?.collectUpTo(s, b) ?? lastVersion;
       left -= shard.collect(b, compareVersions(inCheckpoint, unneeded) < 0 ? inCheckpoint : unneeded, left);
@@ -441,6 +459,7 @@ export class HostTable {
   /** Writes what was not written yet, and gives the memory back. */
   async close(): Promise<void> {
     this.#nextSaveMs = Infinity;
+    await this.sync?.close();
     try {
       await this.#running;
       if (this.#unsaved() > 0) await this.save();
@@ -452,6 +471,7 @@ export class HostTable {
   /** Gives the memory back; nothing is written. */
   async discard(): Promise<void> {
     this.#nextSaveMs = Infinity;
+    await this.sync?.close();
     await this.#following?.catch(() => undefined);
     await this.#running;
     this.store.release();

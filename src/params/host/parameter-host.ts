@@ -26,6 +26,7 @@ import { parameterLimits } from "#wire/parameter-limits";
 import { exportNpy, importNpy } from "../npy-exchange.ts";
 import type { ShardTicket } from "../parameter-store.ts";
 import { type UpdateAnswer, UpdateBell, UpdateConsumer, type UpdateRecord, type UpdateRingTicket } from "../update-ring.ts";
+import type { HostSync } from "./host-sync.ts";
 import { HostTable } from "./host-table.ts";
 import { lookAt } from "./table-look.ts";
 import { readTableRecord, shapeOf } from "./table-record.ts";
@@ -49,8 +50,8 @@ export interface ParameterHostOptions {
   readonly tables: Readonly<Record<string, ParameterTableConfig>>;
   /** Of this node, in versions. Default 0. */
   readonly node?: number;
-  /** False: this node takes its tables from others. Default true. */
-  readonly leads?: boolean;
+  /** With other processes. Absent: these tables are alone. The host closes it. */
+  readonly sync?: HostSync;
   /** Of the sizes of all tables. */
   readonly memoryBytesMax: number;
   /** DATA/exchange: exports and imports. */
@@ -59,7 +60,7 @@ export interface ParameterHostOptions {
   readonly bell?: UpdateBell;
   /** For the operator's log. */
   readonly warn: (message: string) => void;
-  /** A table can be read and written from now on; after `opened` for those made later too. */
+  /** A table can be read from now on, and written when it is led here; for tables made later, too. One that is followed may take its time. */
   readonly onOpened?: (table: HostTable) => void;
   /** A table is being dropped: let its memory go. */
   readonly onDropped?: (table: HostTable) => void;
@@ -72,6 +73,8 @@ export interface ParameterTableTicket {
   readonly name: string;
   readonly dim: number;
   readonly shards: readonly ShardTicket[];
+  /** Addresses of the nodes that the table is taken from: it takes no writes here. */
+  readonly follows?: string;
 }
 
 const sizeOf = ({ memoryMb }: ParameterTableConfig): number => memoryMb * 2 ** 20;
@@ -100,6 +103,7 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
     const host = new ParameterHost(options);
     try {
       await options.files.makeFolder(options.folder);
+      await options.sync?.listen();
       for (const [name, config] of Object.entries(options.tables)) await host.#openAtStart(name, config, true);
       for (const name of (await options.files.list(options.folder)) ?? []) {
         if (Object.hasOwn(options.tables, name)) continue;
@@ -112,6 +116,7 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
       }
     } catch (thrown) {
       for (const table of host.#tables.values()) await table.discard();
+      await options.sync?.close();
       throw thrown;
     }
     return host;
@@ -133,7 +138,7 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
   }
 
   async #open(name: string, config: ParameterTableConfig, declared: boolean): Promise<HostTable> {
-    const { pool, files, clock, node = 0, leads = true, memoryBytesMax, onOpened } = this.#options;
+    const { pool, files, clock, node = 0, sync, memoryBytesMax, onOpened } = this.#options;
     checkParameterTable(name, config);
     const bytes = this.#bytes() + sizeOf(config);
     if (bytes > memoryBytesMax) {
@@ -149,10 +154,18 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
     const id = this.#byId.length;
     // Its number is taken even when opening fails.
     this.#byId.push(undefined);
-    const table = await HostTable.open({ id, name, config, declared, node, leads, pool, files, clock, folder: this.#folderOf(name) });
+    const table = await HostTable.open({ id, name, config, declared, node, leads: sync?.leads ?? true, pool, files, clock, folder: this.#folderOf(name) });
     this.#byId[id] = table;
     this.#tables.set(name, table);
-    onOpened?.(table);
+    if (sync === undefined) onOpened?.(table);
+    else {
+      const opened = sync.attach(table).then(
+        () => onOpened?.(table),
+        // Closed before it was as new as its source.
+        () => undefined,
+      );
+      if (sync.leads) await opened;
+    }
     return table;
   }
 
@@ -177,7 +190,8 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
   }
 
   ticketOf({ id, name, store }: HostTable): ParameterTableTicket {
-    return { id, name, dim: store.dim, shards: store.tickets() };
+    const follows = this.#options.sync?.follows;
+    return { id, name, dim: store.dim, shards: store.tickets(), ...(follows === undefined ? {} : { follows }) };
   }
 
   /** Makes a table, which a restart finds again. With equal shape an existing one is left as it is. Throws `conflict`, `invalid`, `overloaded`. */
@@ -336,6 +350,7 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
     for (let turns = 0; turns < parameterHostLimits.lastTurns && this.turn() > 0; turns++);
     const failures: unknown[] = [];
     for (const table of this.#tables.values()) await table.close().catch((thrown: unknown) => void failures.push(thrown));
+    await this.#options.sync?.close();
     this.#tables.clear();
     if (failures.length > 0) throw failures[0];
   }

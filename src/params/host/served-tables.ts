@@ -35,6 +35,8 @@ export interface ServedTable {
   /** Rows of any batch; see ShardedPulls. */
   readonly reader: ParameterReader;
   readonly counts: ServedCounts;
+  /** Addresses of the nodes that it is taken from: it takes no writes here. */
+  readonly follows?: string;
 }
 
 export interface WriteOutcome {
@@ -90,9 +92,10 @@ export class ServedTables {
   }
 
   /** A table can be read and written; one of the same name before it is let go. */
-  opened({ id, name, dim, shards }: ParameterTableTicket): void {
+  opened({ id, name, dim, shards, follows }: ParameterTableTicket): void {
     const before = this.#tables.get(name);
-    const table: ServedTable = { id, name, dim, reader: ParameterReader.attach(shards, this.#lane), counts: before?.counts ?? noCounts() };
+    const reader = ParameterReader.attach(shards, this.#lane);
+    const table: ServedTable = { id, name, dim, reader, counts: before?.counts ?? noCounts(), ...(follows === undefined ? {} : { follows }) };
     this.#tables.set(name, table);
     before?.reader.release();
   }
@@ -134,7 +137,7 @@ export class ServedTables {
 
   /**
    * Hands over `count` keys (low and high word) with `dim` numbers each, none for a delete; both are copied at once. Rejects with `invalid` for rows of another width, `not-found` for a table
-   * that was dropped, `overloaded` when too much waits, `unavailable` without a parameters thread, `timeout`.
+   * that was dropped, `conflict` for one that is taken from another node, `overloaded` when too much waits, `unavailable` without a parameters thread, `timeout`.
    */
   write(
     table: ServedTable,
@@ -145,6 +148,13 @@ export class ServedTables {
     touchedS = Math.floor(this.#clock.nowMs() / 1_000),
   ): Promise<WriteOutcome> {
     const ring = this.#ring;
+    if (table.follows !== undefined) {
+      return Promise.reject(
+        new MillraceError("conflict", `parameter table ${table.name} takes no writes here: it follows ${table.follows}`, {
+          todo: "write to the server that leads it",
+        }),
+      );
+    }
     if (ring === undefined) return Promise.reject(this.#refusal);
     const wanted = kind === "delete" ? 0 : count * table.dim;
     if (numbers.length !== wanted || keys.length < 2 * count) {

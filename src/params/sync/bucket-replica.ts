@@ -8,7 +8,7 @@
 //             5. this node leads a bucket only while it knows of no higher epoch; of what it does not lead, its table takes no writes either.
 // Cost: 40 B a bucket beside the vectors. Concurrency: one thread, the table's.
 
-import { compareVersions, counterOf, type EntryBatch, lastVersion, noVersion, type SyncTable, type Version } from "../sync-table.ts";
+import { compareVersions, counterOf, EntryBatch, lastVersion, noVersion, type SyncTable, type Version } from "../sync-table.ts";
 import { type Bounds, placeOfVersion, type Push, sectionFlags } from "./sync-frames.ts";
 import { originOf, type Stretch, VersionVectors } from "./version-vectors.ts";
 
@@ -295,6 +295,33 @@ export class BucketReplica {
     if (collected === undefined) return true;
     const { origin, counter } = placeOfVersion(collected);
     return of.counterOf(bucket, origin) >= counter;
+  }
+
+  /**
+   * Of a table that has rows and no places (it was not synchronised before): takes what it holds for all that there is. Reads every row of the buckets whose vectors
+   * are empty.
+   */
+  adoptRows(bucket: number): void {
+    const { table, vectors } = this;
+    if (!vectors.isEmpty(bucket) || compareVersions(table.newest(bucket), noVersion) === 0) return;
+    const batch = new EntryBatch(table.dim);
+    const found = new Map<number, number>();
+    let after = noVersion;
+    for (let whole = false; !whole;) {
+      batch.clear();
+      whole = table.changes(bucket, after, lastVersion, 256, batch);
+      for (let i = 0; i < batch.count; i++) {
+        after = batch.versionAt(i);
+        found.set(originOf(after), counterOf(after));
+      }
+    }
+    const newest = table.newest(bucket);
+    found.set(originOf(newest), counterOf(newest));
+    vectors.replace(
+      bucket,
+      Array.from(found, ([origin, counter]) => ({ origin, counter })),
+    );
+    for (const origin of found.keys()) this.noteEpoch(bucket, origin >>> 8);
   }
 
   /** A term for sums over buckets: equal vectors and bounds, equal terms. */

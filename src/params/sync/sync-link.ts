@@ -21,8 +21,8 @@ export interface LinkEvents {
 export class SyncLink {
   readonly remote: string;
   readonly #flow: Flow;
-  readonly #events: LinkEvents;
-  readonly #reader: FrameReader;
+  #events: LinkEvents;
+  #reader: FrameReader;
   #writer = new FrameWriter();
   #other = new FrameWriter();
   #held = false;
@@ -44,6 +44,12 @@ export class SyncLink {
       drained: () => this.#drained(),
       end: (broke) => this.#end(broke),
     });
+  }
+
+  /** From the next frame on these are told; may be called in the middle of `frame`. */
+  handTo(events: LinkEvents, buckets: number): void {
+    this.#events = events;
+    this.#reader = new FrameReader(buckets);
   }
 
   get over(): boolean {

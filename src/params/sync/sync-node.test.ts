@@ -9,8 +9,10 @@ import { Simulation, type SimulatedNode } from "#platform/simulation";
 import { MapTable } from "../map-table.ts";
 import { ParameterShard } from "../parameter-shard.ts";
 import { contentOf, keysOf } from "../sync-table.contract.ts";
-import { compareVersions, EntryBatch, type SyncTable, versionOf } from "../sync-table.ts";
-import { SyncNode, type SyncNodeOptions } from "./sync-node.ts";
+import { compareVersions, EntryBatch, lastVersion, noVersion, type SyncTable, versionOf } from "../sync-table.ts";
+import { encodePlaces, restorePlaces } from "./places.ts";
+import { syncLimits, SyncNode, type SyncNodeOptions } from "./sync-node.ts";
+import { SyncPort } from "./sync-port.ts";
 
 const dim = 4;
 const shape = { dim, buckets: 64, initial: { seed: 1n, factors: 0, initialScale: 0 } };
@@ -193,6 +195,118 @@ test("a follower whose table is full says so, tries again ever more seldom, and 
     write(root, 0, 100, 2);
     await until(simulation, "ready", () => small.sync.ready && same(root, small), 5_000);
     assert.equal(small.sync.metrics.sources[0]!.fault, undefined);
+  });
+});
+
+test("one port takes followers of several tables; without the token nothing is told, and who asks for another shape is told which one there is", async () => {
+  const simulation = new Simulation({ seed: 10 });
+  await simulation.run(async () => {
+    const { network, clock, random } = simulation.node("n1");
+    const syncPort = new SyncPort({ network, clock, token: "secret" });
+    await syncPort.listen({ host: "0.0.0.0", port });
+    const roots = ["a 0/2 seed 1", "a 1/2 seed 1"].map((name) => {
+      const table = new MapTable(shape);
+      const sync = new SyncNode({ name, node: 1, network, clock, random, times, table, token: "secret" });
+      leadAll({ machine: simulation.node("n1"), table, sync });
+      sync.start();
+      syncPort.add(sync);
+      return { machine: simulation.node("n1"), table, sync };
+    });
+    for (const [i, root] of roots.entries()) write(root, 0, 50 * (i + 1), i);
+    const followers = [
+      await side(simulation, "n2", { name: "a 0/2 seed 1", token: "secret" }),
+      await side(simulation, "n3", { name: "a 1/2 seed 1", token: "secret" }),
+    ];
+    const refused = [
+      await side(simulation, "n4", { name: "a 0/3 seed 1", token: "secret" }),
+      await side(simulation, "n5", { name: "b 0/1 seed 1", token: "secret" }),
+      await side(simulation, "n6", { name: "b 0/1 seed 1", token: "guessed" }),
+    ];
+    for (const one of [...followers, ...refused]) follow(one, "n1");
+    for (const [i, { sync, table }] of followers.entries()) {
+      await sync.whenReady(5_000);
+      assert.equal(contentOf(table).length, 50 * (i + 1));
+    }
+    await simulation.clock.sleep(5_000);
+    for (const [i, complaint] of [/here it is "a 0\/2 seed 1"/, /there is no table b here/, /another token/].entries()) {
+      assert.match(refused[i]!.sync.metrics.sources[0]!.fault!, complaint);
+      assert.equal(refused[i]!.sync.ready, false);
+    }
+    // Something that speaks another protocol, and something that says nothing.
+    const { network: other } = simulation.node("n7");
+    const [loud, silent] = [await other.connect({ host: "n1", port }), await other.connect({ host: "n1", port })];
+    await loud.write(new TextEncoder().encode("GET / HTTP/1.1\r\n\r\n"));
+    assert.deepEqual([await loud.read(), await silent.read()], [undefined, undefined]);
+    syncPort.remove(roots[0]!.sync);
+    await syncPort.close();
+  });
+});
+
+test("a node that as many follow as may refuses one more, says so, and it comes in when there is a place", async () => {
+  const simulation = new Simulation({ seed: 11 });
+  await simulation.run(async () => {
+    const root = await side(simulation, "n1");
+    leadAll(root);
+    root.sync.start();
+    write(root, 0, 10, 1);
+    const all: Side[] = [];
+    for (let n = 2; n < syncLimits.followersMax + 2; n++) {
+      const one = await side(simulation, `n${n}`);
+      follow(one, "n1");
+      all.push(one);
+    }
+    for (const { sync } of all) await sync.whenReady(5_000);
+    const late = await side(simulation, "n99");
+    follow(late, "n1");
+    await simulation.clock.sleep(20_000);
+    const { followersRefused } = root.sync.metrics;
+    assert.ok(followersRefused >= 3 && followersRefused <= 12, `${followersRefused} refusals`);
+    assert.match(late.sync.metrics.sources[0]!.fault!, /64 follow this node, the most: follow one of them/);
+    await all[5]!.sync.close();
+    await late.sync.whenReady(10_000);
+    assert.equal(contentOf(late.table).length, 10);
+  });
+});
+
+test("promise: a leader that starts more often than a vector has places keeps no row from a new follower", async () => {
+  const simulation = new Simulation({ seed: 12 });
+  await simulation.run(async () => {
+    let table = new MapTable(shape);
+    // The first life was without synchronisation: rows, and no places.
+    for (let bucket = 0; bucket < shape.buckets; bucket++) table.lead(bucket, 1, 1);
+    table.assign(keysOf(table, 200), 200, new Float32Array(200 * dim).fill(1), 77);
+    let places: Uint8Array | undefined;
+    let renewed = 0;
+    for (let life = 2; life <= 14; life++) {
+      const { network, clock, random } = simulation.node(`l${life}`);
+      const sync = new SyncNode({ name: "t", node: 1, network, clock, random, times, table });
+      if (places !== undefined) restorePlaces(sync.replica, places);
+      for (let bucket = 0; bucket < shape.buckets; bucket++) sync.replica.adoptRows(bucket);
+      await sync.listen({ host: "0.0.0.0", port });
+      const root = { machine: simulation.node(`l${life}`), table, sync };
+      leadAll(root, life);
+      sync.start();
+      write(root, life * 10, 300, life);
+      sync.delete(keysOf(table, 5, undefined, life), 5);
+      for (let bucket = 0; bucket < shape.buckets; bucket++) renewed += sync.renewOldest(bucket);
+      const fresh = await side(simulation, `n${life + 20}`);
+      follow(fresh, `l${life}`);
+      await fresh.sync.whenReady(10_000);
+      assert.ok(same(root, fresh), `life ${life}`);
+      assert.deepEqual(contentOf(fresh.table), contentOf(table));
+      assert.equal(fresh.sync.metrics.digestMismatches, 0);
+      places = encodePlaces(sync.replica);
+      await sync.close();
+      await fresh.sync.close();
+      // The next life has what a checkpoint holds.
+      const rows = new EntryBatch(dim);
+      for (let bucket = 0; bucket < shape.buckets; bucket++) table.changes(bucket, noVersion, lastVersion, 1 << 20, rows);
+      table = new MapTable(shape);
+      table.join(rows, 0, rows.count);
+    }
+    assert.ok(renewed > 20, `${renewed} rows`);
+    const oldest = contentOf(table).find(({ touched }) => touched === 77);
+    assert.ok(oldest !== undefined, "rows that nobody wrote again keep their touch");
   });
 });
 

@@ -12,7 +12,7 @@ import { MillraceError, toMillraceError } from "#base/errors";
 import type { Prng } from "#base/prng";
 import type { Clock, Timer } from "#platform/clock";
 import type { Connection, Listener, Network } from "#platform/network";
-import { compareVersions, EntryBatch, noVersion, type SyncTable, type Version } from "../sync-table.ts";
+import { compareVersions, EntryBatch, noVersion, type SyncTable, type Version, versionOf } from "../sync-table.ts";
 import { BucketReplica, Outcome, type ReplicaCounters } from "./bucket-replica.ts";
 import { frameBytesMin, PushCursor } from "./push-cursor.ts";
 import {
@@ -33,7 +33,8 @@ import {
   type Want,
   wants,
 } from "./sync-frames.ts";
-import { SyncLink } from "./sync-link.ts";
+import { type LinkEvents, SyncLink } from "./sync-link.ts";
+import { stretchesMax } from "./version-vectors.ts";
 
 export const syncLimits = {
   bucketsMax: 16_384,
@@ -78,8 +79,8 @@ export interface SyncTimes {
   readonly staleMs: number;
   /** From falling back to a second address to trying the first one again, and between tries. Default 10,000. */
   readonly returnMs: number;
-  /** First wait before following again after this table was found full; doubles up to 32 times that. Default 1,000. */
-  readonly fullRetryMs: number;
+  /** First wait before following again after a refusal (doubles up to 4 times that), or after this table was found full (up to 32 times). Default 1,000. */
+  readonly slowRetryMs: number;
 }
 
 export const syncTimesDefault: SyncTimes = {
@@ -96,7 +97,7 @@ export const syncTimesDefault: SyncTimes = {
   readyAgeMs: 1_000,
   staleMs: 10_000,
   returnMs: 10_000,
-  fullRetryMs: 1_000,
+  slowRetryMs: 1_000,
 };
 
 export interface SyncNodeOptions {
@@ -138,6 +139,8 @@ export interface SyncMetrics extends ReplicaCounters {
   corruptFrames: number;
   /** Times that this table had no room for what a source sent. */
   tableFull: number;
+  /** Connections that were refused for `followersMax`. */
+  followersRefused: number;
   /** Times that `ready` was taken back since a source was behind. */
   turnedStale: number;
 }
@@ -213,9 +216,9 @@ interface Source {
   /** Of the connection before. */
   ageMs: number;
   heardMs: number;
-  /** Connections in a row that ended before a comparison came out well, and those of them that ended because this table is full. */
+  /** Connections in a row that ended before a comparison came out well, and those of them after which trying soon does not help: this table is full, or it was refused. */
   tries: number;
-  fullTries: number;
+  slowTries: number;
   fault: MillraceError | undefined;
   timer: Timer | undefined;
   /** A second connection, to the first address, while another one is followed: it takes over once it has been compared with. */
@@ -225,6 +228,7 @@ interface Source {
   removed: boolean;
 }
 
+const refusedTriesMax = 3;
 const noVectors: readonly BucketVector[] = [];
 const dirtyChunk = 512;
 /** A push of fewer rows is small: its system calls and its answer cost more than its rows. */
@@ -239,11 +243,11 @@ const comparePauseMs = 100;
 export class SyncNode {
   readonly replica: BucketReplica;
   readonly node: number;
+  readonly name: string;
   /** Buckets go into so many groups, `bucketsPerGroup` neighbours each: what is led and compared together. */
   readonly groups: number;
   readonly bucketsPerGroup: number;
   readonly #table: SyncTable;
-  readonly #name: string;
   readonly #clock: Clock;
   readonly #network: Network;
   readonly #random: Prng;
@@ -293,6 +297,7 @@ export class SyncNode {
     digestMismatches: 0,
     corruptFrames: 0,
     tableFull: 0,
+    followersRefused: 0,
     turnedStale: 0,
   };
 
@@ -311,7 +316,7 @@ export class SyncNode {
     this.bucketsPerGroup = table.buckets / this.groups;
     this.#ledSinceMs = new Float64Array(this.groups);
     this.#ledFromMs = new Float64Array(this.groups).fill(Infinity);
-    this.#name = options.name;
+    this.name = options.name;
     this.#clock = options.clock;
     this.#network = options.network;
     this.#random = options.random;
@@ -356,7 +361,7 @@ export class SyncNode {
       ageMs: 0,
       heardMs: this.#clock.monotonicMs(),
       tries: 0,
-      fullTries: 0,
+      slowTries: 0,
       fault: undefined,
       timer: undefined,
       trial: undefined,
@@ -405,7 +410,7 @@ export class SyncNode {
     await new Promise<void>((resolve, reject) => {
       const timer = this.#clock.after(timeoutMs, () =>
         reject(
-          new MillraceError("timeout", `table ${this.#name} was not caught up within ${timeoutMs} ms`, {
+          new MillraceError("timeout", `table ${this.name} was not caught up within ${timeoutMs} ms`, {
             todo: "look at the metrics of its sources: connected, compared, age",
           }),
         ),
@@ -488,7 +493,7 @@ export class SyncNode {
   lead(groups: readonly number[], epoch: number): void {
     for (const group of groups) {
       if (this.knownEpoch(group) >= epoch) {
-        throw new MillraceError("conflict", `epoch ${epoch} of group ${group} of table ${this.#name}: epoch ${this.knownEpoch(group)} is known`, {
+        throw new MillraceError("conflict", `epoch ${epoch} of group ${group} of table ${this.name}: epoch ${this.knownEpoch(group)} is known`, {
           todo: "take a higher epoch",
         });
       }
@@ -585,6 +590,37 @@ export class SyncNode {
     return this.replica.counters.expired - before;
   }
 
+  /**
+   * A vector holds eight origins, and each start of a leader is one: what a led bucket still has of its oldest ones is written anew, before they fall out of vectors and a new
+   * follower would not be sent it. For all buckets in turn, a minute after the start (others may have to hand in what this node lost). Returns how many rows that were.
+   */
+  renewOldest(bucket: number): number {
+    const { vectors } = this.replica;
+    if (vectors.olderOf(bucket).length < stretchesMax - 2 || !this.takesWrites(bucket)) return 0;
+    const kept = vectors.stretches(bucket).at(-3)!.origin >>> 8;
+    const upTo = versionOf(kept, 0, 0);
+    const batch = new EntryBatch(this.#table.dim);
+    const { dim } = batch;
+    let after = noVersion;
+    let dead = noVersion;
+    let renewed = 0;
+    for (let whole = false; !whole;) {
+      batch.clear();
+      whole = this.#table.changes(bucket, after, upTo, 256, batch);
+      for (let i = 0; i < batch.count; i++) {
+        after = batch.versionAt(i);
+        if (batch.isTombstone(i)) dead = after;
+        else {
+          this.#table.assign(batch.keys.subarray(2 * i, 2 * i + 2), 1, batch.values.subarray(i * dim, (i + 1) * dim), batch.touched[i]!);
+          renewed++;
+        }
+      }
+    }
+    if (compareVersions(dead, this.replica.collectedTo(bucket)) > 0) this.#bounded({ bucket, collected: dead, expired: noVersion });
+    if (renewed > 0) this.kick();
+    return renewed;
+  }
+
   /** After writes straight to the table: pushes what changed. */
   kick(): void {
     this.#kick(this.#clock.monotonicMs());
@@ -614,7 +650,7 @@ export class SyncNode {
     for (let i = 0; i < count; i++) {
       const bucket = this.#table.bucketOf(keys[2 * i]!, keys[2 * i + 1]!);
       if (inLease && ledEpoch[bucket] !== 0 && now >= this.#ledFromMs[this.groupOf(bucket)]!) continue;
-      throw new MillraceError("unavailable", `node ${this.node} does not take writes of bucket ${bucket} of table ${this.#name}`, {
+      throw new MillraceError("unavailable", `node ${this.node} does not take writes of bucket ${bucket} of table ${this.name}`, {
         todo: "send them to the node that leads it; after a fail-over try again within two seconds",
       });
     }
@@ -772,8 +808,8 @@ export class SyncNode {
     if (source.removed || this.#closed) return;
     source.at = (source.at + 1) % source.addresses.length;
     source.tries++;
-    const { retryMs, fullRetryMs } = this.#times;
-    const baseMs = source.fullTries > 0 ? fullRetryMs * 2 ** Math.min(5, source.fullTries - 1) : retryMs * Math.min(20, 2 ** Math.min(5, source.tries - 1));
+    const { retryMs, slowRetryMs } = this.#times;
+    const baseMs = source.slowTries > 0 ? slowRetryMs * 2 ** Math.min(5, source.slowTries - 1) : retryMs * Math.min(20, 2 ** Math.min(5, source.tries - 1));
     source.timer = this.#clock.after(baseMs * (0.5 + this.#random.float()), () => void this.#connect(source), { background: true });
   }
 
@@ -807,18 +843,42 @@ export class SyncNode {
   }
 
   #accept(connection: Connection): void {
-    const followers = [...this.#peers].filter((peer) => peer.source === undefined);
-    if (this.#closed || followers.length >= syncLimits.followersMax) return connection.close();
-    this.#peer(connection, undefined);
+    const peer = this.#peer(connection, undefined);
+    if (this.#noPlaceFor(peer)) this.#turnAway(peer.link);
   }
 
-  #peer(connection: Connection, source: Source | undefined): Peer {
+  /** A connection that a port has taken for this node, and its greeting. May throw; then the link is to be ended with that. */
+  take(link: SyncLink, hello: Hello): void {
+    const peer = this.#peer(link, undefined);
+    if (this.#noPlaceFor(peer)) this.#turnAway(link);
+    else this.#onHello(peer, hello);
+  }
+
+  #noPlaceFor(peer: Peer): boolean {
+    let others = 0;
+    for (const one of this.#peers) if (one !== peer && one.source === undefined) others++;
+    return this.#closed || others >= syncLimits.followersMax;
+  }
+
+  #turnAway(link: SyncLink): void {
+    if (!this.#closed) this.#counts.followersRefused++;
+    link.send((writer) => writer.refuse(this.#closed ? "this node stops" : `${syncLimits.followersMax} follow this node, the most: follow one of them`));
+    link.close();
+  }
+
+  #peer(to: Connection | SyncLink, source: Source | undefined): Peer {
     const now = this.#clock.monotonicMs();
-    const link = new SyncLink(connection, this.#table.buckets, {
+    const { buckets } = this.#table;
+    const events: LinkEvents = {
       frame: (type, reader) => this.#frame(peer, type, reader),
       writable: () => this.#pump(peer, this.#clock.monotonicMs()),
       ended: (why) => this.#ended(peer, why),
-    });
+    };
+    let link: SyncLink;
+    if (to instanceof SyncLink) {
+      link = to;
+      link.handTo(events, buckets);
+    } else link = new SyncLink(to, buckets, events);
     const peer: Peer = {
       link,
       source,
@@ -857,7 +917,7 @@ export class SyncNode {
 
   #greet(peer: Peer, want: Want): void {
     const { dim, buckets } = this.#table;
-    peer.link.send((writer) => writer.hello({ dim, buckets, node: this.node, want, life: this.#life, table: this.#name, token: this.#token }));
+    peer.link.send((writer) => writer.hello({ dim, buckets, node: this.node, want, life: this.#life, table: this.name, token: this.#token }));
   }
 
   #ended(peer: Peer, why: MillraceError | undefined): void {
@@ -874,14 +934,14 @@ export class SyncNode {
     source.fault = why;
     if (why?.code === "overloaded" && why === peer.full) {
       this.#counts.tableFull++;
-      source.fullTries++;
-    }
+      source.slowTries++;
+    } else if (why?.code === "conflict") source.slowTries = Math.min(refusedTriesMax, source.slowTries + 1);
     this.#retry(source);
   }
 
   #refuse(peer: Peer, why: string): never {
     peer.link.send((writer) => writer.refuse(why));
-    throw new MillraceError("conflict", `${peer.link.remote} does not fit table ${this.#name} of node ${this.node}: ${why}`, {
+    throw new MillraceError("conflict", `${peer.link.remote} does not fit table ${this.name} of node ${this.node}: ${why}`, {
       todo: "give both sides the same table, shape and token, and numbers of their own",
     });
   }
@@ -892,7 +952,7 @@ export class SyncNode {
     peer.heardMs = this.#clock.monotonicMs();
     if (!peer.greeted) {
       if (type === frameTypes.refuse) {
-        throw new MillraceError("conflict", `${peer.link.remote} refuses to synchronise table ${this.#name}: ${reader.refuse()}`, {
+        throw new MillraceError("conflict", `${peer.link.remote} refuses to synchronise table ${this.name}: ${reader.refuse()}`, {
           todo: "give both sides the same table, shape and token, and numbers of their own",
         });
       }
@@ -927,8 +987,8 @@ export class SyncNode {
   #onHello(peer: Peer, hello: Hello): void {
     const { dim, buckets } = this.#table;
     if (hello.token !== this.#token) this.#refuse(peer, "another token");
-    if (hello.table !== this.#name || hello.dim !== dim || hello.buckets !== buckets) {
-      this.#refuse(peer, `here it is ${this.#name} with ${dim} numbers a row and ${buckets} buckets`);
+    if (hello.table !== this.name || hello.dim !== dim || hello.buckets !== buckets) {
+      this.#refuse(peer, `here it is ${this.name} with ${dim} numbers a row and ${buckets} buckets`);
     }
     if (hello.node === this.node) this.#refuse(peer, `both sides are node ${this.node}`);
     peer.hello = hello;
@@ -1160,7 +1220,7 @@ export class SyncNode {
       if (source !== undefined) {
         if (source.trial === peer && peer.ageMs <= this.#times.readyAgeMs) this.#returned(source);
         if (source.peer === peer) {
-          source.tries = source.fullTries = 0;
+          source.tries = source.slowTries = 0;
           source.fault = undefined;
         }
       }
@@ -1360,6 +1420,20 @@ export class SyncNode {
       }
     }
     for (const peer of this.#peers) if (peer.boundsDue.size > 0) this.#pump(peer, now);
+  }
+
+  /** Memory is short: collects the tombstones of a led bucket that every follower holds that is connected; who is away may have to load the bucket anew. */
+  collectHeld(bucket: number): void {
+    if (this.replica.ledEpoch[bucket] === 0) return;
+    const { origin, counter } = placeOfVersion(this.#table.newest(bucket));
+    let held = counter;
+    for (const { want, begun, cursor } of this.#peers) {
+      if (want === wants.nothing) continue;
+      if (!begun) return;
+      held = Math.min(held, cursor!.acked.counterOf(bucket, origin));
+    }
+    if (held === 0) return;
+    this.#bounded({ bucket, collected: versionOf(origin >>> 8, held, origin & 255), expired: noVersion });
   }
 
   /** True when the bucket was walked. */

@@ -1,0 +1,213 @@
+// Synchronisation of a parameter host's tables with those of other processes: one port for all, a node for each shard of each table, sources by the configuration.
+// Who leads: a host without `follow` leads all its tables, in an epoch of its own each start; a host with `follow` takes them from the first address that answers, and never writes.
+//
+// Invariants: 1. a table that is followed is opened for readers once it is as new as its source, and stays open from then on  2. tables meet only when name, shards, seed and initial
+//                values are equal: these are the name of their nodes  3. what a checkpoint says of places is restored before the first connection.
+// Cost: a connection a shard and follower; a call without changes some 100 ns a shard. Concurrency: the parameters thread. Limits: syncLimits of each node.
+
+import { MillraceError } from "#base/errors";
+import type { Prng } from "#base/prng";
+import type { Clock } from "#platform/clock";
+import type { Network } from "#platform/network";
+import type { ParameterSyncStatus } from "#wire/parameter-api";
+import type { ParameterSyncConfig } from "#wire/parameter-config";
+import { encodePlaces, restorePlaces } from "../sync/places.ts";
+import { type Address, SyncNode, type SyncTimes } from "../sync/sync-node.ts";
+import { SyncPort } from "../sync/sync-port.ts";
+import { noVersion, type Version } from "../sync-table.ts";
+import type { HostTable, TableSync } from "./host-table.ts";
+
+export const hostSyncLimits = {
+  /** Followers may have to hand in what a leader lost by a crash, before it writes old rows anew. */
+  renewAfterMs: 60_000,
+  /** Buckets of each shard that one sweep looks at. */
+  renewBuckets: 8,
+} as const;
+
+export interface HostSyncOptions {
+  readonly config: ParameterSyncConfig;
+  readonly network: Network;
+  readonly clock: Clock;
+  readonly random: Prng;
+  /** For the operator's log. */
+  readonly warn: (message: string) => void;
+  readonly times?: Partial<SyncTimes>;
+}
+
+/** `host:port` as the configuration has it. Throws `invalid`. */
+function addressOf(text: string): Address {
+  const at = text.lastIndexOf(":");
+  const port = Number(text.slice(at + 1));
+  if (!(port >= 1 && port <= 65_535)) throw new MillraceError("invalid", `parameters.sync.follow names ${text}`, { todo: "give host:port" });
+  return { host: text.slice(0, at), port };
+}
+
+export class HostSync {
+  readonly leads: boolean;
+  /** Where followed tables come from, for messages; undefined: nothing is followed. */
+  readonly follows: string | undefined;
+  readonly #options: HostSyncOptions;
+  readonly #port: SyncPort;
+  readonly #sources: readonly Address[];
+  #listening: number | undefined;
+
+  /** Nothing is listened to before `listen`. Throws `invalid` for an address that cannot be. */
+  constructor(options: HostSyncOptions) {
+    const { config, network, clock } = options;
+    this.#options = options;
+    this.#sources = (config.follow ?? []).map(addressOf);
+    this.leads = this.#sources.length === 0;
+    this.follows = config.follow?.join(", ");
+    this.#port = new SyncPort({ network, clock, ...(config.token === undefined ? {} : { token: config.token }) });
+  }
+
+  /** Takes followers; tables may come before or after. Throws `conflict` for a port that is taken. */
+  async listen(): Promise<void> {
+    const { host = "127.0.0.1", port } = this.#options.config;
+    this.#listening = await this.#port.listen({ host, port });
+  }
+
+  /** The port that is listened to. */
+  get port(): number | undefined {
+    return this.#listening;
+  }
+
+  /** Synchronises a table from now on; resolves once it may be read: a led one at once, a followed one when it is as new as its source. */
+  async attach(table: HostTable): Promise<void> {
+    const sync = new SynchronisedTable(table, this.leads, this.#options, this.#port, this.#sources);
+    table.sync = sync;
+    await sync.opened;
+  }
+
+  async close(): Promise<void> {
+    await this.#port.close();
+  }
+}
+
+class SynchronisedTable implements TableSync {
+  readonly leads: boolean;
+  readonly opened: Promise<void>;
+  readonly #nodes: readonly SyncNode[];
+  readonly #port: SyncPort;
+  readonly #clock: Clock;
+  readonly #renewAtMs: number;
+  #renewNext = 0;
+  #closed = false;
+
+  constructor(table: HostTable, leads: boolean, options: HostSyncOptions, port: SyncPort, sources: readonly Address[]) {
+    const { name, store, notes, epoch } = table;
+    const { config, network, clock, random, times } = options;
+    const { token, node } = config;
+    const { seed, factors, initialScale } = store.initial;
+    this.leads = leads;
+    this.#port = port;
+    this.#clock = clock;
+    this.#renewAtMs = clock.monotonicMs() + hostSyncLimits.renewAfterMs;
+    this.#nodes = store.shards.map((shard, s) => {
+      const one = new SyncNode({
+        table: shard,
+        // What must be equal for rows to mean the same on both sides.
+        name: `${name} ${s}/${store.shards.length} seed ${seed} initial ${factors} x ${initialScale}`,
+        node,
+        network,
+        clock,
+        random,
+        ...(token === undefined ? {} : { token }),
+        // Whoever writes to the table says so: `written`.
+        times: { ...times, pollMs: 0 },
+      });
+      const note = notes[s];
+      if (note !== undefined && note.length > 0) restorePlaces(one.replica, note);
+      for (let bucket = 0; bucket < shard.buckets; bucket++) one.replica.adoptRows(bucket);
+      return one;
+    });
+    for (const one of this.#nodes) {
+      if (leads) {
+        const groups = Array.from({ length: one.groups }, (_, group) => group);
+        one.lead(groups, Math.max(epoch, ...groups.map((group) => one.knownEpoch(group) + 1)));
+      } else one.addSource(sources, "all");
+      one.start();
+      port.add(one);
+    }
+    this.opened = leads ? Promise.resolve() : this.#caughtUp();
+  }
+
+  async #caughtUp(): Promise<void> {
+    for (const node of this.#nodes) {
+      while (!node.caughtUp && !this.#closed) await this.#clock.sleep(readyLookMs);
+    }
+    if (this.#closed) throw new MillraceError("unavailable", "a parameter table that is closed while it is loaded");
+  }
+
+  /** Tombstones are collected by the nodes themselves, who know what followers hold. */
+  collectUpTo(): Version {
+    return noVersion;
+  }
+
+  collectHeld(shard: number, bucket: number): void {
+    this.#nodes[shard]!.collectHeld(bucket);
+  }
+
+  notes(shard: number): Uint8Array {
+    return encodePlaces(this.#nodes[shard]!.replica);
+  }
+
+  written(): void {
+    for (const node of this.#nodes) node.kick();
+  }
+
+  swept(): void {
+    this.written();
+    if (!this.leads || this.#clock.monotonicMs() < this.#renewAtMs) return;
+    for (const node of this.#nodes) {
+      const { buckets } = node.replica.vectors;
+      for (let i = 0; i < hostSyncLimits.renewBuckets; i++) node.renewOldest((this.#renewNext + i) % buckets);
+    }
+    this.#renewNext += hostSyncLimits.renewBuckets;
+  }
+
+  /** Sums and worst of all shards. */
+  status(): ParameterSyncStatus {
+    let [ready, leads, digestMismatches, conflicts, lostWrites] = [true, 0, 0, 0, 0];
+    const followers = new Map<number, { node: number; lagMs: number; waitingBuckets: number }>();
+    const sources = new Map<string, { address: string; connected: boolean; ageMs: number; fault?: string }>();
+    for (const { metrics } of this.#nodes) {
+      ready &&= metrics.ready;
+      leads += metrics.ledBuckets;
+      digestMismatches += metrics.digestMismatches;
+      conflicts += metrics.conflicts;
+      lostWrites += metrics.lostWrites;
+      for (const { node, lagMs, waitingBuckets, loadBuckets } of metrics.followers) {
+        const known = followers.get(node);
+        followers.set(node, {
+          node,
+          lagMs: Math.max(lagMs, known?.lagMs ?? 0),
+          waitingBuckets: waitingBuckets + loadBuckets + (known?.waitingBuckets ?? 0),
+        });
+      }
+      for (const { address, connected, ageMs, silentMs, fault } of metrics.sources) {
+        const known = sources.get(address);
+        const why = fault ?? known?.fault;
+        sources.set(address, {
+          address,
+          connected: connected && (known?.connected ?? true),
+          // Silence is age too, once it is longer than the time between two words.
+          ageMs: Math.max(connected && silentMs < quietMs ? ageMs : ageMs + silentMs, known?.ageMs ?? 0),
+          ...(why === undefined ? {} : { fault: why }),
+        });
+      }
+    }
+    return { ready, leads, followers: [...followers.values()], sources: [...sources.values()], digestMismatches, conflicts, lostWrites };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const node of this.#nodes) {
+      this.#port.remove(node);
+      await node.close();
+    }
+  }
+}
+
+const readyLookMs = 10;
+const quietMs = 1_000;
