@@ -182,6 +182,7 @@ function keeping(log: Log, records: Uint8Array[]): Log {
         get failed() {
           return writer.failed;
         },
+        oldUpTo: (age) => writer.oldUpTo(age),
         append: async (batch) => {
           const copies = batch.map((record) => record.slice());
           const result = await writer.append(batch);

@@ -258,6 +258,26 @@ export function logContract(engine: Engine<LogWorld>): void {
     assert.equal((await again.append([record("50")])).firstOffset, 50);
   });
 
+  check("what is old by time or size may be trimmed, and is never more than was asked", async ({ open, clock }) => {
+    const log = await open();
+    const writer = await log.openWriter("p");
+    assert.equal(await writer.oldUpTo({ beforeMs: Infinity, bytesMax: 0 }), 0, "nothing is there");
+    const beganMs = clock.nowMs();
+    for (let i = 0; i < 60; i += 1) await writer.append([record(`${i}`.padStart(500, "."))]);
+    const oldest = await writer.oldUpTo({ beforeMs: clock.nowMs() + 1_000 });
+    assert.ok(oldest >= 0 && oldest <= 60);
+    assert.equal(await writer.oldUpTo({}), 0);
+    assert.equal(await writer.oldUpTo({ beforeMs: beganMs - 1, bytesMax: 10 * 1024 * 1024 }), 0);
+    assert.equal(await writer.oldUpTo({ bytesMax: 0 }), oldest, "by size as far as by time");
+    const half = await writer.oldUpTo({ bytesMax: 30 * 500 });
+    assert.ok(half === oldest || (60 - half <= 30 && 60 - half > 15), `${60 - half} of 60 records stay, of 15,000 bytes at most`);
+    await writer.trim(half);
+    assert.equal(await writer.oldUpTo({}), half);
+    assert.equal((await readAll(log, "p", half)).length, 60 - half);
+    await writer.trim(oldest);
+    assert.equal(await writer.oldUpTo({ beforeMs: Infinity }), writer.bounds.first);
+  });
+
   check("records of every size, also empty ones, come back as they were", async ({ open }) => {
     const [log, other] = [await open(), await open()];
     const writer = await log.openWriter("p");

@@ -122,3 +122,42 @@ test("what a reader was given stays as it is while the writer's buffer is used a
     await registry.close();
   });
 });
+
+test("segments are old once the next one was begun before that time, also those that another process wrote", async () => {
+  const simulation = new Simulation({ seed: process.env["SEED"] ?? 1 });
+  await simulation.run(async () => {
+    const { files, clock } = simulation.node("a");
+    const registry = createMemoryRegistry({ clock });
+    const open = (): Log =>
+      openEmbeddedLog({ files, clock, registry: registry.connect({ clock }), folder: "/log", durability: "interval", segmentBytesMax: 4096 });
+    let log = open();
+    let writer = await log.openWriter("p");
+    const appendedMs: number[] = [];
+    const append = async (count: number): Promise<void> => {
+      for (let i = 0; i < count; i += 1) {
+        await writer.append([new Uint8Array(1_000)]);
+        appendedMs.push(clock.nowMs());
+        await clock.sleep(60_000);
+      }
+    };
+    await append(20);
+    await log.close();
+    log = open();
+    writer = await log.openWriter("p");
+    await append(20);
+    for (const minutes of [0, 3, 10, 25, 39]) {
+      const beforeMs = appendedMs[minutes]!;
+      const upTo = await writer.oldUpTo({ beforeMs });
+      assert.ok(
+        appendedMs.slice(0, upTo).every((ms) => ms < beforeMs),
+        `${upTo} records are old at minute ${minutes}`,
+      );
+      // Three records a segment; one that began at that minute is not older than it.
+      assert.ok(upTo >= minutes - 5, `${upTo} at minute ${minutes}`);
+    }
+    const upTo = await writer.oldUpTo({ bytesMax: 10_000 });
+    assert.ok(upTo >= 28 && upTo <= 33, `${upTo}`);
+    await log.close();
+    await registry.close();
+  });
+});

@@ -79,6 +79,13 @@ export interface LogBounds {
   readonly next: number;
 }
 
+export interface LogAge {
+  /** Default: nothing is too old. */
+  readonly beforeMs?: number;
+  /** What stays takes no more. Default: nothing is too much. */
+  readonly bytesMax?: number;
+}
+
 export interface LogWriter {
   readonly partition: string;
   readonly durability: Durability;
@@ -93,6 +100,9 @@ export interface LogWriter {
   /** Forgets records before `offset`, in whole segments or messages, so `first` may stay below it; the last ones always stay, since they say what the next
    * offset is. `invalid` beyond `bounds.next`. */
   trim(offset: number): Promise<void>;
+  /** Up to where the records are old: appended before `beforeMs` (wall time), or more than `bytesMax` bytes away from the end. Whole segments or
+   * messages: by time those that hold nothing younger, by size as many as it takes; the last one never is. `bounds.first` when nothing is old. What may be given to `trim`. */
+  oldUpTo(age: LogAge): Promise<number>;
   /** Resolves when everything appended before the call is as safe as the engine can make it, whatever the policy: synced by the embedded one, acknowledged by
    * as many replicas as were asked for by a broker. */
   sync(): Promise<void>;

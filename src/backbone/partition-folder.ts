@@ -27,6 +27,8 @@ export class Segment {
   readonly epoch: number;
   /** Known once the header was read. */
   salt: number | undefined;
+  /** Wall time at which its writer began it; known with the salt. */
+  createdMs: number | undefined;
   readonly #offsets: number[];
   readonly #positions: number[];
 
@@ -130,6 +132,7 @@ export class PartitionFolder {
       throw thrown;
     }
     segment.salt = salt;
+    segment.createdMs = createdMs;
     this.#known.set(fileName, segment);
     return { file, segment };
   }
@@ -143,7 +146,9 @@ export class PartitionFolder {
     const file = await this.#files.open(segment.path, "read");
     if (file === undefined || segment.salt !== undefined) return file;
     try {
-      segment.salt = (await readSegmentHeader(file, this.partition, segment))?.salt;
+      const header = await readSegmentHeader(file, this.partition, segment);
+      segment.salt = header?.salt;
+      segment.createdMs = header?.createdMs;
     } catch (thrown) {
       await file.close();
       throw thrown;
@@ -160,7 +165,7 @@ function isBefore(other: SegmentName, than: SegmentName): boolean {
 
 /** Reads and checks the header of an open segment; `undefined` when it is not there and nothing follows it, as in a segment whose writer was cut off
  * before it began. Throws `corrupt`, or `unsupported` for a later version. */
-export async function readSegmentHeader(file: OpenFile, partition: string, segment: Segment): Promise<{ salt: number } | undefined> {
+export async function readSegmentHeader(file: OpenFile, partition: string, segment: Segment): Promise<{ salt: number; createdMs: number } | undefined> {
   // The size first: a writer may begin between the two.
   const isBegun = (await file.size()) > segmentHeaderBytes;
   const bytes = new Uint8Array(segmentHeaderBytes);
@@ -175,7 +180,7 @@ export async function readSegmentHeader(file: OpenFile, partition: string, segme
   if (header === undefined || header.firstOffset !== segment.firstOffset || header.epoch !== segment.epoch) {
     throw damagedSegment(segment.path, 0, "its header is damaged or belongs to another name");
   }
-  return { salt: header.salt };
+  return { salt: header.salt, createdMs: header.createdMs };
 }
 
 /** The one way to say that a segment is damaged. `position` is in bytes from the start of the file. */

@@ -16,7 +16,7 @@ import { crc32c } from "#base/crc32c";
 import { MillraceError, toMillraceError } from "#base/errors";
 import type { Clock, Timer } from "#platform/clock";
 import type { Files, OpenFile } from "#platform/files";
-import { type AppendResult, checkAppend, type Durability, type LogBounds, type LogRecords, logLimits, type LogWriter } from "./log.ts";
+import { type AppendResult, checkAppend, type Durability, type LogAge, type LogBounds, type LogRecords, logLimits, type LogWriter } from "./log.ts";
 import { damagedSegment, type PartitionFolder, readSegmentHeader, type Segment } from "./partition-folder.ts";
 import type { Lease, Lock } from "./registry.ts";
 import { claimName, encodeFrame, frameBytesOf, segmentHeaderBytes } from "./segment-format.ts";
@@ -198,6 +198,29 @@ export class PartitionWriter implements LogWriter {
       // Synced one by one: a power cut must not bring back an older one without the one after it.
       if (await files.remove(gone.path)) await files.syncFolder(folder.path);
     }
+  }
+
+  async oldUpTo({ beforeMs = -Infinity, bytesMax = Infinity }: LogAge): Promise<number> {
+    const segments = this.#segments;
+    const { files } = this.#context;
+    // Closed ones do not change; of the one that is written only the rest counts, and that is kept.
+    const sizes = await Promise.all(segments.slice(0, -1).map(async ({ path }) => (bytesMax === Infinity ? 0 : ((await files.sizeOf(path)) ?? 0))));
+    let bytes = sizes.reduce((sum, size) => sum + size, this.#position);
+    let upTo = segments[0]!.firstOffset;
+    for (const [at, size] of sizes.entries()) {
+      const next = segments[at + 1]!;
+      // What a segment holds was appended before the next one was begun.
+      if (bytes <= bytesMax && !((await this.#createdMsOf(next)) < beforeMs)) break;
+      bytes -= size;
+      upTo = next.firstOffset;
+    }
+    return upTo;
+  }
+
+  /** NaN for a segment that is no longer there. */
+  async #createdMsOf(segment: Segment): Promise<number> {
+    if (segment.createdMs === undefined) await (await this.#context.folder.openSegment(segment))?.close();
+    return segment.createdMs ?? Number.NaN;
   }
 
   sync(): Promise<void> {
@@ -577,6 +600,7 @@ async function recoverEnd(context: WriterContext, segments: Segment[]): Promise<
     const header = await readSegmentHeader(file!, folder.partition, last);
     if (header === undefined) return { nextOffset: last.firstOffset, previousEpoch: segments.at(-1)?.epoch ?? 0, cutBytes: 0 };
     last.salt = header.salt;
+    last.createdMs = header.createdMs;
     const scan = await scanSegment(file!, last, clock);
     if (scan.corrupt) throw damagedSegment(last.path, scan.end, `though everything below byte ${scan.provenBytes} was synced`);
     // What no frame proves to be synced is written again before it is synced: after a sync that failed the system may hold pages that it

@@ -7,7 +7,17 @@
 import { jetstream, jetstreamManager, type JetStreamClient, type JetStreamManager } from "@nats-io/jetstream";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { MillraceError, toMillraceError } from "#base/errors";
-import { type AppendResult, checkAppend, checkPartitionName, type Log, type LogBounds, logLimits, type LogRecords, type LogWriter } from "#backbone/log";
+import {
+  type AppendResult,
+  checkAppend,
+  checkPartitionName,
+  type Log,
+  type LogAge,
+  type LogBounds,
+  logLimits,
+  type LogRecords,
+  type LogWriter,
+} from "#backbone/log";
 import type { Lease, Lock, Registry } from "#backbone/registry";
 import { decodeFrame, encodeFrame, frameBytesOf, frameRecords, type Frame } from "#backbone/segment-format";
 import { Wake } from "#backbone/wake";
@@ -251,6 +261,22 @@ class NatsLogWriter implements LogWriter {
       }
       await this.#manager.streams.purge(this.#stream, { seq: first });
     });
+  }
+
+  async oldUpTo({ beforeMs = -Infinity, bytesMax = Infinity }: LogAge): Promise<number> {
+    const { state } = await this.#manager.streams.info(this.#stream);
+    let { bytes } = state;
+    let upTo = this.#bounds.first;
+    for (let sequence = state.first_seq; sequence < state.last_seq; sequence += 1) {
+      const stored = (await this.#manager.streams.getMessage(this.#stream, { seq: sequence }))!;
+      if (bytes <= bytesMax && !(stored.time.getTime() < beforeMs)) break;
+      const message = new Uint8Array(stored.data);
+      const view = new DataView(message.buffer);
+      const frame = decodeFrame(message, view, 0, message.length, { epoch: view.getUint32(32, true), salt: 0 }) as Frame;
+      bytes -= message.length;
+      upTo = frame.firstOffset + frame.recordCount;
+    }
+    return upTo;
   }
 
   async sync(): Promise<void> {
