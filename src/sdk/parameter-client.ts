@@ -160,6 +160,7 @@ export class ParameterClient {
     this.#model = model === undefined ? [] : ["MODEL", model];
   }
 
+  /** `name`: a table, or `model:NAME/ROLE` for the one that the model's live version names. */
   table(name: string): ParameterTable {
     return new ParameterTable(this, name);
   }
