@@ -153,8 +153,8 @@ function Quota({ state: { quota, refused } }: { state: QuotaState }) {
       May take {names.map((name) => `${whole(quota[name]!)} ${quotaWords[name]}`).join(", ")}.{" "}
       {over.length > 0 && (
         <span class="why-refused">
-          Refused since the start: {over.map((name) => `${whole(refused[name])} requests over ${quotaWords[name]}`).join(", ")}. Ask for less, or raise it in
-          the configuration.
+          Refused since the start: {over.map((name) => `${whole(refused[name])} over ${quotaWords[name]}`).join(", ")}. Ask for less, or raise it in the
+          configuration.
         </span>
       )}
     </p>

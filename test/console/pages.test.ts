@@ -15,9 +15,9 @@ import { startTestServer } from "../http-server.ts";
 import { axeFindings, launchBrowser, openPage, sidewaysPx, skipWithoutBrowser, type View, type Watched } from "./browser.ts";
 import { type DemoServer, startDemoServer } from "./demo-server.ts";
 
-const pages = ["", "overview", "quality", "pipelines", "features"] as const;
+const pages = ["", "overview", "quality", "pipelines", "features", "parameters"] as const;
 /** What a page has once it shows something. */
-const shownBy = { "": "main", overview: ".plot canvas", quality: "main", pipelines: ".flow-step", features: ".notice pre" } as const;
+const shownBy = { "": "main", overview: ".plot canvas", quality: "main", pipelines: ".flow-step", features: ".notice pre", parameters: ".notice pre" } as const;
 /** Filling the demo world takes some seconds, on a loaded machine more. */
 const worldMsMax = 60_000;
 const suiteMsMax = 115_000;
@@ -282,6 +282,8 @@ suite("the console", { skip: skipWithoutBrowser, timeout: suiteMsMax }, () => {
     assert.deepEqual(await axeFindings(page), []);
     await page.evaluate(`location.hash = "#/features"`);
     await page.getByText("This server has no feature store.").waitFor();
+    await page.evaluate(`location.hash = "#/parameters"`);
+    await page.getByText("This server has no parameter tables.").waitFor();
     await page.evaluate(`location.hash = "#/pipelines"`);
     await page.getByLabel("Pipeline").selectOption("shop");
     await page.getByText("Not asked since the start.").waitFor();

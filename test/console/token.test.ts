@@ -45,7 +45,7 @@ suite("the console and access", { skip: skipWithoutBrowser, timeout: 60_000 }, (
     const streamed = page.waitForResponse((response) => response.url().includes("/v1/live") && response.status() === 200);
     await page.reload();
     assert.equal((await streamed).request().headers()["authorization"], `Bearer ${right}`);
-    for (const path of ["", "overview", "quality", "pipelines", "features"]) {
+    for (const path of ["", "overview", "quality", "pipelines", "features", "parameters"]) {
       await page.goto(`${server.address}/#/${path}`);
       await page.getByText("ready", { exact: true }).waitFor();
       assert.equal(await dialog.count(), 0, `page ${path} asks for a token again`);
