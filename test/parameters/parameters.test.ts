@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Redis } from "ioredis";
@@ -177,4 +178,45 @@ test("a user may do with parameter tables what its rules say, by table", { timeo
   assert.equal(firsts(await reader.callBuffer("PPULL", "item", keysBlob(1)))[0], 0);
   await assert.rejects(reader.callBuffer("PADD", "item", keysBlob(1), rowsBlob(1, 1, 3)), /NOPERM/);
   assert.equal(pullPlaces("F32", false, 1, 3).bytes, ((await reader.callBuffer("PPULL", "item", keysBlob(1))) as Buffer).length);
+});
+
+test("promise: a push whose answer was lost is sent again by the SDK and counted once", { timeout: 60_000 }, async (t) => {
+  const server = await startWholeServer(t, { parameters: { tables } });
+  // Stands between both and cuts the connection when the answer of a push comes.
+  let cuts = 0;
+  let cutting = false;
+  const sockets = new Set<Socket>();
+  const proxy = createServer((near) => {
+    const far = connect(server.respPort, "127.0.0.1");
+    for (const socket of [near, far]) {
+      sockets.add(socket);
+      socket.on("error", () => undefined);
+    }
+    near.on("data", (bytes) => far.write(bytes));
+    near.on("close", () => far.destroy());
+    far.on("close", () => near.destroy());
+    far.on("data", (bytes) => {
+      if (!cutting) near.write(bytes);
+      else {
+        cutting = false;
+        cuts++;
+        near.destroy();
+      }
+    });
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    proxy.close();
+  });
+  const client = await ParameterClient.connect({ port: (proxy.address() as AddressInfo).port, timeoutMs: 20_000, retries: 5 });
+  t.after(() => client.close());
+  const items = client.table("item");
+  for (let i = 1; i <= 5; i++) {
+    cutting = true;
+    assert.equal(await items.add([7], new Float32Array(3).fill(1)), 1);
+    assert.deepEqual([(await items.pull([7])).rows[0], cuts], [i, i]);
+  }
+  cutting = true;
+  assert.equal(await items.delete([7]), 1, "the outcome of the first time, not that of the second");
 });

@@ -22,7 +22,7 @@ import { ParameterStore } from "../parameter-store.ts";
 import { type OpenedCheckpoints, StoreCheckpointer } from "../store-checkpoint.ts";
 import { compareVersions, counterOf, EntryBatch, epochOf, lastVersion, noVersion, type Version, versionLimits } from "../sync-table.ts";
 import type { UpdateAnswer, UpdateKind } from "../update-ring.ts";
-import { checkSameShape, readTableRecord, shapeOf, type TableRecord, writeTableRecord } from "./table-record.ts";
+import { checkSameShape, checkShardMemory, readTableRecord, shapeOf, type TableRecord, writeTableRecord } from "./table-record.ts";
 
 /** Threads by their lane in every table's memories, and their numbers as readers. Further ones take those behind. */
 export const parameterLanes = { host: 0, serving: 1, more: 2, count: 8 } as const;
@@ -167,6 +167,7 @@ export class HostTable {
     const kept = await readTableRecord(files, folder);
     const shape = shapeOf(config, kept?.shape);
     if (kept !== undefined) checkSameShape(name, kept.shape, shape, folder);
+    checkShardMemory(name, config, shape);
     const { dim, seed, initialScale, factors, shards, buckets } = shape;
     const { admission } = config;
     const store = new ParameterStore(pool, `parameters ${name}`, {

@@ -112,6 +112,10 @@ test("tables made by commands come back, dropped ones do not; other shapes are r
     ] as const) {
       await assert.rejects(ParameterHost.open(optionsOf(node, { tables: { user: { ...user, ...change } } })), { code: "conflict", message: field });
     }
+    await assert.rejects(ParameterHost.open(optionsOf(node, { tables: { user: { dim: 4, memoryMb: 5_000 } }, memoryBytesMax: 2 ** 40 })), {
+      code: "conflict",
+      message: /user: memoryMb is 5000, its 1 shards hold 4032/,
+    });
     // A table of the configuration that is taken out of it stays on disk and is not served.
     const warned: string[] = [];
     host = await ParameterHost.open(optionsOf(node, { tables: {}, warn: (message) => warned.push(message) }));

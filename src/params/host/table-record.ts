@@ -8,7 +8,7 @@ import { rowBytesOf } from "#kernel/parameter-shard-layout";
 import type { Files } from "#platform/files";
 import { parameterDefaults, type ParameterTableConfig } from "#wire/parameter-config";
 import { versionLimits } from "../sync-table.ts";
-import { shardsFor } from "../parameter-store.ts";
+import { parameterStoreLimits, shardsFor } from "../parameter-store.ts";
 
 const recordName = "table.json";
 const recordBytesMax = 65_536;
@@ -66,6 +66,15 @@ export function checkSameShape(name: string, kept: TableShape, asked: TableShape
       todo: `set ${field} back to ${kept[field]}, give the new table another name, or remove that folder with all its rows`,
     });
   }
+}
+
+/** Throws `conflict` when the shards that a table was made with cannot have the memory that is asked for. */
+export function checkShardMemory(name: string, { memoryMb }: ParameterTableConfig, { shards }: TableShape): void {
+  const mostMb = Math.floor((shards * parameterStoreLimits.shardBytesMax) / 2 ** 20);
+  if (memoryMb <= mostMb) return;
+  throw new MillraceError("conflict", `parameter table ${name}: memoryMb is ${memoryMb}, its ${shards} shards hold ${mostMb}`, {
+    todo: "give at most that, or export the table, drop it, make it with more shards and import it",
+  });
 }
 
 /** Undefined: no table was opened in the folder before. Throws `corrupt`. */
