@@ -16,6 +16,7 @@ import { systemNetwork } from "#platform/system-network";
 import { SyncNode } from "#params/sync/sync-node";
 import { processCpuMs, quantile, type Scenario } from "./harness.ts";
 import { type RedisProcess, startRedis } from "./load/redis-process.ts";
+import { servedRun } from "./param-sync/served.ts";
 import { buckets, dim, keyCount, keyTo, newShard, type NodeOptions, type NodeReport, type Order, recordBytes, zipfRanks } from "./param-sync/work.ts";
 
 const base = process.hrtime.bigint();
@@ -308,6 +309,23 @@ export const scenario: Scenario = {
       target: 10,
       peer: `${redisText(redisFour)} (4 replicas, ${quick ? 10 : 50},000/s)`,
       detail: `10,000 rows/s, two followers and two behind the first of them: ${p99s.map((value) => value.toFixed(1)).join(", ")} ms`,
+    });
+
+    const served = await servedRun(10_000, quick ? 50 : 1_000);
+    report({
+      metric: "push_to_served_p50_ms",
+      value: quantile(served.latencyMs, 0.5),
+      unit: "ms",
+      better: "lower",
+      detail: `PADD at the leader's server to PPULL at the follower's, both real processes, 10,000 other rows/s; ${served.reads} pulls, each of them answered`,
+    });
+    report({
+      metric: "push_to_served_p99_ms",
+      value: quantile(served.latencyMs, 0.99),
+      unit: "ms",
+      better: "lower",
+      target: 6,
+      detail: `${quantile(served.afterAnswerMs, 0.99).toFixed(2)} ms after the answer to the PADD`,
     });
 
     const at1k = await bytesOfPeriods(1_000, quick ? 20_000 : 300_000);
