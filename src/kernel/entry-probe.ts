@@ -1,7 +1,7 @@
 // Passes a batch of keys to a kernel that searches groups: what memtables and run images have in common.
 // Cost: keys are copied into the lane of the source's memory, answers out of it; some 10 ns a key.
 
-import { copyBytes } from "#platform/copy-bytes";
+import { copyBytes, copyNumbers } from "#platform/copy-bytes";
 import { probeArgumentBytes, probeScratchBytes, probeWords } from "./entry-layout.ts";
 import { absentSource, type EntryRefs } from "./entry-refs.ts";
 import { type KernelMemory, roundUp } from "./kernel-memory.ts";
@@ -67,8 +67,8 @@ export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys:
       if (!fresh) {
         copyBytes(refs.source, first, end, bytes, sourceAt);
         if (parts !== "presence") {
-          u32.set(refs.at.subarray(first, end), atAt / 4);
-          u32.set(refs.bytes.subarray(first, end), bytesAt / 4);
+          copyNumbers(refs.at, first, end, u32, atAt / 4);
+          copyNumbers(refs.bytes, first, end, u32, bytesAt / 4);
           copyBytes(refs.kind, first, end, bytes, kindAt);
         }
       }
@@ -89,8 +89,8 @@ export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys:
       } else {
         copyBytes(bytes, sourceAt, sourceAt + count, refs.source, first);
         if (parts === "presence") return true;
-        refs.at.set(u32.subarray(atAt / 4, atAt / 4 + count), first);
-        refs.bytes.set(u32.subarray(bytesAt / 4, bytesAt / 4 + count), first);
+        copyNumbers(u32, atAt / 4, atAt / 4 + count, refs.at, first);
+        copyNumbers(u32, bytesAt / 4, bytesAt / 4 + count, refs.bytes, first);
         copyBytes(bytes, kindAt, kindAt + count, refs.kind, first);
       }
       if (parts === "all" && u32[a + probeWords.timed] !== 0) {
@@ -99,8 +99,8 @@ export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys:
         const times = new Float64Array(u32.buffer, timeAt, count);
         if (fresh) {
           // Nobody else's answers stand there: keys that were not found have zeros here and there.
-          refs.expiryMs.set(expiries, first);
-          refs.timeMs.set(times, first);
+          copyNumbers(expiries, 0, count, refs.expiryMs, first);
+          copyNumbers(times, 0, count, refs.timeMs, first);
           return true;
         }
         for (let i = 0; i < count; i++) {

@@ -8,7 +8,7 @@
 // Cost: see docs/design/kernel.md. Concurrency: a plan belongs to one thread. Limits: gatherLimits.
 
 import { MillraceError } from "#base/errors";
-import { copyBytes } from "#platform/copy-bytes";
+import { copyBytes, copyNumbers } from "#platform/copy-bytes";
 import { gatherArgumentBytes, gatherWords } from "./entry-layout.ts";
 import type { EntryRefs } from "./entry-refs.ts";
 import type { KernelMemory } from "./kernel-memory.ts";
@@ -183,8 +183,8 @@ export class FieldGather {
       const lengthsAt = lane.take(4 * size);
       const sourcesAt = lane.take(size);
       const touchedAt = lane.take(16 + size);
-      u32.set(refs.at.subarray(first, end), atsAt / 4);
-      u32.set(refs.bytes.subarray(first, end), lengthsAt / 4);
+      copyNumbers(refs.at, first, end, u32, atsAt / 4);
+      copyNumbers(refs.bytes, first, end, u32, lengthsAt / 4);
       copyBytes(refs.source, first, end, bytes, sourcesAt);
       bytes.fill(0, touchedAt, touchedAt + 16 + size);
       const outAt: number[] = [];

@@ -1,7 +1,7 @@
 // Passes a batch of keys through a lane, in as many parts as it takes: what hashing, probing and inserting have in common.
 
 import { MillraceError } from "#base/errors";
-import { copyBytes } from "#platform/copy-bytes";
+import { copyBytes, copyNumbers } from "#platform/copy-bytes";
 import type { KeyBatch } from "./key-batch.ts";
 import type { KernelMemory } from "./kernel-memory.ts";
 
@@ -50,7 +50,7 @@ export function throughLane(
     const to = offsets[end]!;
     const keysAt = lane.take(to - from + overreadBytes);
     // A view costs more than a few numbers one by one.
-    if (end - first > 24) memory.u32.set(offsets.subarray(first, end + 1), offsetsAt / 4);
+    if (end - first > 24) copyNumbers(offsets, first, end + 1, memory.u32, offsetsAt / 4);
     else for (let i = first, word = offsetsAt / 4; i <= end; i++, word++) memory.u32[word] = offsets[i]!;
     copyBytes(bytes, from, to, memory.bytes, keysAt);
     if (!part({ keysAt: keysAt - from, offsetsAt, first, count: end - first, resultAt, scratchAt })) return;

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "#base/prng";
-import { copyBytes } from "./copy-bytes.ts";
+import { copyBytes, copyNumbers } from "./copy-bytes.ts";
 
 test(`copies as TypedArray.set does, whatever memory is shared (SEED=${process.env["SEED"] ?? "copy"})`, () => {
   const prng = new Prng(process.env["SEED"] ?? "copy");
@@ -20,6 +20,27 @@ test(`copies as TypedArray.set does, whatever memory is shared (SEED=${process.e
     copyBytes(from, start, start + size, to, at);
     assert.deepEqual(Uint8Array.from(to), expected);
   }
+});
+
+test("numbers are copied as TypedArray.set does, from entry to entry", () => {
+  const prng = new Prng(process.env["SEED"] ?? "copy");
+  for (const Numbers of [Uint32Array, Float64Array]) {
+    const size = Numbers.BYTES_PER_ELEMENT;
+    const arrays = [new Numbers(300), new Numbers(new SharedArrayBuffer(300 * size)), new Numbers(new ArrayBuffer(310 * size), 7 * size, 300)];
+    for (let round = 0; round < 200; round++) {
+      const from = prng.pick(arrays);
+      const to = prng.pick(arrays);
+      from.forEach((_, i) => (from[i] = prng.below(2 ** 32)));
+      const count = prng.pick([0, 1, 40, 200]);
+      const start = prng.below(300 - count + 1);
+      const at = prng.below(300 - count + 1);
+      const expected = Array.from(to);
+      for (let i = 0, values = Array.from(from); i < count; i++) expected[at + i] = values[start + i]!;
+      copyNumbers(from as Float64Array, start, start + count, to as Float64Array, at);
+      assert.deepEqual(Array.from(to), expected);
+    }
+  }
+  assert.throws(() => copyNumbers(new Uint32Array(4), 0, 4, new Uint32Array(4), 1), RangeError);
 });
 
 test("refuses what does not lie inside", () => {
