@@ -1,7 +1,8 @@
-// The kept aggregations as gauges of /metrics.
+// The kept aggregations, and what is kept of the activity log, as gauges of /metrics.
 
 import type { CheckpointState } from "#features/checkpoint/checkpointer";
 import type { Clock } from "#platform/clock";
+import type { RetentionState } from "./activity-retention.ts";
 import type { GaugeSource } from "./store-metrics.ts";
 
 /** `state`: undefined until checkpoints are made; then the gauges are 0. */
@@ -28,5 +29,23 @@ export function checkpointGauges(state: () => CheckpointState | undefined, clock
     gauge("rec_checkpoint_failed", "Checkpoints that failed since the start", ({ failed }) => failed),
     gauge("rec_checkpoint_bytes_written", "Bytes given to the store since the start", ({ bytesWritten }) => bytesWritten),
     gauge("rec_checkpoint_in_trouble", "1 while the last one failed: alarm on it", ({ trouble }) => Number(trouble !== undefined)),
+  ];
+}
+
+/** `state`: undefined until the log is looked at, or where nothing of it is trimmed; then the gauges are 0. */
+export function retentionGauges(state: () => RetentionState | undefined): GaugeSource[] {
+  const gauge = (name: string, help: string, of: (now: RetentionState) => number): GaugeSource => ({
+    name,
+    help,
+    read: () => {
+      const now = state();
+      return now === undefined ? 0 : of(now);
+    },
+  });
+  return [
+    gauge("rec_log_first_offset", "Oldest record of the activity log", ({ first }) => first),
+    gauge("rec_log_needed_offset", "Nothing of the activity log is trimmed from here on: a restart needs it", ({ neededFrom }) => neededFrom),
+    gauge("rec_log_trimmed_records", "Records trimmed since the start", ({ trimmed }) => trimmed),
+    gauge("rec_log_retention_in_trouble", "1 while the activity log cannot be trimmed: alarm on it", ({ trouble }) => Number(trouble !== undefined)),
   ];
 }

@@ -100,6 +100,18 @@ const CheckpointConfig = Type.Object(
 );
 export type CheckpointConfig = Static<typeof CheckpointConfig>;
 
+/** How long the activity log is kept (docs/design/features.md). */
+const LogConfig = Type.Object(
+  {
+    /** Records younger than this stay. Default 168, a week. What a restart needs stays in any case. */
+    retentionHours: Type.Optional(Type.Number({ minimum: 0, maximum: 1_000_000 })),
+    /** Beyond so many GB older records go, however young. Default: no limit. */
+    retentionGb: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 1_000_000 })),
+  },
+  closed,
+);
+export type LogConfig = Static<typeof LogConfig>;
+
 export const GatewayConfigSchema = Type.Object(
   {
     /** Event type -> weight in all counts; 0: kept in the log, counted nowhere. */
@@ -153,6 +165,7 @@ export const GatewayConfigSchema = Type.Object(
       closed,
     ),
     checkpoint: Type.Optional(CheckpointConfig),
+    log: Type.Optional(LogConfig),
     model: Type.Optional(ModelConfig),
     pipelines: Type.Record(Type.String({ pattern: "^[a-z][a-z0-9-]{0,63}$" }), Pipeline, { minProperties: 1, maxProperties: 64 }),
     limits: Type.Object(

@@ -1,11 +1,12 @@
 // The face of the gateway room: `openGateway` rebuilds all state from the log and gives the Gateway that the HTTP server, a replay or a test speaks to.
 
 import { MillraceError } from "#base/errors";
-import type { Log, LogWriter } from "#backbone/log";
+import type { Durability, Log, LogWriter } from "#backbone/log";
 import type { Clock } from "#platform/clock";
 import type { TablesConfig } from "#wire/table-config";
 import type { CheckpointState } from "#features/checkpoint/checkpointer";
 import { ActivityCheckpoints, type CheckpointPlace } from "./activity-checkpoints.ts";
+import { ActivityRetention, type LogNeed, provenAfterMs, type RetentionState } from "./activity-retention.ts";
 import { ActivityState, type ActivityStateOptions } from "./activity-state.ts";
 import { EventWays } from "./event-ways.ts";
 import { type Learning, reached } from "./learning.ts";
@@ -53,6 +54,8 @@ export interface OpenGateway extends Gateway {
   started(): { readonly rowsLoaded: number; readonly offset: number; readonly recordsReplayed: number };
   /** Of the aggregations; undefined where they are not kept, or not yet. */
   checkpoint(): CheckpointState | undefined;
+  /** Of the activity log; undefined where nothing is trimmed, since every start counts all of it, or not yet. */
+  retention(): RetentionState | undefined;
   /** Resolves when all state is rebuilt; rejects when it cannot be. Requests before that get `unavailable`. */
   readonly opened: Promise<void>;
   /** Waits for what is in flight, syncs and closes the log's writer. */
@@ -105,6 +108,16 @@ export function openGateway(options: GatewayOptions): OpenGateway {
   let restored = 0;
   let replayed = 0;
   let closed = false;
+  let retention: ActivityRetention | undefined;
+
+  /** Who reads the activity log again after a restart, and from where on. */
+  function needsOfLog(durability: Durability): LogNeed[] {
+    const aggregations = checkpoints?.checkpointer?.state.offset ?? 0;
+    return [
+      { who: "the kept aggregations", offset: aggregations, provenAfterMs: provenAfterMs[durability] },
+      ...(learning === undefined ? [] : [{ who: "the model", offset: learning.trainer.logNeededFrom() }]),
+    ];
+  }
 
   const stores = { catalog: state.catalog, exposures: state.exposures, responses: state.responses, ...state.features.stores };
   // Before records are applied: it follows the catalogue from its first item.
@@ -140,6 +153,17 @@ export function openGateway(options: GatewayOptions): OpenGateway {
     if (learning?.ready !== undefined) waiting = "starting the ranker";
     await learning?.ready;
     checkpoints?.start(writer);
+    if (checkpoints !== undefined) {
+      const { durability } = writer;
+      retention = new ActivityRetention({
+        writer,
+        clock,
+        config: config.log ?? {},
+        needs: () => needsOfLog(durability),
+        warn: options.warn ?? (() => undefined),
+      });
+      retention.start();
+    }
     intake = new Intake({ state, writer, clock, metrics, ways, onAdvanced: (offset) => learning?.signals.publish("head", offset) });
     learning?.signals.publish("head", intake.appliedOffset);
     waiting = "";
@@ -202,6 +226,7 @@ export function openGateway(options: GatewayOptions): OpenGateway {
     quality: (minutes) => (learning === undefined ? { everyMs: 1_000, points: [] } : { model: modelName, ...learning.trainer.quality(minutes) }),
     watch: (user, tell) => ways.watch(user, tell),
     checkpoint: () => checkpoints?.checkpointer?.state,
+    retention: () => retention?.state,
     started: () => ({ rowsLoaded, offset: restored, recordsReplayed: replayed }),
     readiness(): Readiness {
       const failed = closed ? undefined : intake?.failed;
@@ -243,6 +268,7 @@ export function openGateway(options: GatewayOptions): OpenGateway {
       closed = true;
       await opened.catch(() => undefined);
       await intake?.quiet();
+      await retention?.stop();
       await checkpoints?.checkpointer?.stop(true);
       await writer?.close();
     },

@@ -13,6 +13,8 @@ import type { QualityAnswer, TrainingStatus } from "#wire/live-api";
 /** What the serving loop sees of the trainer beside the shared words. */
 export interface TrainerView {
   status(): TrainingStatus;
+  /** The activity log is needed from this offset on, by a restart of training; 0 while it is not known. */
+  logNeededFrom(): number;
   /** Prequential figures of the last `minutes` of record time, in the finest stretches that are kept for so long. */
   quality(minutes: number): QualityAnswer;
 }

@@ -51,6 +51,8 @@ export function inlineLearning(config: ModelConfig, log: Log, clock: Clock): Inl
       positiveTypes: config.samples.positiveTypes,
       trainer: {
         status: () => trainerStatus(trainer, { head: signals.get("head"), samplesPerS: 0 }),
+        // It keeps nothing: another one begins at the beginning.
+        logNeededFrom: () => 0,
         quality: (minutes) => trainer.quality.history.answer(minutes),
       },
     },

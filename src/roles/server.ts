@@ -7,7 +7,7 @@ import type { Durability } from "#backbone/log";
 import { parameterModelCommands } from "#commands/parameter-models";
 import { parameterCommands } from "#commands/parameters";
 import { activityTablesOf, type GatewayConfig, GatewayMetrics, type OpenGateway, openGateway } from "#gateway/index";
-import { checkpointGauges } from "#gateway/checkpoint-metrics";
+import { checkpointGauges, retentionGauges } from "#gateway/checkpoint-metrics";
 import { feastRoutes } from "#gateway/feast-http";
 import { HttpFront } from "#gateway/http-front";
 import { createHttpServer, httpLimitsDefault, type HttpServer } from "#gateway/http-server";
@@ -157,6 +157,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       gauges: [
         ...storeGauges(faceOf(features), features.tables, features.resp.metrics),
         ...checkpointGauges(() => gateway?.checkpoint(), systemClock),
+        ...retentionGauges(() => gateway?.retention()),
         ...(parametersFace === undefined ? [] : parameterGauges(parametersFace, systemClock)),
       ],
       ...(logger === undefined ? {} : { logger }),

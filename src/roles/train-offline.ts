@@ -117,6 +117,7 @@ export async function trainOffline(inputs: readonly string[], config: ModelConfi
       machine: model.machine,
       read: async (offset, bytesMax) => log?.read(activityPartition, offset, bytesMax),
     });
+    if (log !== undefined) trainer.skipTo((await log.bounds(activityPartition)).first);
     if (log !== undefined) await eachRecord(log, signal, (bytes, offset) => trainer.take(bytes, offset));
     else {
       for (const path of inputs) {

@@ -51,6 +51,7 @@ export function startTraining({ workers, config, dataFolder, ticket, warn }: Tra
   const signals = new TrainingSignals();
   const history = new QualityHistory();
   let last: TrainingStatus = starting(config);
+  let needed = 0;
   const ready = Promise.withResolvers<void>();
   const data: TrainerThreadData = { config, dataFolder, partition: activityPartition, ticket, signals: signals.memory };
   const worker = workers.start(moduleBeside("./trainer.worker", import.meta.url), data, "trainer");
@@ -58,6 +59,7 @@ export function startTraining({ workers, config, dataFolder, ticket, warn }: Tra
     if (report.kind === "status") last = report.status;
     else if (report.kind === "quality") for (const point of report.points) history.push(report.width, point);
     else if (report.kind === "ready") ready.resolve();
+    else if (report.kind === "needs") needed = report.offset;
     else warn(report.message);
   };
   const listening = (async () => {
@@ -82,6 +84,7 @@ export function startTraining({ workers, config, dataFolder, ticket, warn }: Tra
       const trainedOffset = Math.max(last.trainedOffset, signals.get("trained"));
       return { ...last, trainedOffset, behind: Math.max(0, signals.get("head") - trainedOffset) };
     },
+    logNeededFrom: () => needed,
     quality: (minutes) => history.answer(minutes),
     async stop() {
       await worker.stop(stopGraceMs);

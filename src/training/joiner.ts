@@ -191,6 +191,10 @@ export class Joiner {
   get heldAnswers(): number {
     return this.#queue.length - this.#head;
   }
+  /** Offset of the oldest of them in the log, which an action may ask for again; undefined when there is none. */
+  get oldestHeld(): number | undefined {
+    return this.#queue[this.#head]?.offset;
+  }
   /** Actions that wait for their answer. */
   get earlyActions(): number {
     return this.#early.size;

@@ -152,3 +152,47 @@ test("a damaged newest checkpoint: warned, the one before is used, and the end i
     await systemFiles.removeFolder(folder);
   }
 });
+
+test("promise: a log that is trimmed below what the loop said it needs changes nothing; where more is gone it says so and learns the rest", async () => {
+  const folder = await makeTemporaryFolder("millrace-loop-trim-");
+  try {
+    const { records } = clickStream(3_000, { seed: seed + 3 });
+    const log = openLog(folder);
+    const writer = await log.openWriter(partition);
+    const half = records.length >> 1;
+    await append(writer, records.slice(0, half));
+    const first = run(folder, "model", 1_000);
+    await reach(first.signals, half);
+    await first.stop();
+    // The checkpoint of the beginning is one that a start may go back to.
+    assert.equal(first.reports.findLast((report) => report.kind === "needs")!.offset, 0);
+    const resumed = run(folder, "model", 1_000);
+    await reach(resumed.signals, half);
+    await resumed.stop();
+    const needed = resumed.reports.findLast((report) => report.kind === "needs")!.offset;
+    assert.ok(needed > 0 && needed <= half, `${needed} of ${half}`);
+    await append(writer, records.slice(half));
+    const whole = run(folder, "whole", 1_000);
+    await reach(whole.signals, records.length);
+    await whole.stop();
+
+    await writer.trim(needed);
+    const gone = writer.bounds.first;
+    assert.ok(gone > 0, `nothing was trimmed, so nothing is proved: ${needed} of ${half}`);
+    const second = run(folder, "model", 1_000);
+    await reach(second.signals, records.length);
+    await second.stop();
+    assert.deepEqual(await newest(folder, "model"), await newest(folder, "whole"));
+    assert.equal(second.reports.filter((report) => report.kind === "warning").length, 0);
+
+    const anew = run(folder, "anew", 1_000);
+    await reach(anew.signals, records.length);
+    await anew.stop();
+    const [warning] = anew.reports.filter((report) => report.kind === "warning");
+    assert.match(warning!.message, new RegExp(`records 0 to ${gone} of the log were trimmed`));
+    assert.ok(anew.reports.findLast((report) => report.kind === "status")!.status.samples > 0);
+    await log.close();
+  } finally {
+    await systemFiles.removeFolder(folder);
+  }
+});

@@ -16,7 +16,7 @@ import type { FactorisationMachine } from "#models/factorisation-machine";
 import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
 import type { QualityPoint, TrainingStatus } from "#wire/live-api";
-import { type Checkpoint, type CheckpointKind, restoreNewest, writeCheckpoint } from "./checkpoint.ts";
+import { type Checkpoint, type CheckpointKind, checkpointsKept, restoreNewest, writeCheckpoint } from "./checkpoint.ts";
 import { type ItemVectors, sweepItemsPerSecond } from "./item-vectors.ts";
 import { qualityWidths } from "./quality-history.ts";
 import { trainerStatus } from "./trainer-status.ts";
@@ -49,6 +49,8 @@ export type TrainerReport =
   /** Closed stretches, oldest first; after a start all that the checkpoint held. */
   | { readonly kind: "quality"; readonly width: number; readonly points: readonly QualityPoint[] }
   | { readonly kind: "warning"; readonly message: string }
+  /** The log is needed from this offset on, by a start from the newest checkpoints. */
+  | { readonly kind: "needs"; readonly offset: number }
   /** The vectors of all items have been written once: searching them makes sense. */
   | { readonly kind: "ready" };
 
@@ -74,6 +76,8 @@ class TrainerLoop {
   readonly #kind: CheckpointKind;
   #trainer: Trainer;
   #checkpoint: { offset: number; atMs: number } | undefined;
+  /** From where the log is needed by the checkpoints that were written or loaded, oldest first. */
+  #needs: number[] = [];
   #checkpointDueMs = 0;
   #writing: Promise<void> | undefined;
   #reportDueMs = 0;
@@ -112,7 +116,7 @@ class TrainerLoop {
   async start(): Promise<void> {
     const { files, folder, clock, signals, report } = this.#options;
     // What the log has lost (a power cut, a copy that was put back) was not learned either: an offset that comes again is another record.
-    const { next } = await this.#options.log.bounds(this.#options.partition);
+    const { first, next } = await this.#options.log.bounds(this.#options.partition);
     const restored = await restoreNewest(
       files,
       folder,
@@ -129,12 +133,17 @@ class TrainerLoop {
       },
       (message) => report({ kind: "warning", message }),
     );
+    if (restored === undefined) this.#trainer = this.#newTrainer();
+    if (this.#trainer.offset < first) {
+      report({ kind: "warning", message: `records ${this.#trainer.offset} to ${first} of the log were trimmed: what they say is not learned` });
+      this.#trainer.skipTo(first);
+    }
     if (restored === undefined) {
-      this.#trainer = this.#newTrainer();
       this.#startCheckpoint();
       await this.#writing;
     } else {
       this.#checkpoint = { offset: restored.offset, atMs: restored.writtenMs };
+      this.#need(this.#trainer.neededOffset);
     }
     const nowMs = clock.monotonicMs();
     this.#checkpointDueMs = nowMs + this.#options.checkpointSeconds * 1_000;
@@ -216,11 +225,13 @@ class TrainerLoop {
       report({ kind: "warning", message: `no checkpoint was written now, the one before stands: ${why}` });
       return;
     }
+    const needed = this.#trainer.neededOffset;
     const checkpoint: Checkpoint = { ...this.#kind, offset: this.#trainer.offset, writtenMs: clock.nowMs(), parts };
     this.#writing = writeCheckpoint(files, clock, folder, checkpoint).then(
       () => {
         this.#checkpoint = { offset: checkpoint.offset, atMs: checkpoint.writtenMs };
         this.#writing = undefined;
+        this.#need(needed);
       },
       (thrown: unknown) => {
         this.#writing = undefined;
@@ -228,6 +239,12 @@ class TrainerLoop {
         report({ kind: "warning", message: `no checkpoint was written, the one before stands: ${error.message}` });
       },
     );
+  }
+
+  /** One more checkpoint stands, which needs the log from `offset` on; a start may have to go back to any that is kept. */
+  #need(offset: number): void {
+    this.#needs = [...this.#needs, offset].slice(-checkpointsKept);
+    this.#options.report({ kind: "needs", offset: Math.min(...this.#needs) });
   }
 
   #report(nowMs: number): void {

@@ -117,6 +117,10 @@ export class Trainer {
   get offset(): number {
     return this.#offset;
   }
+  /** The log is needed from here on: by what comes, and by what may still join an open answer. */
+  get neededOffset(): number {
+    return Math.min(this.#offset, this.joiner.oldestHeld ?? this.#offset);
+  }
   get state(): TrainerState {
     return this.#state;
   }
@@ -143,6 +147,12 @@ export class Trainer {
     if (record.kind !== "training") return this.#after(waiting);
     if (waiting === undefined) this.#switch(record);
     return this.#after(waiting?.then(() => this.#switch(record)));
+  }
+
+  /** Passes over records that the log no longer has. */
+  skipTo(offset: number): void {
+    assert(offset >= this.#offset, `a trainer at ${this.#offset} told to go back to ${offset}`);
+    this.#offset = offset;
   }
 
   #after(waiting: Promise<void> | undefined): Promise<void> | undefined {
