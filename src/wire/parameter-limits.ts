@@ -9,9 +9,9 @@ export const parameterLimits = {
   memoryMbMax: 1_048_576,
   shardsMax: 256,
   /** Of one pull or push. */
-  keysMax: 16_384,
+  keysMax: 8_192,
   /** Of one pull or push, rows x dim: what the serving loop copies in about a millisecond. */
-  numbersMax: 1 << 19,
+  numbersMax: 1 << 18,
   followMax: 16,
   /** Name of a worker whose pushes are counted once. */
   workerBytesMax: 128,
