@@ -73,7 +73,8 @@ export function parameterCommands({ served, control, use = tableItself, admit }:
     const failed = tables.find((one) => one.name === name);
     if (failed?.sync !== undefined) {
       const from = failed.sync.sources.map(({ address, connected, fault }) => `${address} (${connected ? "connected" : (fault ?? "not connected")})`);
-      throw new MillraceError("unavailable", `parameter table ${name} is not ready: it is being loaded from ${from.join(", ")}`, {
+      const what = from.length > 0 ? `it is being loaded from ${from.join(", ")}` : "it waits for what its followers hold and it did not save";
+      throw new MillraceError("unavailable", `parameter table ${name} is not ready: ${what}`, {
         todo: "send again in a moment, or ask another server",
       });
     }

@@ -1,6 +1,8 @@
 // Synchronisation of a parameter host's tables with those of other processes: one port for all, a node for each shard of each table, sources by the configuration.
 // Who leads: a host without `follow` leads all its tables, in an epoch of its own each start; a host with `follow` takes them from the first address that answers, and never writes.
 //
+// A leader's loss: rows that it had not saved when it was killed are at its followers, who hand them in when they connect; writes wait for that (hostSyncLimits), reads too.
+//
 // Invariants: 1. a table that is followed is opened for readers once it is as new as its source, and stays open from then on  2. tables meet only when name, shards, seed and initial
 //                values are equal: these are the name of their nodes  3. what a checkpoint says of places is restored before the first connection.
 // Cost: a connection a shard and follower; a call without changes some 100 ns a shard. Concurrency: the parameters thread. Limits: syncLimits of each node.
@@ -22,6 +24,13 @@ export const hostSyncLimits = {
   renewAfterMs: 60_000,
   /** Buckets of each shard that one sweep looks at. */
   renewBuckets: 8,
+  /**
+   * A leader that did not end orderly and had followers waits for them before it takes a write: what it had not saved is there, and an addition to an old row would win over it. So
+   * long for the first of them (they try again every second or so), and then until for `quietMs` nothing more has been handed in.
+   */
+  followerWaitMs: 2_500,
+  quietMs: 500,
+  handInMsMax: 60_000,
 } as const;
 
 export interface HostSyncOptions {
@@ -72,11 +81,14 @@ export class HostSync {
     return this.#listening;
   }
 
-  /** Synchronises a table from now on; resolves once it may be read: a led one at once, a followed one when it is as new as its source. */
-  async attach(table: HostTable): Promise<void> {
+  /**
+   * Synchronises a table from now on. Undefined: it may be used at once. Else resolves once it may be: a led one when its followers of before have handed in what it lost, a followed one when
+   * it is as new as its source; with false when it was closed before.
+   */
+  attach(table: HostTable): Promise<boolean> | undefined {
     const sync = new SynchronisedTable(table, this.leads, this.#options, this.#port, this.#sources);
     table.sync = sync;
-    await sync.opened;
+    return sync.usable;
   }
 
   async close(): Promise<void> {
@@ -86,7 +98,7 @@ export class HostSync {
 
 class SynchronisedTable implements TableSync {
   readonly leads: boolean;
-  readonly opened: Promise<void>;
+  readonly usable: Promise<boolean> | undefined;
   readonly #nodes: readonly SyncNode[];
   readonly #port: SyncPort;
   readonly #clock: Clock;
@@ -103,6 +115,7 @@ class SynchronisedTable implements TableSync {
     this.#port = port;
     this.#clock = clock;
     this.#renewAtMs = clock.monotonicMs() + hostSyncLimits.renewAfterMs;
+    let followersWere = false;
     this.#nodes = store.shards.map((shard, s) => {
       const one = new SyncNode({
         table: shard,
@@ -117,7 +130,10 @@ class SynchronisedTable implements TableSync {
         times: { ...times, pollMs: 0 },
       });
       const note = notes[s];
-      if (note !== undefined && note.length > 0) restorePlaces(one.replica, note);
+      if (note !== undefined && note.length > noteHeadBytes) {
+        if (note[0] === hadFollowers) followersWere = true;
+        restorePlaces(one.replica, note.subarray(noteHeadBytes));
+      }
       for (let bucket = 0; bucket < shard.buckets; bucket++) one.replica.adoptRows(bucket);
       return one;
     });
@@ -129,14 +145,34 @@ class SynchronisedTable implements TableSync {
       one.start();
       port.add(one);
     }
-    this.opened = leads ? Promise.resolve() : this.#caughtUp();
+    this.usable = !leads ? this.#caughtUp() : followersWere ? this.#handedIn() : undefined;
   }
 
-  async #caughtUp(): Promise<void> {
+  async #handedIn(): Promise<boolean> {
+    const clock = this.#clock;
+    const { followerWaitMs, quietMs, handInMsMax } = hostSyncLimits;
+    const beganMs = clock.monotonicMs();
+    let quietSinceMs = beganMs;
+    let handedIn = 0;
+    let followed = false;
+    for (let nowMs = beganMs; !this.#closed && nowMs - beganMs < handInMsMax; nowMs = clock.monotonicMs()) {
+      const metrics = this.#nodes.map((node) => node.metrics);
+      const newer = metrics.reduce((sum, { entriesNewer }) => sum + entriesNewer, 0);
+      const all = metrics.every(({ followers }) => followers.length > 0);
+      if (newer !== handedIn || all !== followed) quietSinceMs = nowMs;
+      handedIn = newer;
+      followed = all;
+      if (all ? nowMs - quietSinceMs >= quietMs : nowMs - beganMs >= followerWaitMs) break;
+      await clock.sleep(readyLookMs);
+    }
+    return !this.#closed;
+  }
+
+  async #caughtUp(): Promise<boolean> {
     for (const node of this.#nodes) {
       while (!node.caughtUp && !this.#closed) await this.#clock.sleep(readyLookMs);
     }
-    if (this.#closed) throw new MillraceError("unavailable", "a parameter table that is closed while it is loaded");
+    return !this.#closed;
   }
 
   /** Tombstones are collected by the nodes themselves, who know what followers hold. */
@@ -149,7 +185,13 @@ class SynchronisedTable implements TableSync {
   }
 
   notes(shard: number): Uint8Array {
-    return encodePlaces(this.#nodes[shard]!.replica);
+    const node = this.#nodes[shard]!;
+    const places = encodePlaces(node.replica);
+    const note = new Uint8Array(noteHeadBytes + places.length);
+    // The last checkpoint of an orderly end has everything.
+    note[0] = !this.#closed && node.metrics.followers.length > 0 ? hadFollowers : 0;
+    note.set(places, noteHeadBytes);
+    return note;
   }
 
   written(): void {
@@ -192,7 +234,7 @@ class SynchronisedTable implements TableSync {
           address,
           connected: connected && (known?.connected ?? true),
           // Silence is age too, once it is longer than the time between two words.
-          ageMs: Math.max(connected && silentMs < quietMs ? ageMs : ageMs + silentMs, known?.ageMs ?? 0),
+          ageMs: Math.max(connected && silentMs < silenceMs ? ageMs : ageMs + silentMs, known?.ageMs ?? 0),
           ...(why === undefined ? {} : { fault: why }),
         });
       }
@@ -209,5 +251,8 @@ class SynchronisedTable implements TableSync {
   }
 }
 
+/** Before the places in a checkpoint's note. */
+const noteHeadBytes = 1;
+const hadFollowers = 1;
 const readyLookMs = 10;
-const quietMs = 1_000;
+const silenceMs = 1_000;

@@ -157,15 +157,12 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
     const table = await HostTable.open({ id, name, config, declared, node, leads: sync?.leads ?? true, pool, files, clock, folder: this.#folderOf(name) });
     this.#byId[id] = table;
     this.#tables.set(name, table);
-    if (sync === undefined) onOpened?.(table);
-    else {
-      const opened = sync.attach(table).then(
-        () => onOpened?.(table),
-        // Closed before it was as new as its source.
-        () => undefined,
-      );
-      if (sync.leads) await opened;
-    }
+    const usable = sync?.attach(table);
+    if (usable === undefined) onOpened?.(table);
+    else
+      void usable.then((open) => {
+        if (open) onOpened?.(table);
+      });
     return table;
   }
 
