@@ -11,7 +11,7 @@ import { store } from "./store.ts";
 /** A quarter of an hour. */
 const samplesMax = 450;
 /** Rounds between two looks at the rows of a table. */
-export const lookEveryRounds = 5;
+export const lookEveryRounds = 3;
 export const changesShown = 20;
 
 export type Counts = Pick<ParameterTableStatus, "pulls" | "pulledRows" | "missedRows" | "pushedRows" | "refused" | "evicted" | "expired">;

@@ -104,8 +104,8 @@ function Loaded({ known, server }: { known: ParametersAnswer; server: ParameterS
 }
 
 function stateOf({ state, sync }: ParameterTableStatus): readonly [MarkKind, string] {
-  if (state === "failed") return ["bad", "not served"];
-  return sync?.ready === false ? ["wait", "catches up"] : ["good", "ready"];
+  if (sync?.ready === false) return ["wait", "catches up"];
+  return state === "failed" ? ["bad", "not served"] : ["good", "ready"];
 }
 
 function TableList({
@@ -154,7 +154,9 @@ function TableList({
               </th>
               <td>
                 <Mark kind={kind} text={word} />
-                {table.reason !== undefined && <p class="why-refused">{table.reason}. Its files are kept as they are: see the server's log.</p>}
+                {kind === "bad" && table.reason !== undefined && (
+                  <p class="why-refused">{table.reason}. Its files are kept as they are: see the server's log.</p>
+                )}
               </td>
               <td>{whole(table.rows)}</td>
               <td>{whole(table.dim)}</td>

@@ -113,9 +113,10 @@ export function Synchronisation({ tables, rounds }: { tables: readonly Parameter
                 <td>
                   {sources.length === 0
                     ? "nobody"
-                    : sources.map(({ address, connected, ageMs }) => (
+                    : sources.map(({ address, connected, ageMs, fault }) => (
                         <div key={address}>
                           {address}: {connected ? `heard ${duration(ageMs)} ago` : "not connected; it is tried again"}
+                          {fault !== undefined && <p class="why-refused">{fault}</p>}
                         </div>
                       ))}
                 </td>

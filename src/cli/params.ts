@@ -118,7 +118,7 @@ function tableLine(
   { name, state, reason, dim, rows, usedBytes, bytes, pulledRows, pushedRows, refused, evicted, checkpoint, sync }: ParameterTableStatus,
   nowMs: number,
 ): string {
-  if (state === "failed") return `${name}: not served: ${reason ?? "see the server's log"}`;
+  if (state === "failed" && sync === undefined) return `${name}: not served: ${reason ?? "see the server's log"}`;
   const facts = [
     `${rows} rows of ${dim}`,
     `${megabytes(usedBytes)} of ${megabytes(bytes)}`,
@@ -149,7 +149,10 @@ function infoLines(table: ParameterTableStatus, nowMs: number): string[] {
       ? []
       : [
           `  leads ${sync.leads} buckets; mismatches ${sync.digestMismatches}, conflicts ${sync.conflicts}, lost writes ${sync.lostWrites}`,
-          ...sync.sources.map(({ address, connected, ageMs }) => `  takes from ${address}: ${connected ? `heard ${seconds(ageMs)} ago` : "not connected"}`),
+          ...sync.sources.map(
+            ({ address, connected, ageMs, fault }) =>
+              `  takes from ${address}: ${connected ? `heard ${seconds(ageMs)} ago` : "not connected"}${fault === undefined ? "" : ` (${fault})`}`,
+          ),
         ]),
   ];
 }

@@ -9,28 +9,32 @@ import { after, before, suite, test, type TestContext } from "node:test";
 import { Redis } from "ioredis";
 import type { Browser } from "playwright-core";
 import { readConfig } from "#cli/config-file";
+import { freePort } from "../free-port.ts";
 import { startTestServer } from "../http-server.ts";
+import { startWholeServer } from "../whole-server.ts";
 import { axeFindings, openPage, sidewaysPx, skipWithoutBrowser, type View, type Watched } from "./browser.ts";
 import { type DemoServer, startServerAndBrowser } from "./demo-server.ts";
 
-const suiteMsMax = 60_000;
+const suiteMsMax = 115_000;
 const dim = 4;
 const keysOf = (count: number): Buffer => Buffer.from(BigUint64Array.from({ length: count }, (_, i) => BigInt(i + 1)).buffer);
 const rowsOf = (count: number, value: number): Buffer => Buffer.from(new Float32Array(count * dim).fill(value).buffer);
+
+const tables = { users: { dim, memoryMb: 4, expireAfterS: 86_400 }, items: { dim, memoryMb: 4, admission: { sightings: 2 } } };
 
 suite("the page Parameters", { skip: skipWithoutBrowser, timeout: suiteMsMax }, () => {
   const folder = mkdtempSync(join(tmpdir(), "millrace-parameters-"));
   let browser: Browser;
   let server: DemoServer;
   let redis: Redis;
+  let syncPort = 0;
   let stop: (() => Promise<void>) | undefined;
 
   before(async () => {
     const config = join(folder, "parameters.json");
-    const parameters = {
-      tables: { users: { dim, memoryMb: 4, expireAfterS: 86_400 }, items: { dim, memoryMb: 4, admission: { sightings: 2 } } },
-      models: { ctr: { tables: ["users"], extractor: "7", quota: { rows: 400 } } },
-    };
+    syncPort = await freePort();
+    const models = { ctr: { tables: ["users"], extractor: "7", quota: { rows: 400 } } };
+    const parameters = { tables, models, sync: { node: 1, port: syncPort } };
     writeFileSync(config, JSON.stringify({ model: null, parameters }));
     ({ server, browser, stop } = await startServerAndBrowser(["--no-demo", "--config", config]));
     const { redis: port } = (await (await fetch(`${server.address}/v1/store`)).json()) as { redis: { port: number } };
@@ -49,7 +53,6 @@ suite("the page Parameters", { skip: skipWithoutBrowser, timeout: suiteMsMax }, 
     const { page, complaints } = await open(context);
     await page.locator('[data-table="users"]').waitFor();
     await page.getByText("It has no rows yet").waitFor();
-    await page.getByTestId("no-sync").waitFor();
     assert.deepEqual(await axeFindings(page), [], "empty tables");
 
     assert.equal(await call("PASSIGN", "users", keysOf(300), rowsOf(300, 1)), 300);
@@ -150,6 +153,20 @@ suite("the page Parameters", { skip: skipWithoutBrowser, timeout: suiteMsMax }, 
     assert.deepEqual(complaints, []);
   });
 
+  test("promise: the lag of a replica is seen where it is followed, and on the replica from whom it takes its rows and whether it has caught up", async (context) => {
+    const { page, complaints } = await open(context);
+    assert.match(await page.locator('[data-sync="users"]').innerText(), /ready\s+none\s+nobody/);
+    const follower = await startWholeServer(context, { parameters: { tables, sync: { node: 2, port: 0, follow: [`127.0.0.1:${syncPort}`] } } });
+    await page.locator('[data-sync="users"]', { hasText: /node 2: [\d.]+ ms/ }).waitFor();
+    await page.locator(".legend", { hasText: /node 2\s*[\d.]+ ms/ }).waitFor();
+    assert.deepEqual(await axeFindings(page), []);
+    const theirs = await openPage(context, browser, follower.address, "/#/parameters");
+    await theirs.page.locator('[data-sync="users"]', { hasText: "ready" }).waitFor();
+    await theirs.page.locator('[data-sync="users"]', { hasText: new RegExp(`127\\.0\\.0\\.1:${syncPort}: heard \\d+ s ago`) }).waitFor();
+    assert.match(await theirs.page.locator('[data-table="users"]').innerText(), /ready\s+400\s/);
+    assert.deepEqual([...complaints, ...theirs.complaints], []);
+  });
+
   test("promise: a server without parameter tables says how to declare one, and the example can be declared as it stands", async (context) => {
     const own = await startTestServer(context, {});
     const { page, complaints } = await openPage(context, browser, own.http.address, "/#/parameters");
@@ -158,8 +175,22 @@ suite("the page Parameters", { skip: skipWithoutBrowser, timeout: suiteMsMax }, 
     const path = join(folder, "example.json");
     writeFileSync(path, (await page.locator(".notice pre").textContent())!);
     const { parameters } = await readConfig(path, "feed");
+    assert.equal(parameters?.sync, undefined);
     assert.equal(parameters?.tables?.["users"]?.dim, 16);
     assert.equal(parameters?.models?.["ctr"]?.quota?.pushedRowsPerS, 50_000);
     assert.deepEqual(complaints, []);
+
+    const lonely = await startWholeServer(context, { parameters: {} });
+    await page.goto(`${lonely.address}/#/parameters`);
+    await page.getByText("There is no parameter table.").waitFor();
+    await page.getByText("None is registered.").waitFor();
+    assert.deepEqual(await axeFindings(page), []);
+    const client = new Redis({ port: lonely.respPort, host: "127.0.0.1", protocol: 2 } as never);
+    context.after(() => client.disconnect());
+    // As the page says.
+    await client.call("PCREATE", "users", "DIM", "16", "MEMORY", "256");
+    await page.getByTestId("no-sync").waitFor();
+    await client.call("PMODEL", "REGISTER", "ctr", "TABLES", "1", "users", "LIVE");
+    await page.locator('[data-model="ctr"]').waitFor();
   });
 });
