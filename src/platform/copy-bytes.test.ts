@@ -24,21 +24,21 @@ test(`copies as TypedArray.set does, whatever memory is shared (SEED=${process.e
 
 test("numbers are copied as TypedArray.set does, from entry to entry", () => {
   const prng = new Prng(process.env["SEED"] ?? "copy");
-  for (const Numbers of [Uint32Array, Float64Array]) {
-    const size = Numbers.BYTES_PER_ELEMENT;
-    const arrays = [new Numbers(300), new Numbers(new SharedArrayBuffer(300 * size)), new Numbers(new ArrayBuffer(310 * size), 7 * size, 300)];
-    for (let round = 0; round < 200; round++) {
-      const from = prng.pick(arrays);
-      const to = prng.pick(arrays);
-      from.forEach((_, i) => (from[i] = prng.below(2 ** 32)));
-      const count = prng.pick([0, 1, 40, 200]);
-      const start = prng.below(300 - count + 1);
-      const at = prng.below(300 - count + 1);
-      const expected = Array.from(to);
-      for (let i = 0, values = Array.from(from); i < count; i++) expected[at + i] = values[start + i]!;
-      copyNumbers(from as Float64Array, start, start + count, to as Float64Array, at);
-      assert.deepEqual(Array.from(to), expected);
-    }
+  for (let round = 0; round < 400; round++) {
+    const from = Float64Array.from({ length: 300 }, () => prng.below(2 ** 32));
+    const expected = Float64Array.from({ length: 300 }, () => prng.below(2 ** 32));
+    const count = prng.pick([0, 1, 40, 200]);
+    const start = prng.below(300 - count + 1);
+    const at = prng.below(300 - count + 1);
+    const doubles = new Float64Array(round % 2 === 0 ? new SharedArrayBuffer(2_456) : new ArrayBuffer(2_456), 56, 300);
+    const words = new Uint32Array(round % 2 === 0 ? new SharedArrayBuffer(1_228) : new ArrayBuffer(1_228), 28, 300);
+    doubles.set(expected);
+    words.set(expected);
+    expected.set(from.subarray(start, start + count), at);
+    copyNumbers(from, start, start + count, doubles, at);
+    copyNumbers(Uint32Array.from(from), start, start + count, words, at);
+    assert.deepEqual(Array.from(doubles), Array.from(expected));
+    assert.deepEqual(Array.from(words), Array.from(expected));
   }
   assert.throws(() => copyNumbers(new Uint32Array(4), 0, 4, new Uint32Array(4), 1), RangeError);
 });

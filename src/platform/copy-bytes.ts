@@ -19,7 +19,9 @@ export function copyBytes(from: Uint8Array, start: number, end: number, to: Uint
 type Numbers = Uint32Array | Float64Array;
 
 /** Copies the numbers `from[start..end)` to `to` at `at`: by bytes, as above. For a few numbers a loop is faster. Throws as `copyBytes`. */
-export function copyNumbers<T extends Numbers>(from: T, start: number, end: number, to: T, at: number): void {
+export function copyNumbers(from: Uint32Array, start: number, end: number, to: Uint32Array, at: number): void;
+export function copyNumbers(from: Float64Array, start: number, end: number, to: Float64Array, at: number): void;
+export function copyNumbers(from: Numbers, start: number, end: number, to: Numbers, at: number): void {
   const { BYTES_PER_ELEMENT: size } = from;
   copyBytes(bytesOf(from), start * size, end * size, bytesOf(to), at * size);
 }
