@@ -23,16 +23,16 @@ import {
   sumFour,
 } from "./parameters";
 
-const groupSlots: u32 = 128;
+export const groupSlots: u32 = 128;
 const logitMax: f64 = 30;
-const gradientMax: f32 = 1000000;
+export const gradientMax: f32 = 1000000;
 
-const asLogits: u32 = 0;
-const asSums: u32 = 1;
-const asVectors: u32 = 2;
+export const asLogits: u32 = 0;
+export const asSums: u32 = 1;
+export const asVectors: u32 = 2;
 
 /** 1 / (1 + e^-z) in f64, |z| taken as at most 30. The relative error of the series is below 1e-13. */
-function sigmoid(z: f64): f64 {
+export function sigmoid(z: f64): f64 {
   const x = -max<f64>(-logitMax, min<f64>(logitMax, z));
   const n = floor<f64>(x * 1.4426950408889634 + 0.5);
   const r = x - n * 0.6931471803691238 - n * 1.9082149292705877e-10;
@@ -51,19 +51,19 @@ function sigmoid(z: f64): f64 {
 }
 
 /** Sums at `sums` := those at `start`, or zeros. */
-function begin(sums: usize, start: usize, factors: u32): void {
+export function begin(sums: usize, start: usize, factors: u32): void {
   const bytes = (<usize>factors + 8) << 2;
   if (start == 0) memory.fill(sums, 0, bytes);
   else for (let at: usize = 0; at < bytes; at += 16) v128.store(sums + at, v128.load(start + at));
 }
 
-function addLinear(sums: usize, factors: u32, values: usize, x: f32): void {
+export function addLinear(sums: usize, factors: u32, values: usize, x: f32): void {
   const at = (<usize>factors) << 2;
   store<f32>(sums + at, load<f32>(sums + at, 16) + x * load<f32>(values + at), 16);
 }
 
 /** Adds one full slot. */
-function addSlot(sums: usize, factors: u32, values: usize, x: f32): void {
+export function addSlot(sums: usize, factors: u32, values: usize, x: f32): void {
   const bytes = (<usize>factors) << 2;
   const scale = f32x4.splat(x);
   let q = v128.load(sums + bytes);
@@ -144,7 +144,7 @@ function addSteadyRow(table: usize, slots: usize, keys: usize, weights: usize, l
 }
 
 /** L + 1/2 sum (S^2 - q): the logit of what was summed. */
-function finish(sums: usize, factors: u32): f32 {
+export function finish(sums: usize, factors: u32): f32 {
   const bytes = (<usize>factors) << 2;
   let squares = f32x4.splat(0);
   for (let at: usize = 0; at < bytes; at += 16) {
@@ -154,7 +154,7 @@ function finish(sums: usize, factors: u32): f32 {
   return load<f32>(sums + bytes, 16) + 0.5 * sumFour(f32x4.sub(squares, v128.load(sums + bytes)));
 }
 
-function put(sums: usize, factors: u32, out: usize, row: u32, form: u32): void {
+export function put(sums: usize, factors: u32, out: usize, row: u32, form: u32): void {
   const bytes = (<usize>factors) << 2;
   if (form == asLogits) {
     store<f32>(out + ((<usize>row) << 2), finish(sums, factors));

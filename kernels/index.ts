@@ -2,7 +2,7 @@
 // Invariants: 1. no static data and no mutable globals: every address comes from the host, because an active data segment would be
 //                written again by each instance that joins a shared memory (the build refuses a binary that has one)
 //             2. every export takes a whole batch  3. nothing allocates, throws or calls out
-//             4. each export has a twin of the same name and arguments in src/kernel/scalar-calls.ts, scalar-parameters.ts, scalar-optimizers.ts, scalar-entries.ts or scalar-staging.ts, held equal by one suite.
+//             4. each export has a twin of the same name and arguments in src/kernel/scalar-calls.ts, scalar-parameters.ts, scalar-parameter-shard.ts, scalar-shard-factorisation.ts, scalar-optimizers.ts, scalar-entries.ts or scalar-staging.ts, held equal by one suite.
 // Addresses are byte offsets into the memory; counts are unsigned. The caller (src/kernel) checks bounds; kernels check only indices that
 // come from data. Functions carry no inline mark: at -O3 the optimizer inlines those of the inner loops (checked in the text form).
 
@@ -21,5 +21,6 @@ export { parametersAssign, parametersFinite, parametersPull, parametersPush, par
 export { narrowBytes, narrowHalves } from "./parameter-narrow";
 export { shardAdd, shardAssign, shardChanges, shardCollect, shardDelete, shardEvict, shardExpire, shardJoin, shardPull } from "./parameter-shard";
 export { runClose, runIndexBuild, runPack } from "./run-file";
+export { shardLearn, shardLogits, shardSums, shardVectors } from "./shard-factorisation";
 export { findRecords, sortRecords } from "./sort-records";
 export { packRows, stageRows } from "./stage-rows";

@@ -85,6 +85,8 @@ const golden: u32 = 0x9e3779b9;
 /** Readings of one row before it counts as unsteady: only a writer that died in the middle leaves such a row. */
 const readingsMax: u32 = 4096;
 const sightingsALine: u32 = 32;
+/** Rows of one group, at most: those of a factorisation machine's longest sample. */
+const pendingMax: u32 = 1024;
 /** Tombstones that expiring and evicting pass over in one call; a bucket with more of them in front is left to its next turn. */
 const looksMax: u32 = 4096;
 
@@ -93,12 +95,12 @@ function groupOf(dim: u32): u32 {
   return dim <= 128 ? 32 : 8;
 }
 
-function valueBytesOf(dim: u32): usize {
+export function valueBytesOf(dim: u32): usize {
   return (<usize>dim * 4 + 15) & ~15;
 }
 
 /** Writes `dim` initial values of a key to `to`. */
-function initialValues(shard: usize, tag: u32, hash: u32, to: usize): void {
+export function initialValues(shard: usize, tag: u32, hash: u32, to: usize): void {
   const factors = load<u32>(shard, factorsAt);
   const dim = load<u32>(shard, dimAt);
   const scale = f32x4.splat(load<f32>(shard, scaleAt));
@@ -113,7 +115,7 @@ function initialValues(shard: usize, tag: u32, hash: u32, to: usize): void {
   for (; at < dim; at++) store<u32>(to + ((<usize>at) << 2), 0);
 }
 
-function copyNumbers(to: usize, from: usize, dim: u32): void {
+export function copyNumbers(to: usize, from: usize, dim: u32): void {
   const bytes = (<usize>dim) << 2;
   let at: usize = 0;
   for (; at + 16 <= bytes; at += 16) v128.store(to + at, v128.load(from + at));
@@ -160,7 +162,7 @@ function allFinite(from: usize, dim: u32): bool {
   return difference == 0;
 }
 
-function raise(shard: usize, word: usize): void {
+export function raise(shard: usize, word: usize): void {
   store<u32>(shard + word, load<u32>(shard + word) + 1);
 }
 
@@ -171,18 +173,19 @@ function copyPending(shard: usize, row: usize, to: usize, word: usize): bool {
   const epoch = atomic.load<u32>(shard + commitAt);
   if ((epoch & 1) == 0) return false;
   const slots = <usize>load<u32>(shard, pendingSlotsAt);
-  const count = load<u32>(shard, pendingCountAt);
+  // Bounded, and within the lane: between two groups the words may not belong together.
+  const count = min<u32>(load<u32>(shard, pendingCountAt), pendingMax);
   const dim = load<u32>(shard, dimAt);
   let i: u32 = 0;
   while (i < count && <usize>load<u32>(slots + ((<usize>i) << slotShift)) != row) i += 1;
-  if (i >= count || i >= 32) return false;
+  if (i >= count) return false;
   copyNumbers(to, <usize>load<u32>(shard, pendingValuesAt) + valueBytesOf(dim) * <usize>i, dim);
   fence(word);
   return atomic.load<u32>(shard + commitAt) == epoch;
 }
 
 /** Copies the whole values of a row, never a mixture; false when it is a tombstone. */
-function copySteady(shard: usize, row: usize, to: usize, word: usize): bool {
+export function copySteady(shard: usize, row: usize, to: usize, word: usize): bool {
   const dim = load<u32>(shard, dimAt);
   for (let reading: u32 = 0; reading < readingsMax; reading++) {
     const seq = atomic.load<u32>(row);
@@ -258,7 +261,7 @@ export function shardPull(shard: usize, keys: usize, count: u32, out: usize, fou
 // ---- writing ----
 
 /** Makes the new values of slots with a row visible; clears their marks and tombstone flags. */
-function commit(shard: usize, slots: usize, count: u32, values: usize): void {
+export function commit(shard: usize, slots: usize, count: u32, values: usize): void {
   const dim = load<u32>(shard, dimAt);
   const bytes = valueBytesOf(dim);
   store<u32>(shard, <u32>slots, pendingSlotsAt);
@@ -300,7 +303,7 @@ function rowOf(shard: usize, slot: usize, key: u64): usize {
 }
 
 /** A new row with its initial values, flagged as a tombstone, that the index refers to, or 0 when memory is full. */
-function makeRow(shard: usize, slot: usize, key: u64, word: usize): usize {
+export function makeRow(shard: usize, slot: usize, key: u64, word: usize): usize {
   const row = takeRow(shard);
   if (row == 0) return 0;
   const tag = load<u32>(slot, 8);
@@ -325,7 +328,7 @@ function setPending(row: usize, i: u32): void {
   store<u32>(row, load<u32>(row, 4) | ((i + 1) << 8), 4);
 }
 
-function countWrite(row: usize, seconds: u32): void {
+export function countWrite(row: usize, seconds: u32): void {
   const writes = <u32>load<u16>(row, 6);
   if (writes != 0xffff) store<u16>(row, <u16>(writes + 1), 6);
   store<u32>(row - touchedAt, seconds);

@@ -29,12 +29,12 @@ export const spareAt: usize = 512;
 export const slotsAt: usize = 2048;
 const groupMax: u32 = 32;
 const golden: u32 = 0x9e3779b9;
-const epsilon: f32 = 1e-8;
+export const epsilon: f32 = 1e-8;
 /** Readings of one row before it counts as unsteady: only a writer that died in the middle leaves such a row. */
 const readingsMax: u32 = 4096;
 
-const adagrad: u32 = 1;
-const rowwise: u32 = 2;
+export const adagrad: u32 = 1;
+export const rowwise: u32 = 2;
 
 /** The finalizer of MurmurHash3 (Appleby), a bijection of 32 bits. */
 export function mixWord(h: u32): u32 {
@@ -346,7 +346,7 @@ export function accumulatorOf(table: usize, row: usize): usize {
  * One step of the optimizer for `bytes` of a row: `weights` are read, `values` hold the gradient and get the new weights.
  * `size`: how many components the part has (row-wise AdaGrad takes their mean).
  */
-function stepPart(optimizer: u32, weights: usize, accumulator: usize, values: usize, bytes: usize, rate: f32, l2: f32, size: f32): void {
+export function stepPart(optimizer: u32, weights: usize, accumulator: usize, values: usize, bytes: usize, rate: f32, l2: f32, size: f32): void {
   const decay = f32x4.splat(l2);
   const pace = f32x4.splat(rate);
   if (optimizer == adagrad) {

@@ -9,7 +9,7 @@
 //             2. a row stands in its bucket's list from its first version until it is released  3. digest = sum of terms of all rows in the list
 //             4. newest never falls.
 
-import { mixWord } from "./parameters";
+import { mixFour, mixWord } from "./parameters";
 import {
   bucketMaskAt,
   bucketsAt,
@@ -28,6 +28,10 @@ import {
 
 /** In a row's flags. Bits 8 to 15: number + 1 of its slot in the group under way, of the writer alone. */
 export const tombstoneFlag: u32 = 1;
+/** The optimizer has state for this row (shard-factorisation.ts). It falls when the row leaves. */
+export const stateFlag: u32 = 2;
+/** The row was written in the call under way and waits for its version. */
+export const waitFlag: u32 = 4;
 
 export const headAt: usize = 0;
 export const tailAt: usize = 4;
@@ -162,6 +166,86 @@ export function nextVersion(bucket: usize): u64 {
   return ((<u64>epoch) << 48) | (counter << 8) | (<u64>load<u32>(bucket, leadNodeAt));
 }
 
+/** Whether the bucket will give out `writes` more versions. */
+export function leads(bucket: usize, writes: u32): bool {
+  const epoch = load<u32>(bucket, leadEpochAt);
+  const newest = newestOf(bucket);
+  return epoch != 0 && <u32>(newest >> 48) <= epoch && ((newest >> 8) & 0xffffffffff) + <u64>writes <= 0xffffffffff;
+}
+
+/**
+ * Gives the rows that slots (shard-index.ts: row at +0, bucket at +20) name the next version of their buckets, each its place at the end of its list, in the order of the slots. Rows
+ * stand once in the slots; their buckets are led here and have versions left. The other words of the slots are used up. As setVersion with nextVersion, in passes that do one thing each.
+ */
+export function stampRows(shard: usize, keys: usize, slots: usize, count: u32): void {
+  const end = slots + ((<usize>count) << 5);
+  for (let at = slots; at < end; at += 32) {
+    const row = <usize>load<u32>(at);
+    if (row == 0) continue;
+    const bucket = <usize>load<u32>(at, 20);
+    const version = nextVersion(bucket);
+    store<u32>(bucket, <u32>(version >> 32), newestHighAt);
+    store<u32>(bucket, <u32>version, newestLowAt);
+    store<u32>(at, load<u32>(row - versionLowAt), 4);
+    store<u32>(at, <u32>version, 8);
+    store<u32>(at, <u32>(version >> 32), 12);
+    store<u32>(at, load<u32>(row - versionHighAt), 16);
+  }
+  // Terms of the digests, new less old, to +24 of each slot; those of slots beyond the last are never looked at.
+  for (let at = slots; at < end; at += 128, keys += 32) {
+    const k0 = v128.load(keys);
+    const k1 = v128.load(keys, 16);
+    let a = mixFour(v128.xor(v128.shuffle<u32>(k0, k1, 0, 2, 4, 6), i32x4.splat(0x9e3779b9)));
+    const b = mixFour(i32x4.add(v128.shuffle<u32>(k0, k1, 1, 3, 5, 7), a));
+    a = i32x4.add(a, b);
+    const s0 = v128.load(at);
+    const s1 = v128.load(at, 32);
+    const s2 = v128.load(at, 64);
+    const s3 = v128.load(at, 96);
+    const oldLow = v128.shuffle<u32>(v128.shuffle<u32>(s0, s1, 1, 5, 1, 5), v128.shuffle<u32>(s2, s3, 1, 5, 1, 5), 0, 1, 4, 5);
+    const front = v128.shuffle<u32>(s0, s1, 2, 6, 3, 7);
+    const back = v128.shuffle<u32>(s2, s3, 2, 6, 3, 7);
+    const newLow = v128.shuffle<u32>(front, back, 0, 1, 4, 5);
+    const newHigh = v128.shuffle<u32>(front, back, 2, 3, 6, 7);
+    const oldHigh = v128.shuffle<u32>(
+      v128.shuffle<u32>(v128.load(at, 16), v128.load(at, 48), 0, 4, 0, 4),
+      v128.shuffle<u32>(v128.load(at, 80), v128.load(at, 112), 0, 4, 0, 4),
+      0,
+      1,
+      4,
+      5,
+    );
+    const none = i32x4.eq(v128.or(oldLow, oldHigh), i32x4.splat(0));
+    let before = mixFour(v128.xor(a, oldLow));
+    let beforeHigh = mixFour(v128.xor(i32x4.add(b, before), oldHigh));
+    before = v128.andnot(mixFour(i32x4.add(before, beforeHigh)), none);
+    beforeHigh = v128.andnot(beforeHigh, none);
+    let after = mixFour(v128.xor(a, newLow));
+    const afterHigh = mixFour(v128.xor(i32x4.add(b, after), newHigh));
+    after = mixFour(i32x4.add(after, afterHigh));
+    const first = i64x2.sub(v128.shuffle<u32>(after, afterHigh, 0, 4, 1, 5), v128.shuffle<u32>(before, beforeHigh, 0, 4, 1, 5));
+    const second = i64x2.sub(v128.shuffle<u32>(after, afterHigh, 2, 6, 3, 7), v128.shuffle<u32>(before, beforeHigh, 2, 6, 3, 7));
+    v128.store_lane<u64>(at, first, 0, 24);
+    v128.store_lane<u64>(at, first, 1, 56);
+    v128.store_lane<u64>(at, second, 0, 88);
+    v128.store_lane<u64>(at, second, 1, 120);
+  }
+  for (let at = slots; at < end; at += 32) {
+    const row = <usize>load<u32>(at);
+    if (row == 0) continue;
+    const bucket = <usize>load<u32>(at, 20);
+    store<u64>(bucket, load<u64>(bucket, digestAt) + load<u64>(at, 24), digestAt);
+    const tail = <usize>load<u32>(bucket, tailAt);
+    if (tail != row) {
+      if ((load<u32>(at, 4) | load<u32>(at, 16)) != 0) unlink(bucket, row);
+      linkBehind(bucket, row, tail);
+    }
+    store<u32>(row - versionHighAt, load<u32>(at, 12));
+    store<u32>(row - versionLowAt, load<u32>(at, 8));
+    markDirty(shard, bucket);
+  }
+}
+
 /** Counts a row that was made, or a tombstone that came to life. */
 export function countLive(shard: usize, bucket: usize, rows: u32): void {
   store<u32>(bucket, load<u32>(bucket, bucketLiveAt) + rows, bucketLiveAt);
@@ -194,7 +278,7 @@ export function bury(shard: usize, bucket: usize, row: usize, version: u64, fres
     countLive(shard, bucket, -1);
     countTombstones(shard, bucket, 1);
     // The flag, then the seq, then links in place of numbers: a reader that took links for numbers finds another seq.
-    atomic.store<u32>(row + 4, load<u32>(row, 4) | tombstoneFlag);
+    atomic.store<u32>(row + 4, (load<u32>(row, 4) | tombstoneFlag) & ~stateFlag);
     atomic.add<u32>(row, 2);
   }
   setVersion(shard, bucket, row, version);
@@ -209,7 +293,7 @@ export function removeRow(shard: usize, bucket: usize, row: usize): void {
   } else {
     countLive(shard, bucket, -1);
     store<u32>(bucket, load<u32>(bucket, leftAt) + 1, leftAt);
-    atomic.store<u32>(row + 4, load<u32>(row, 4) | tombstoneFlag);
+    atomic.store<u32>(row + 4, (load<u32>(row, 4) | tombstoneFlag) & ~stateFlag);
     atomic.add<u32>(row, 2);
   }
   subtractTerm(bucket, load<u64>(row, 8), versionOf(row));

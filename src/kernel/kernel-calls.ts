@@ -105,7 +105,66 @@ export interface OptimizerStepCalls {
   optimizerIndex(state: number): void;
 }
 
-export interface KernelCalls extends EngineCalls, StagingCalls, ShardCalls, OptimizerStepCalls {
+/**
+ * Factorisation machines over a shard (kernels/shard-factorisation.ts; a machine: shard-machine-layout.ts). Rows of slots as for fmLearn. `reader`: number of the calling
+ * thread among the shard's readers. `scratch`: shardMachineScratch.
+ */
+export interface ShardMachineCalls {
+  /** Row by row: the logit, then one step. Writes over `keys`. Writer only. */
+  shardLearn(
+    machine: number,
+    offsets: number,
+    linearEnds: number,
+    keys: number,
+    weights: number,
+    rows: number,
+    labels: number,
+    importance: number,
+    shifts: number,
+    logits: number,
+    seconds: number,
+    scratch: number,
+  ): void;
+  /** Logits of rows, each begun with the sums (factors + 8 numbers) at `start`; 0: with none. */
+  shardLogits(
+    machine: number,
+    start: number,
+    offsets: number,
+    linearEnds: number,
+    keys: number,
+    weights: number,
+    rows: number,
+    logits: number,
+    reader: number,
+    scratch: number,
+  ): void;
+  /** Sums of rows, factors + 8 numbers each. */
+  shardSums(
+    machine: number,
+    offsets: number,
+    linearEnds: number,
+    keys: number,
+    weights: number,
+    rows: number,
+    out: number,
+    reader: number,
+    scratch: number,
+  ): void;
+  /** Vectors of rows, factors + 4 numbers each: S, the row's own logit, zeros. */
+  shardVectors(
+    machine: number,
+    offsets: number,
+    linearEnds: number,
+    keys: number,
+    weights: number,
+    rows: number,
+    out: number,
+    reader: number,
+    scratch: number,
+  ): void;
+}
+
+export interface KernelCalls extends EngineCalls, StagingCalls, ShardCalls, ShardMachineCalls, OptimizerStepCalls {
   /** Empties the heap at `heap` (16 + 8 k bytes, 16-aligned) and sets how many it keeps. */
   topKReset(heap: number, k: number): void;
   /** Sorts the kept entries best first; returns how many. The heap must be reset before it takes offers again. */
@@ -192,6 +251,10 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "fmSums",
   "fmVectors",
   "shardPull",
+  "shardLearn",
+  "shardLogits",
+  "shardSums",
+  "shardVectors",
   "shardAssign",
   "shardAdd",
   "shardDelete",

@@ -111,6 +111,8 @@ export class KernelMemory {
   /** The kernels bound to this memory. Addresses are byte offsets into `bytes`. */
   readonly calls: KernelCalls;
   readonly lane: Lane;
+  /** Of this thread's lane: 0 for whoever laid the memory out. */
+  readonly laneNumber: number;
   /** Room of this lane's thread for checksums: the first argument of the CRC32C calls. */
   readonly crcAt: number;
   readonly bytes: Uint8Array<SharedArrayBuffer>;
@@ -135,6 +137,7 @@ export class KernelMemory {
       throw new MillraceError("invalid", `lane ${lane} of a kernel memory with ${lanes}`, { todo: "create the memory with a lane for each thread" });
     }
     this.calls = kernels.bind(memory);
+    this.laneNumber = lane;
     this.lane = new Lane(roomsFrom + lanes * crcRoomBytes + lane * laneBytes, laneBytes);
     this.crcAt = roomsFrom + lane * crcRoomBytes;
     this.dataFrom = this.u32[head + 3]!;

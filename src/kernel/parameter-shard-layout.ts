@@ -112,6 +112,18 @@ export const bucketWord = {
   left: 15,
 } as const;
 
+/** Which u32 holds what, counted from a row's seq. Bits of `flags`: 0 tombstone, 1 an optimizer has state for it; its high half counts writes. */
+export const shardRowWord = {
+  versionHigh: -5,
+  versionLow: -4,
+  next: -3,
+  touched: -1,
+  flags: 1,
+  keyLow: 2,
+  keyHigh: 3,
+  values: 4,
+} as const;
+
 export const shardHeaderBytes = 512 + 64 * parameterShardLimits.readersMax;
 export const bucketBytes = 64;
 /** Areas that may wait for readers, 16 bytes each. */

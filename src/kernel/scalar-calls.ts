@@ -11,6 +11,7 @@ import { bindScalarEntries } from "./scalar-entries.ts";
 import { bindScalarOptimizers } from "./scalar-optimizers.ts";
 import { bindScalarParameterShard } from "./scalar-parameter-shard.ts";
 import { bindScalarParameters } from "./scalar-parameters.ts";
+import { bindScalarShardMachine } from "./scalar-shard-factorisation.ts";
 import { bindScalarStaging } from "./scalar-staging.ts";
 import type { WasmMemory } from "./web-assembly.ts";
 
@@ -135,6 +136,7 @@ export function bindScalar(memory: WasmMemory): KernelCalls {
     ...bindScalarParameters(memory),
     ...bindScalarParameterShard(memory),
     ...bindScalarOptimizers(memory),
+    ...bindScalarShardMachine(memory),
     ...bindScalarEntries(memory),
     ...bindScalarStaging(memory),
 

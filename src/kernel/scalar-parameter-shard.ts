@@ -28,8 +28,11 @@ const golden = 0x9e3779b9;
 const readingsMax = 4_096;
 const looksMax = 4_096;
 const sightingsALine = 32;
+const pendingMax = 1_024;
 const noReader = 0xffff_ffff;
 const tombstoneFlag = 1;
+/** The optimizer has state for this row: scalar-shard-factorisation.ts. */
+export const stateFlag = 2;
 /** Places in working space, bytes. */
 const slotsFrom = 4_224;
 const valuesFrom = 5_248;
@@ -54,7 +57,39 @@ const byteTag = (tag: number): number => tag & 255 || 1;
 const overflowBit = (tag: number): number => 1 << ((tag >>> 8) & 31);
 const homeOf = (hash: number, bits: number, groups: number): number => Math.floor((((hash << bits) >>> 0) * groups) / 4_294_967_296);
 
+/** What the scalar factorisation machine over a shard needs beside the calls. Structures are named by word indices, of the shard that was opened last. */
+export interface ScalarShard {
+  readonly calls: ParameterShardCalls;
+  open(shard: number): void;
+  enter(reader: number): void;
+  leave(reader: number): void;
+  reclaim(): void;
+  /** Tag and hash of the key at a word, to two words of `into`. */
+  wordsOf(key: number, into: Uint32Array): void;
+  /** The key's row, tombstones included, or 0. */
+  find(low: number, high: number, tag: number, hash: number): number;
+  isTombstone(row: number): boolean;
+  /** Copies the whole values of a row, never a mixture; false when it is a tombstone. */
+  copySteady(row: number, to: number, scratchWord: number): boolean;
+  /** Initial values to `into[at]` on. */
+  initial(tag: number, hash: number, into: Float32Array, at: number): void;
+  bucketFor(low: number, high: number): number;
+  leads(bucket: number, writes: number): boolean;
+  /** Gives a row the next version of its bucket, and its place behind all others. */
+  stamp(bucket: number, row: number): void;
+  makeRow(tag: number, hash: number, low: number, high: number, scratchWord: number): number;
+  countLive(bucket: number, rows: number): void;
+  unbury(bucket: number, row: number): void;
+  countWrite(row: number, seconds: number): void;
+  raise(index: number, by?: number): void;
+  commit(slots: number, count: number, from: number): void;
+}
+
 export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCalls {
+  return scalarShard(memory).calls;
+}
+
+export function scalarShard(memory: WasmMemory): ScalarShard {
   const { buffer } = memory;
   const u8 = new Uint8Array(buffer);
   const u16 = new Uint16Array(buffer);
@@ -475,6 +510,14 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
     return true;
   }
 
+  /** Whether the bucket will give out `writes` more versions. */
+  function leads(bucket: number, writes: number): boolean {
+    const epoch = u32[bucket + bucketW.leadEpoch]!;
+    const newestHigh = u32[bucket + bucketW.newestHigh]!;
+    const counter = (newestHigh & 0xffff) * 2 ** 24 + (u32[bucket + bucketW.newestLow]! >>> 8);
+    return epoch !== 0 && newestHigh >>> 16 <= epoch && counter + writes <= 0xff_ffff_ffff;
+  }
+
   function countLive(bucket: number, rows: number): void {
     u32[bucket + bucketW.live]! += rows;
     raise(word.live, rows);
@@ -494,7 +537,7 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
   }
 
   function raiseFlag(row: number): void {
-    Atomics.store(u32, row + state, u32[row + state]! | tombstoneFlag);
+    Atomics.store(u32, row + state, (u32[row + state]! | tombstoneFlag) & ~stateFlag);
     Atomics.add(u32, row, 2);
   }
 
@@ -535,10 +578,10 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
     const epoch = Atomics.load(u32, head + word.commit);
     if ((epoch & 1) === 0) return false;
     const slots = at(word.pendingSlots) >>> 2;
-    const count = at(word.pendingCount);
+    const count = Math.min(at(word.pendingCount), pendingMax);
     let i = 0;
-    while (i < count && i < 32 && u32[slots + slotWords * i] !== 4 * row) i++;
-    if (i >= count || i >= 32) return false;
+    while (i < count && u32[slots + slotWords * i] !== 4 * row) i++;
+    if (i >= count) return false;
     const from = (at(word.pendingValues) >>> 2) + valueWords() * i;
     u32.copyWithin(to, from, from + dim);
     fence(scratchWord);
@@ -606,11 +649,9 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
   const rowOf = (slot: number, keys: number, i: number): number =>
     find(u32[keys + 2 * i]!, u32[keys + 2 * i + 1]!, u32[slot + ofSlot.tag]!, u32[slot + ofSlot.hash]!);
 
-  function makeRow(slot: number, low: number, high: number, scratchWord: number): number {
+  function makeRow(tag: number, hash: number, low: number, high: number, scratchWord: number): number {
     const row = takeRow();
     if (row === 0) return 0;
-    const tag = u32[slot + ofSlot.tag]!;
-    const hash = u32[slot + ofSlot.hash]!;
     u32[row + versionHigh] = 0;
     u32[row + versionLow] = 0;
     u32[row + state] = tombstoneFlag;
@@ -701,7 +742,7 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
             refused++;
             continue;
           }
-          row = makeRow(slot, u32[keys + 2 * i]!, u32[keys + 2 * i + 1]!, scratch >>> 2);
+          row = makeRow(u32[slot + ofSlot.tag]!, u32[slot + ofSlot.hash]!, u32[keys + 2 * i]!, u32[keys + 2 * i + 1]!, scratch >>> 2);
           if (row === 0) {
             raise(word.refused);
             refused++;
@@ -783,7 +824,7 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
     return wide[0]!;
   }
 
-  return {
+  const calls: ParameterShardCalls = {
     shardPull(shard, keysAt, count, out, found, reader, scratch) {
       open(shard);
       const scratchWord = scratch >>> 2;
@@ -868,7 +909,7 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
           let row = rowOf(slot, keys, i);
           let made = false;
           if (row === 0) {
-            row = makeRow(slot, u32[keys + 2 * i]!, u32[keys + 2 * i + 1]!, scratch >>> 2);
+            row = makeRow(u32[slot + ofSlot.tag]!, u32[slot + ofSlot.hash]!, u32[keys + 2 * i]!, u32[keys + 2 * i + 1]!, scratch >>> 2);
             if (row === 0) {
               raise(word.refused);
               u32[handled] = n;
@@ -1049,5 +1090,32 @@ export function bindScalarParameterShard(memory: WasmMemory): ParameterShardCall
         }
       }
     },
+  };
+  return {
+    calls,
+    open,
+    enter,
+    leave,
+    reclaim,
+    wordsOf(key, into) {
+      into[0] = tagOf(u32[key]!, seedLow);
+      into[1] = hashOf(into[0]!, u32[key + 1]!, seedHigh);
+    },
+    find,
+    isTombstone,
+    copySteady,
+    initial,
+    bucketFor,
+    leads,
+    stamp(bucket, row) {
+      nextVersion(bucket);
+      setVersion(bucket, row, stampHigh, stampLow);
+    },
+    makeRow,
+    countLive,
+    unbury,
+    countWrite,
+    raise,
+    commit,
   };
 }

@@ -4,7 +4,9 @@
 // Cost: some 8x the SIMD kernels. Concurrency: as theirs: one writing thread, any number of readers.
 
 import type { KernelCalls } from "./kernel-calls.ts";
+import { mixWord } from "./parameter-key.ts";
 import { parameterRowHead, parameterWord as word } from "./parameter-layout.ts";
+import { bounded, ScalarSums, slopeOf, stepNumbers } from "./scalar-factors.ts";
 import type { WasmMemory } from "./web-assembly.ts";
 
 export type ParameterCalls = Pick<
@@ -14,53 +16,16 @@ export type ParameterCalls = Pick<
 
 const { fround } = Math;
 const golden = 0x9e3779b9;
-const epsilon = fround(1e-8);
-const gradientMax = 1e6;
-const logitMax = 30;
 const readingsMax = 4_096;
-const adagrad = 1;
 const rowwise = 2;
 /** Words of one row at most, and of the sums. */
 const wordsMax = 256;
-
-/** The finalizer of MurmurHash3 (Appleby), a bijection of 32 bits. */
-function mixWord(h: number): number {
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return (h ^ (h >>> 16)) >>> 0;
-}
-
-/** A gradient within its bounds; what is no number becomes the upper one. */
-function bounded(gradient: number): number {
-  const low = gradient < gradientMax ? gradient : gradientMax;
-  return -gradientMax < low ? low : -gradientMax;
-}
-
-/** 2^n for n = -44 to 44. */
-const powersOfTwo = Float64Array.from({ length: 89 }, (_, i) => {
-  let power = 1;
-  for (let n = 44; n < i; n++) power *= 2;
-  for (let n = i; n < 44; n++) power /= 2;
-  return power;
-});
-
-/** 1 / (1 + e^-z), |z| taken as at most 30: the series of the kernel, number for number. */
-function sigmoid(z: number): number {
-  const x = -Math.max(-logitMax, Math.min(logitMax, z));
-  const n = Math.floor(x * 1.4426950408889634 + 0.5);
-  const r = x - n * 0.6931471803691238 - n * 1.9082149292705877e-10;
-  let e = 1 + r / 11;
-  for (let i = 10; i >= 2; i--) e = 1 + (r / i) * e;
-  e = 1 + r * e;
-  return 1 / (1 + e * powersOfTwo[n + 44]!);
-}
 
 export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
   const { buffer } = memory;
   const u32 = new Uint32Array(buffer);
   const f32 = new Float32Array(buffer);
-  /** Sums of a row: S, then q by lane, then L. */
-  const sums = new Float32Array(wordsMax + 8);
+  const sums = new ScalarSums();
   const spare = new Float32Array(wordsMax);
 
   // ---- the table opened last: its header in plain variables ----
@@ -213,46 +178,17 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
 
   const accumulatorOf = (row: number): number => (accumulatorsAt + accumulatorBytes * Math.round((row - rowsAt) / rowBytes)) / 4;
 
-  /** (a + b) + (c + d) of four lanes, rounded each time. */
-  const sumFour = (a: number, b: number, c: number, d: number): number => fround(fround(a + b) + fround(c + d));
-
-  /** One step for the words [from, to) of a row: gradients at `values` become new weights. */
-  function stepPart(row: number, from: number, to: number, accumulator: number, values: number, rate: number, l2: number, size: number): void {
-    const weights = (row + parameterRowHead) / 4;
-    if (optimizer === adagrad) {
-      for (let i = from; i < to; i++) {
-        const w = f32[weights + i]!;
-        const g = fround(f32[values + i]! + fround(l2 * w));
-        const a = fround(f32[accumulator + i]! + fround(g * g));
-        f32[accumulator + i] = a;
-        f32[values + i] = w - fround(fround(rate * g) / fround(fround(Math.sqrt(a)) + epsilon));
-      }
-    } else if (optimizer === rowwise) {
-      const lanes = [0, 0, 0, 0];
-      for (let i = from; i < to; i++) {
-        const g = fround(f32[values + i]! + fround(l2 * f32[weights + i]!));
-        f32[values + i] = g;
-        lanes[(i - from) & 3] = fround(lanes[(i - from) & 3]! + fround(g * g));
-      }
-      const at = accumulator + (from === 0 && factors > 0 ? 0 : 1);
-      const a = fround(f32[at]! + fround(sumFour(lanes[0]!, lanes[1]!, lanes[2]!, lanes[3]!) / size));
-      f32[at] = a;
-      const shared = fround(rate / fround(fround(Math.sqrt(a)) + epsilon));
-      for (let i = from; i < to; i++) f32[values + i] = f32[weights + i]! - fround(shared * f32[values + i]!);
-    } else {
-      for (let i = from; i < to; i++) {
-        const w = f32[weights + i]!;
-        f32[values + i] = w - fround(rate * fround(f32[values + i]! + fround(l2 * w)));
-      }
-    }
-  }
-
   function stepFactors(row: number, accumulator: number, values: number): void {
-    if (factors > 0) stepPart(row, 0, factors, accumulator, values, f32[head + word.rateFactors]!, f32[head + word.l2Factors]!, factors);
+    if (factors === 0) return;
+    const part = { optimizer, rate: f32[head + word.rateFactors]!, l2: f32[head + word.l2Factors]!, size: factors };
+    stepNumbers(part, factors, f32, (row + parameterRowHead) / 4, accumulator, f32, values);
   }
 
   function stepRest(row: number, accumulator: number, values: number): void {
-    if (dims > factors) stepPart(row, factors, padded, accumulator, values, f32[head + word.rateLinear]!, f32[head + word.l2Linear]!, dims - factors);
+    if (dims === factors) return;
+    const part = { optimizer, rate: f32[head + word.rateLinear]!, l2: f32[head + word.l2Linear]!, size: dims - factors };
+    const second = accumulator + (optimizer === rowwise ? 1 : factors);
+    stepNumbers(part, padded - factors, f32, (row + parameterRowHead) / 4 + factors, second, f32, values + factors);
   }
 
   /** Makes words [from, padded) at `values` the row's values: a group of one. */
@@ -283,29 +219,6 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
     return true;
   }
 
-  // ---- the factorisation machine: a row of slots adds to `sums` ----
-
-  function addLinear(x: number, w: number): void {
-    sums[factors + 4] = sums[factors + 4]! + fround(x * w);
-  }
-
-  function addSlot(values: Float32Array, at: number, x: number): void {
-    for (let i = 0; i < factors; i++) {
-      const y = fround(values[at + i]! * x);
-      sums[i] = sums[i]! + y;
-      const lane = factors + (i & 3);
-      sums[lane] = sums[lane]! + fround(y * y);
-    }
-    addLinear(x, values[at + factors]!);
-  }
-
-  function finish(): number {
-    const lanes = [0, 0, 0, 0];
-    for (let i = 0; i < factors; i++) lanes[i & 3] = fround(lanes[i & 3]! + fround(sums[i]! * sums[i]!));
-    for (let i = 0; i < 4; i++) lanes[i] = fround(lanes[i]! - sums[factors + i]!);
-    return fround(sums[factors + 4]! + 0.5 * sumFour(lanes[0]!, lanes[1]!, lanes[2]!, lanes[3]!));
-  }
-
   /** Sums each row of slots and hands it over. */
   function readRows(
     table: number,
@@ -320,15 +233,14 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
   ): void {
     open(table);
     for (let r = 0; r < rows; r++) {
-      if (start === 0) sums.fill(0, 0, factors + 8);
-      else sums.set(f32.subarray(start / 4, start / 4 + factors + 8));
+      sums.begin(factors, start === 0 ? undefined : f32.subarray(start / 4, start / 4 + factors + 8));
       const linearEnd = u32[linearEnds / 4 + r]!;
       const end = u32[offsets / 4 + r + 1]!;
       for (let i = u32[offsets / 4 + r]!; i < end; i++) {
         const found = readSteady(keys / 4 + 2 * i, scratch / 4);
         const x = f32[weights / 4 + i]!;
-        if (i >= linearEnd) addSlot(spare, 0, x);
-        else if (found) addLinear(x, spare[factors]!);
+        if (i >= linearEnd) sums.addSlot(spare, 0, x);
+        else if (found) sums.addLinear(x, spare[factors]!);
       }
       put(r);
     }
@@ -427,7 +339,7 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
         const linearEnd = u32[linearEnds / 4 + r]!;
         const end = u32[offsets / 4 + r + 1]!;
         const claimed = new Float64Array(end - first);
-        sums.fill(0, 0, factors + 8);
+        sums.begin(factors);
         for (let i = first; i < end; i++) {
           const row = claim(keys / 4 + 2 * i, scratch / 4);
           claimed[i - first] = row;
@@ -435,15 +347,14 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
           if (row === 0 && i >= linearEnd) {
             const tag = tagOf(u32[keys / 4 + 2 * i]!);
             initialValues(tag, hashOf(tag, u32[keys / 4 + 2 * i + 1]!), spare, 0);
-            addSlot(spare, 0, x);
-          } else if (i >= linearEnd) addSlot(f32, (row + parameterRowHead) / 4, x);
-          else if (row !== 0) addLinear(x, f32[(row + parameterRowHead) / 4 + factors]!);
+            sums.addSlot(spare, 0, x);
+          } else if (i >= linearEnd) sums.addSlot(f32, (row + parameterRowHead) / 4, x);
+          else if (row !== 0) sums.addLinear(x, f32[(row + parameterRowHead) / 4 + factors]!);
         }
-        const logit = finish();
+        const logit = sums.finish();
         f32[logits / 4 + r] = logit;
-        const z = logit + f32[shifts / 4 + r]!;
-        const g = fround(((Number.isFinite(z) ? sigmoid(z) : 0) - f32[labels / 4 + r]!) * f32[importance / 4 + r]!);
-        if (!Number.isFinite(z) || !Number.isFinite(g)) {
+        const g = slopeOf(logit, f32[shifts / 4 + r]!, f32[labels / 4 + r]!, f32[importance / 4 + r]!);
+        if (g === undefined) {
           u32[head + word.skipped]!++;
           continue;
         }
@@ -455,10 +366,7 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
           const x = f32[weights / 4 + i]!;
           const gx = fround(g * x);
           if (i >= linearEnd) {
-            for (let j = 0; j < factors; j++) {
-              const rest = fround(sums[j]! - fround(f32[(row + parameterRowHead) / 4 + j]! * x));
-              f32[values + j] = bounded(fround(gx * rest));
-            }
+            sums.gradient(f32, (row + parameterRowHead) / 4, x, gx, f32, values);
             stepFactors(row, accumulator, values);
           }
           f32[values + factors] = bounded(gx);
@@ -471,22 +379,22 @@ export function bindScalarParameters(memory: WasmMemory): ParameterCalls {
 
     fmLogits(table, start, offsets, linearEnds, keys, weights, rows, logits, scratch) {
       readRows(table, start, offsets, linearEnds, keys, weights, rows, scratch, (row) => {
-        f32[logits / 4 + row] = finish();
+        f32[logits / 4 + row] = sums.finish();
       });
     },
 
     fmSums(table, offsets, linearEnds, keys, weights, rows, out, scratch) {
       readRows(table, 0, offsets, linearEnds, keys, weights, rows, scratch, (row) => {
-        f32.set(sums.subarray(0, factors + 8), out / 4 + row * (factors + 8));
+        f32.set(sums.sums.subarray(0, factors + 8), out / 4 + row * (factors + 8));
       });
     },
 
     fmVectors(table, offsets, linearEnds, keys, weights, rows, out, scratch) {
       readRows(table, 0, offsets, linearEnds, keys, weights, rows, scratch, (row) => {
         const at = out / 4 + row * (factors + 4);
-        f32.set(sums.subarray(0, factors), at);
+        f32.set(sums.sums.subarray(0, factors), at);
         f32.fill(0, at + factors, at + factors + 4);
-        f32[at + factors] = finish();
+        f32[at + factors] = sums.finish();
       });
     },
   };

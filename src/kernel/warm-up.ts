@@ -21,9 +21,11 @@ import {
   runWriterWords,
 } from "./entry-layout.ts";
 import type { KernelCalls } from "./kernel-calls.ts";
+import { roundUp } from "./kernel-memory.ts";
 import type { Kernels } from "./kernels.ts";
 import { formatParameterTable, type ParameterShape } from "./parameter-layout.ts";
 import { bucketWord, formatParameterShard, shardScratch, shardWord } from "./parameter-shard-layout.ts";
+import { formatShardMachine, shardMachineBytes, type ShardMachineShape, shardOfMachine } from "./shard-machine-layout.ts";
 import { createWasmMemory, pageBytes } from "./web-assembly.ts";
 
 const rows = 256;
@@ -70,6 +72,7 @@ export function warmUp(kernels: Kernels): void {
   }
   warmUpParameters(calls, u32, f32);
   warmUpShard(kernels);
+  warmUpMachine(kernels);
   warmUpEntries(kernels);
 }
 
@@ -145,6 +148,53 @@ function warmUpShard(kernels: Kernels): void {
     calls.shardCollect(shard, round % 4, last, last, 64, 0);
     calls.shardEvict(shard, rows / 4, 16, round % 2);
     calls.shardExpire(shard, round, 4, 16, 0);
+  }
+}
+
+/** A machine of the usual shape over a shard: keys are the row numbers, half of the rows leave in each round. */
+function warmUpMachine(kernels: Kernels): void {
+  const shape: ShardMachineShape = {
+    factors: 16,
+    capacityRows: rows,
+    seed: 1n,
+    initialScale: 0.1,
+    optimizer: "adagrad",
+    rate: { linear: 0.1, factors: 0.1 },
+    l2: { linear: 0, factors: 0 },
+    initialAccumulator: 0.1,
+  };
+  const shardShape = shardOfMachine(shape);
+  const shard = pageBytes;
+  const machine = shard + roundUp(shardShape.bytes, 64);
+  const keys = roundUp(machine + shardMachineBytes(shape), pageBytes);
+  const weights = keys + rows * 8;
+  const offsets = weights + rows * 4;
+  const linearEnds = offsets + 1_024;
+  const numbers = linearEnds + 1_024;
+  const out = keys + pageBytes;
+  const scratch = out + pageBytes;
+  const memory = createWasmMemory(scratch + pageBytes);
+  const calls = kernels.bind(memory);
+  const u32 = new Uint32Array(memory.buffer);
+  const f32 = new Float32Array(memory.buffer);
+  formatParameterShard(u32, shard, shardShape);
+  formatShardMachine(u32, machine, shape, shard, true);
+  for (let bucket = 0; bucket < shardShape.buckets!; bucket++) u32[u32[shard / 4 + shardWord.bucketsAt]! / 4 + 16 * bucket + bucketWord.leadEpoch] = 1;
+  f32.fill(1, weights / 4, offsets / 4);
+  f32.fill(1, numbers / 4, numbers / 4 + rows);
+  const samples = rows / slotsPerRow;
+  for (let row = 0; row <= samples; row++) {
+    u32[offsets / 4 + row] = row * slotsPerRow;
+    u32[linearEnds / 4 + row] = row * slotsPerRow + linearOnly;
+  }
+  for (let round = 0; round < parameterRounds; round++) {
+    // Learning uses the keys up.
+    for (let i = 0; i < rows; i++) u32.set([i, i], keys / 4 + 2 * i);
+    calls.shardLogits(machine, 0, offsets, linearEnds, keys, weights, samples, out, 0, scratch);
+    calls.shardSums(machine, offsets, linearEnds, keys, weights, samples, out, 0, scratch);
+    calls.shardVectors(machine, offsets, linearEnds, keys, weights, samples, out, 0, scratch);
+    calls.shardLearn(machine, offsets, linearEnds, keys, weights, samples, numbers, numbers, numbers, out, round, scratch);
+    calls.shardEvict(shard, rows / 2, rows, 1);
   }
 }
 

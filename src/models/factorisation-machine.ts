@@ -12,9 +12,12 @@
 
 import { MillraceError } from "#base/errors";
 import type { SlotRows } from "#extract/slot-rows";
-import { parameterScratch } from "#kernel/kernel-calls";
 import type { KernelMemory } from "#kernel/kernel-memory";
+import { shardMachineMagic } from "#kernel/shard-machine-layout";
 import { type ParameterShape, ParameterTable } from "#params/parameter-table";
+import type { FactorRows, SlotPlaces } from "./factor-rows.ts";
+import { ShardRows } from "./shard-rows.ts";
+import { TableRows } from "./table-rows.ts";
 
 export const fmLimits = { factorsMin: 4, factorsMax: 64, rowSlotsMax: 1_024 } as const;
 
@@ -35,26 +38,23 @@ function shapeOf(options: FmOptions): ParameterShape {
 }
 
 /** Where one part of a batch lies in the lane. */
-interface Part {
+interface Part extends SlotPlaces {
   readonly first: number;
-  readonly rows: number;
-  readonly offsets: number;
-  readonly linearEnds: number;
-  readonly keys: number;
-  readonly weights: number;
   /** Address of what the caller asked for, 16-aligned. */
   readonly numbers: number;
-  readonly scratch: number;
 }
 
+/** Where the rows lie: in a shard of the parameter server, or in a table of their own. */
+export type RowStore = "table" | "shard";
+
 export class FactorisationMachine {
-  readonly table: ParameterTable;
+  readonly table: FactorRows;
   readonly factors: number;
   /** Numbers of a vector and of a query: factors + 1, padded to a multiple of 4. */
   readonly vectorDims: number;
   readonly #memory: KernelMemory;
 
-  private constructor(memory: KernelMemory, table: ParameterTable) {
+  private constructor(memory: KernelMemory, table: FactorRows) {
     this.#memory = memory;
     this.table = table;
     this.factors = table.factors;
@@ -62,22 +62,23 @@ export class FactorisationMachine {
   }
 
   /** Bytes that it takes of a memory's data. Throws `invalid`. */
-  static bytesFor(options: FmOptions): number {
-    return ParameterTable.bytesFor(shapeOf(options));
+  static bytesFor(options: FmOptions, store: RowStore = "table"): number {
+    return store === "table" ? TableRows.bytesFor(shapeOf(options)) : ShardRows.bytesFor(options);
   }
 
   /** An untrained machine in the data area of `memory`. */
-  static create(memory: KernelMemory, options: FmOptions): FactorisationMachine {
-    return new FactorisationMachine(memory, ParameterTable.create(memory, shapeOf(options)));
+  static create(memory: KernelMemory, options: FmOptions, store: RowStore = "table"): FactorisationMachine {
+    return new FactorisationMachine(memory, store === "table" ? TableRows.create(memory, shapeOf(options)) : ShardRows.create(memory, options));
   }
 
   /** The machine that another thread made at `at`. Throws `corrupt` when there is none. */
   static attach(memory: KernelMemory, at: number): FactorisationMachine {
+    if (at % 64 === 0 && memory.u32[at / 4] === shardMachineMagic) return new FactorisationMachine(memory, ShardRows.attach(memory, at));
     const table = ParameterTable.attach(memory, at);
     if (table.dims !== table.factors + 1) {
       throw new MillraceError("corrupt", `the parameter table at ${at} is no factorisation machine`, { todo: "attach with the address of one" });
     }
-    return new FactorisationMachine(memory, table);
+    return new FactorisationMachine(memory, new TableRows(memory, table));
   }
 
   get at(): number {
@@ -120,8 +121,7 @@ export class FactorisationMachine {
         todo: `declare fewer fields, or smaller \`max\`: at most ${fmLimits.rowSlotsMax} slots a row`,
       });
     }
-    const slotBytes = parameterScratch.slotBytes + (writes ? 4 * this.vectorDims : 0);
-    const scratchBytes = parameterScratch.baseBytes + slotBytes * (writes ? longest : Math.max(longest, parameterScratch.groupSlots));
+    const scratchBytes = this.table.scratchBytes(longest, writes);
     for (let first = 0; first < rows;) {
       lane.reset();
       const scratch = lane.take(scratchBytes);
@@ -171,17 +171,18 @@ export class FactorisationMachine {
    * Trains, row by row: `logits[r]` = the model's logit before the step; then one step on `importance[r]` times the log loss of
    * sigmoid(logit + `shifts[r]`) against `labels[r]` (0 to 1). Keys without a row get one. Writer only.
    */
-  learn(samples: SlotRows, labels: Float32Array, importance: Float32Array, shifts: Float32Array, logits: Float32Array): void {
+  learn(samples: SlotRows, labels: Float32Array, importance: Float32Array, shifts: Float32Array, logits: Float32Array, touchedS = 0): void {
     const least = Math.min(labels.length, importance.length, shifts.length, logits.length);
     this.#checkRows(samples, least, 1, "labels, importances, shifts or logits");
-    const { calls, f32 } = this.#memory;
-    this.#parts(samples, true, 4, undefined, ({ first, rows, offsets, linearEnds, keys, weights, numbers, scratch }) => {
+    const { f32 } = this.#memory;
+    this.#parts(samples, true, 4, undefined, (part) => {
+      const { first, rows, numbers } = part;
       const at = numbers / 4;
       f32.set(labels.subarray(first, first + rows), at);
       f32.set(importance.subarray(first, first + rows), at + rows);
       f32.set(shifts.subarray(first, first + rows), at + 2 * rows);
       const step = 4 * rows;
-      calls.fmLearn(this.at, offsets, linearEnds, keys, weights, rows, numbers, numbers + step, numbers + 2 * step, numbers + 3 * step, scratch);
+      this.table.learn(part, numbers, numbers + step, numbers + 2 * step, numbers + 3 * step, touchedS);
       logits.set(f32.subarray(at + 3 * rows, at + 4 * rows), first);
     });
   }
@@ -198,9 +199,10 @@ export class FactorisationMachine {
 
   #logits(samples: SlotRows, start: Float32Array | undefined, logits: Float32Array): void {
     this.#checkRows(samples, logits.length, 1, "logits");
-    const { calls, f32 } = this.#memory;
-    this.#parts(samples, false, 1, start, ({ first, rows, offsets, linearEnds, keys, weights, numbers, scratch }, startAt) => {
-      calls.fmLogits(this.at, startAt, offsets, linearEnds, keys, weights, rows, numbers, scratch);
+    const { f32 } = this.#memory;
+    this.#parts(samples, false, 1, start, (part, startAt) => {
+      const { first, rows, numbers } = part;
+      this.table.logits(part, startAt, numbers);
       logits.set(f32.subarray(numbers / 4, numbers / 4 + rows), first);
     });
   }
@@ -211,11 +213,11 @@ export class FactorisationMachine {
 
   #userSums(user: SlotRows): Float32Array {
     this.#oneRow(user);
-    const { calls, f32 } = this.#memory;
+    const { f32 } = this.#memory;
     const sums = new Float32Array(this.factors + 8);
-    this.#parts(user, false, sums.length, undefined, ({ rows, offsets, linearEnds, keys, weights, numbers, scratch }) => {
-      calls.fmSums(this.at, offsets, linearEnds, keys, weights, rows, numbers, scratch);
-      sums.set(f32.subarray(numbers / 4, numbers / 4 + sums.length));
+    this.#parts(user, false, sums.length, undefined, (part) => {
+      this.table.sums(part, part.numbers);
+      sums.set(f32.subarray(part.numbers / 4, part.numbers / 4 + sums.length));
     });
     return sums;
   }
@@ -226,9 +228,10 @@ export class FactorisationMachine {
    */
   vectors(items: SlotRows, into: Float32Array): void {
     this.#checkRows(items, into.length, this.vectorDims, "numbers for vectors");
-    const { calls, f32 } = this.#memory;
-    this.#parts(items, false, this.vectorDims, undefined, ({ first, rows, offsets, linearEnds, keys, weights, numbers, scratch }) => {
-      calls.fmVectors(this.at, offsets, linearEnds, keys, weights, rows, numbers, scratch);
+    const { f32 } = this.#memory;
+    this.#parts(items, false, this.vectorDims, undefined, (part) => {
+      const { first, rows, numbers } = part;
+      this.table.vectors(part, numbers);
       into.set(f32.subarray(numbers / 4, numbers / 4 + rows * this.vectorDims), first * this.vectorDims);
     });
   }

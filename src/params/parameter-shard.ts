@@ -209,6 +209,12 @@ export class ParameterShard extends ShardAccess implements SyncTable {
     return new ParameterShard(memory, at);
   }
 
+  /** The shard at `at`, to be written from this thread from now on: nobody else writes it any more. Throws `corrupt` when there is none. */
+  static takeOver(memory: KernelMemory, at: number): ParameterShard {
+    checkHeader(memory, at, shardHeaderBytes, parameterShardMagic, "parameter shard", "a ParameterShard");
+    return new ParameterShard(memory, at);
+  }
+
   /** Frees what the reader with this number holds: its thread has ended. */
   forgetReader(reader: number): void {
     Atomics.store(this.memory.u32, this.head + shardWord.readerWords + 16 * reader, 0);
