@@ -15,7 +15,7 @@ export const collectDroppedLimits = {
 } as const;
 
 /** A memory is dropped when nobody wanted it for one to two of these. */
-export const idleMsMax = 15_000;
+export const idleMsMax = 10_000;
 
 /** Has the pool drop what is idle for long, until `stop`. */
 export function dropLongIdle(pool: MemoryPool, clock: Clock): { stop(): void } {

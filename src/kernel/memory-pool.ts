@@ -30,8 +30,8 @@ export const memoryPoolLimits = {
   reuseRatioMax: 1.5,
   /** Of capBytes: all memories and those that were dropped and are not yet collected. Twice, so that all that is idle can be given up for one that takes its place. */
   withDroppedShareMax: 2,
-  /** So many idle bytes, of the smallest memories, stay however long they are idle: memtables come and go. */
-  keptIdleBytes: 64 << 20,
+  /** So many idle bytes, of the smallest memories, stay however long they are idle: memtables come and go, and one of the usual size takes 40 MiB. */
+  keptIdleBytes: 48 << 20,
 } as const;
 
 const readersWord = poolWordsFrom;
