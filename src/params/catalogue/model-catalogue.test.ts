@@ -70,7 +70,7 @@ test("promise: a model goes live and back as a whole, and a request sees one ver
     assert.equal(await server.live("ctr", staged.slice(0, -2), "anna"), staged);
     const request = server.use("ctr");
     assert.deepEqual(
-      [request.version, [...request.tables], request.config],
+      [request.live.version, [...request.live.tables], request.live.config],
       [
         staged,
         [
@@ -84,14 +84,14 @@ test("promise: a model goes live and back as a whole, and a request sees one ver
     const second = await other.register("ctr", withUsers("users-b"), "bert");
     await settle();
     const later = server.use("ctr");
-    assert.deepEqual([later.version, later.tables.get("users"), later.extractor], [second, "users-b", "7"]);
-    assert.deepEqual([request.version, request.tables.get("users")], [staged, "users-a"], "the request that had begun");
-    assert.throws(() => ((request.config as { rate: number }).rate = 1), TypeError);
+    assert.deepEqual([later.live.version, later.live.tables.get("users"), later.live.extractor], [second, "users-b", "7"]);
+    assert.deepEqual([request.live.version, request.live.tables.get("users")], [staged, "users-a"], "the request that had begun");
+    assert.throws(() => ((request.live.config as { rate: number }).rate = 1), TypeError);
     later.release();
     assert.equal(await other.rollback("ctr", undefined, "bert"), staged);
-    assert.equal(other.use("ctr").version, staged, "who changed it sees it at once");
+    assert.equal(other.use("ctr").live.version, staged, "who changed it sees it at once");
     await settle();
-    assert.equal(server.use("ctr").version, staged);
+    assert.equal(server.use("ctr").live.version, staged);
     assert.deepEqual(
       (await server.audit(10)).map(({ who, action, version, before }) => [who, action, version, before]),
       [
@@ -230,6 +230,6 @@ test("a catalogue that was damaged is refused, and a config that is too long or 
     await assert.rejects(open("fourth"), refusal("corrupt", /no JSON/));
     await settle();
     // Those that are open go on with what they have, and say so.
-    assert.equal(server.use("ctr").version, version);
+    assert.equal(server.use("ctr").live.version, version);
     assert.match(alarms.splice(0).join(), /no JSON text/);
   }));

@@ -65,7 +65,8 @@ export interface LiveModel {
   readonly liveAtMs: number;
 }
 
-export interface ModelLease extends LiveModel {
+export interface ModelLease {
+  readonly live: LiveModel;
   /** Says that the request has ended. Idempotent. */
   release(): void;
 }
@@ -92,9 +93,30 @@ export interface ModelCatalogueOptions {
   readonly onChange?: (view: CatalogueView) => void;
 }
 
+/** Requests that use one live model, of the view it was in. */
 interface Use {
   readonly live: LiveModel;
   count: number;
+}
+
+class HeldModel implements ModelLease {
+  readonly live: LiveModel;
+  readonly #use: Use;
+  readonly #onLast: (use: Use) => void;
+  #isHeld = true;
+
+  constructor(use: Use, onLast: (use: Use) => void) {
+    this.live = use.live;
+    this.#use = use;
+    this.#onLast = onLast;
+    use.count++;
+  }
+
+  release(): void {
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    if (--this.#use.count === 0) this.#onLast(this.#use);
+  }
 }
 
 const useKey = (model: string, version: string): string => `${model}@${version}`;
@@ -104,7 +126,14 @@ export class ModelCatalogue {
   readonly #registry: Registry;
   readonly #isDeclared: (table: string) => boolean;
   readonly #ending = new AbortController();
-  readonly #uses = new Map<string, Use>();
+  /** A version that went and came back has several. */
+  readonly #uses = new Map<LiveModel, Use>();
+  readonly #onLast = (use: Use): void => {
+    const { model, version } = use.live;
+    // What is live now is asked for again at once.
+    if (this.#view.live.get(model) !== use.live) this.#uses.delete(use.live);
+    if (this.#isRetiring(model, version)) void this.#settle();
+  };
   /** Configs by model@version: they never change. */
   readonly #configs = new Map<string, unknown>();
   #lease: Lease | undefined;
@@ -168,21 +197,9 @@ export class ModelCatalogue {
       modelOf(this.#view.state, model);
       throw new MillraceError("unavailable", `nothing of model ${model} is live`, { todo: "put a version live: PMODEL LIVE, or millrace params live" });
     }
-    const key = useKey(model, live.version);
-    const use = this.#uses.get(key) ?? { live, count: 0 };
-    this.#uses.set(key, use);
-    use.count++;
-    let isHeld = true;
-    return {
-      ...live,
-      release: () => {
-        if (!isHeld) return;
-        isHeld = false;
-        if (--use.count > 0) return;
-        this.#uses.delete(key);
-        if (this.#isRetiring(model, live.version)) void this.#settle();
-      },
-    };
+    let use = this.#uses.get(live);
+    if (use === undefined) this.#uses.set(live, (use = { live, count: 0 }));
+    return new HeldModel(use, this.#onLast);
   }
 
   /** All models by name, as this node sees them. */
@@ -196,9 +213,15 @@ export class ModelCatalogue {
         before: model.head.backups[0] ?? null,
         versions: statesOf(model).map(([version, state]) => {
           const { tables, extractor, atMs } = model.versions[version]!;
-          return { version, state, tables, extractor, registeredAtMs: atMs, inUse: this.#uses.get(useKey(name, version))?.count ?? 0 };
+          return { version, state, tables, extractor, registeredAtMs: atMs, inUse: this.#inUse(name, version) };
         }),
       }));
+  }
+
+  #inUse(model: string, version: string): number {
+    let count = 0;
+    for (const { live, count: one } of this.#uses.values()) if (live.model === model && live.version === version) count += one;
+    return count;
   }
 
   /** Reads the registry now instead of waiting for the watch. */
@@ -330,6 +353,12 @@ export class ModelCatalogue {
     for (const [name, { head, versions }] of Object.entries(state.models)) {
       const version = head.current;
       if (version === undefined) continue;
+      // The same object as long as it is live: who holds it and who begins share it.
+      const before = this.#view.live.get(name);
+      if (before?.version === version && before.liveAtMs === head.liveAtMs) {
+        live.set(name, before);
+        continue;
+      }
       const { tables, extractor } = versions[version]!;
       const config = await this.#configOf(name, version);
       live.set(name, Object.freeze({ model: name, version, tables: new Map(Object.entries(tables)), extractor, config, liveAtMs: head.liveAtMs }));
@@ -338,6 +367,7 @@ export class ModelCatalogue {
     if (revision <= this.#revision) return;
     this.#revision = revision;
     this.#view = Object.freeze({ changes: state.changes, state, live });
+    for (const [of, { count }] of this.#uses) if (count === 0 && live.get(of.model) !== of) this.#uses.delete(of);
     this.#options.onChange?.(this.#view);
   }
 
@@ -419,11 +449,9 @@ export class ModelCatalogue {
   async #settleOnce(): Promise<void> {
     const { state, changes } = this.#view;
     if (this.#lease !== undefined) {
-      const holds = [...this.#uses.values()].map(({ live }) => live).filter((live) => this.#isRetiring(live.model, live.version));
-      await this.#announce(
-        changes,
-        holds.map((live) => useKey(live.model, live.version)),
-      );
+      const held = [...this.#uses.values()].filter(({ count }) => count > 0).map(({ live }) => live);
+      const holds = [...new Set(held.filter((live) => this.#isRetiring(live.model, live.version)).map((live) => useKey(live.model, live.version)))];
+      await this.#announce(changes, holds);
     }
     const waiting = Object.entries(state.models).flatMap(([name, { retiring }]) => Object.entries(retiring).map(([version, seq]) => ({ name, version, seq })));
     if (waiting.length === 0) return;

@@ -95,20 +95,22 @@ export class ParameterModels {
     return said;
   }
 
-  /** What `text` means for one request; to be released. Throws `not-found`, `unavailable`, `invalid`. Whether the table stands is the caller's to ask. */
+  /** What `text` means for one request; to be released. Throws `not-found`, `unavailable`. Whether the table stands is the caller's to ask. */
   use(text: string): TableUse {
     if (!text.startsWith(modelPrefix)) return { table: text, model: undefined, release: nothing };
-    const [name = "", role, ...more] = text.slice(modelPrefix.length).split("/");
-    if (more.length > 0) throw new MillraceError("invalid", "a name of a model's table with more than one slash", { todo: "write model:NAME/ROLE" });
+    const slash = text.indexOf("/");
+    const name = text.slice(modelPrefix.length, slash === -1 ? undefined : slash);
+    const role = slash === -1 ? undefined : text.slice(slash + 1);
     const lease = this.catalogue.use(name);
-    const table = role === undefined ? onlyOne(lease.tables) : lease.tables.get(role);
+    const { tables } = lease.live;
+    const table = role === undefined ? onlyOne(tables) : tables.get(role);
     if (table === undefined) {
       lease.release();
       throw new MillraceError("not-found", `the live version of model ${name} has no table ${role === undefined ? "of its own alone" : "in that role"}`, {
-        todo: `name one of its roles: ${[...lease.tables.keys()].slice(0, 8).join(", ")}`,
+        todo: `name one of its roles: ${[...tables.keys()].slice(0, 8).join(", ")}`,
       });
     }
-    return { table, model: name, release: lease.release };
+    return { table, model: name, release: () => lease.release() };
   }
 
   /**
