@@ -7,6 +7,7 @@
 // Limits: parameterShardLimits; batches of any length. A full shard refuses new keys and goes on with those it has: evict or expire in time.
 
 import { MillraceError } from "#base/errors";
+import { copyBytes } from "#platform/copy-bytes";
 import type { KernelMemory } from "#kernel/kernel-memory";
 import { checkHeader } from "#kernel/memory-header";
 import { bucketOf } from "#kernel/parameter-key";
@@ -37,6 +38,12 @@ const noReader = 0xffff_ffff;
 
 function invalid(what: string, todo: string): MillraceError {
   return new MillraceError("invalid", what, { todo });
+}
+
+type Column = Uint8Array | Int8Array | Uint16Array | Uint32Array | Float32Array;
+
+function bytesOf({ buffer, byteOffset, byteLength }: Column): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 /** How a pull hands rows out. */
@@ -74,6 +81,18 @@ class ShardAccess {
     throw invalid(`${count} keys in ${keys.length} words with room for ${numbers} numbers, ${perKey} a key`, "give two words a key and a whole row each");
   }
 
+  /** `count` entries from `first` on into this thread's lane at byte `at`. As bytes: TypedArray.set on shared memory goes word by word. */
+  protected put(from: Column, first: number, count: number, at: number): void {
+    const size = from.BYTES_PER_ELEMENT;
+    copyBytes(bytesOf(from), size * first, size * (first + count), this.memory.bytes, at);
+  }
+
+  /** `count` entries of this thread's lane from byte `at` on. */
+  protected take(at: number, count: number, into: Column, first: number): void {
+    const size = into.BYTES_PER_ELEMENT;
+    copyBytes(this.memory.bytes, at, at + size * count, bytesOf(into), size * first);
+  }
+
   /** Cuts `count` keys into parts that fit the lane: `bytesPerKey` beside the scratch. */
   protected parts(count: number, scratchBytes: number, bytesPerKey: number, call: (first: number, size: number, scratchAt: number) => boolean | void): void {
     const { lane } = this.memory;
@@ -96,16 +115,16 @@ class ShardAccess {
     take: (rowsAt: number, first: number, size: number) => void,
   ): number {
     if (found !== undefined && found.length < count) throw invalid(`${found.length} bytes to say which of ${count} keys were found`, "give a byte a key");
-    const { lane, u32, bytes, calls } = this.memory;
+    const { lane, calls } = this.memory;
     let missing = 0;
     this.parts(count, shardScratch.readBytes, 9 + 4 * this.dim + moreBytes, (first, size, scratchAt) => {
       const keysAt = lane.take(8 * size);
       const rowsAt = lane.take(4 * this.dim * size);
       const foundAt = found === undefined ? 0 : lane.take(size);
-      u32.set(keys.subarray(2 * first, 2 * (first + size)), keysAt / 4);
+      this.put(keys, 2 * first, 2 * size, keysAt);
       missing += calls.shardPull(this.at, keysAt, size, rowsAt, foundAt, this.#reader, scratchAt) >>> 0;
       take(rowsAt, first, size);
-      if (found !== undefined) found.set(bytes.subarray(foundAt, foundAt + size), first);
+      if (found !== undefined) this.take(foundAt, size, found, first);
     });
     return missing;
   }
@@ -113,20 +132,19 @@ class ShardAccess {
   /** Rows of `count` keys (low, high), `dim` numbers each; missing keys read as their initial values. `found[i]`: 1 or 0. Returns how many were missing. */
   pull(keys: Uint32Array, count: number, into: Float32Array, found?: Uint8Array): number {
     this.checkBatch(keys, count, into.length, this.dim);
-    const { f32 } = this.memory;
     return this.#pull(keys, count, found, 0, (rowsAt, first, size) => {
-      into.set(f32.subarray(rowsAt / 4, rowsAt / 4 + size * this.dim), first * this.dim);
+      this.take(rowsAt, size * this.dim, into, first * this.dim);
     });
   }
 
   /** The same as f16 (IEEE 754 binary16), to the nearest. */
   pullHalves(keys: Uint32Array, count: number, into: Uint16Array, found?: Uint8Array): number {
     this.checkBatch(keys, count, into.length, this.dim);
-    const { lane, bytes, calls } = this.memory;
+    const { lane, calls } = this.memory;
     return this.#pull(keys, count, found, 2 * this.dim, (rowsAt, first, size) => {
       const halvesAt = lane.take(2 * this.dim * size);
       calls.narrowHalves(rowsAt, this.dim * size, halvesAt);
-      into.set(new Uint16Array(bytes.buffer, halvesAt, this.dim * size), first * this.dim);
+      this.take(halvesAt, this.dim * size, into, first * this.dim);
     });
   }
 
@@ -134,13 +152,13 @@ class ShardAccess {
   pullBytes(keys: Uint32Array, count: number, into: NarrowRows, found?: Uint8Array): number {
     this.checkBatch(keys, count, into.bytes.length, this.dim);
     if (into.scales.length < count) throw invalid(`${into.scales.length} scales for ${count} keys`, "give a number a key");
-    const { lane, f32, bytes, calls } = this.memory;
+    const { lane, calls } = this.memory;
     return this.#pull(keys, count, found, this.dim + 4, (rowsAt, first, size) => {
       const scalesAt = lane.take(4 * size);
       const bytesAt = lane.take(this.dim * size);
       calls.narrowBytes(rowsAt, size, this.dim, scalesAt, bytesAt);
-      into.scales.set(f32.subarray(scalesAt / 4, scalesAt / 4 + size), first);
-      into.bytes.set(new Int8Array(bytes.buffer, bytesAt, this.dim * size), first * this.dim);
+      this.take(scalesAt, size, into.scales, first);
+      this.take(bytesAt, this.dim * size, into.bytes, first * this.dim);
     });
   }
 
@@ -288,14 +306,14 @@ export class ParameterShard extends ShardAccess implements SyncTable {
 
   #write(call: "shardAssign" | "shardAdd", keys: Uint32Array, count: number, numbers: Float32Array, touchedS: number): number {
     this.checkBatch(keys, count, numbers.length, this.dim);
-    const { lane, u32, f32, calls } = this.memory;
+    const { lane, calls } = this.memory;
     const notLed = this.word(shardWord.notLed);
     let refused = 0;
     this.parts(count, shardScratch.writeBytes(this.dim), 8 + 4 * this.dim, (first, size, scratchAt) => {
       const keysAt = lane.take(8 * size);
       const numbersAt = lane.take(4 * this.dim * size);
-      u32.set(keys.subarray(2 * first, 2 * (first + size)), keysAt / 4);
-      f32.set(numbers.subarray(first * this.dim, (first + size) * this.dim), numbersAt / 4);
+      this.put(keys, 2 * first, 2 * size, keysAt);
+      this.put(numbers, first * this.dim, size * this.dim, numbersAt);
       refused += calls[call](this.at, keysAt, size, numbersAt, touchedS, scratchAt) >>> 0;
     });
     this.#checkLed(notLed);
@@ -321,12 +339,12 @@ export class ParameterShard extends ShardAccess implements SyncTable {
 
   delete(keys: Uint32Array, count: number): number {
     this.checkBatch(keys, count, 0, 0);
-    const { lane, u32, calls } = this.memory;
+    const { lane, calls } = this.memory;
     const notLed = this.word(shardWord.notLed);
     let deleted = 0;
     this.parts(count, shardScratch.writeBytes(this.dim), 8, (first, size, scratchAt) => {
       const keysAt = lane.take(8 * size);
-      u32.set(keys.subarray(2 * first, 2 * (first + size)), keysAt / 4);
+      this.put(keys, 2 * first, 2 * size, keysAt);
       deleted += calls.shardDelete(this.at, keysAt, size, scratchAt) >>> 0;
     });
     this.#checkLed(notLed);
@@ -354,10 +372,10 @@ export class ParameterShard extends ShardAccess implements SyncTable {
       const values = flags + size;
       // A push asks for a row or two of each bucket: views of them would cost more than the words.
       if (count > wordByWordMax) {
-        into.keys.set(u32.subarray(keys, keys + 2 * count), 2 * to);
-        into.versions.set(u32.subarray(versions, versions + 2 * count), 2 * to);
-        into.touched.set(u32.subarray(touched, touched + count), to);
-        into.values.set(f32.subarray(values, values + count * dim), to * dim);
+        this.take(4 * keys, 2 * count, into.keys, 2 * to);
+        this.take(4 * versions, 2 * count, into.versions, 2 * to);
+        this.take(4 * touched, count, into.touched, to);
+        this.take(4 * values, count * dim, into.values, to * dim);
       } else {
         for (let i = 0; i < 2 * count; i++) {
           into.keys[2 * to + i] = u32[keys + i]!;
@@ -381,7 +399,7 @@ export class ParameterShard extends ShardAccess implements SyncTable {
   /** Throws `overloaded` when memory is full: entries before the one that found no room are joined, and joining all again is harmless. */
   join(entries: EntryBatch, first: number, count: number): number {
     if (entries.dim !== this.dim) throw invalid(`entries of ${entries.dim} numbers for rows of ${this.dim}`, "tables that join have the same dim");
-    const { lane, u32, f32, calls } = this.memory;
+    const { lane, u32, calls } = this.memory;
     let newer = 0;
     this.parts(count, shardScratch.writeBytes(this.dim), entryHeadBytes + 4 * this.dim, (done, size, scratchAt) => {
       const from = first + done;
@@ -389,11 +407,11 @@ export class ParameterShard extends ShardAccess implements SyncTable {
       const versions = columns / 4 + 2 * size;
       const touched = versions + 2 * size;
       const flags = touched + size;
-      u32.set(entries.keys.subarray(2 * from, 2 * (from + size)), columns / 4);
-      u32.set(entries.versions.subarray(2 * from, 2 * (from + size)), versions);
-      u32.set(entries.touched.subarray(from, from + size), touched);
+      this.put(entries.keys, 2 * from, 2 * size, columns);
+      this.put(entries.versions, 2 * from, 2 * size, 4 * versions);
+      this.put(entries.touched, from, size, 4 * touched);
       for (let i = 0; i < size; i++) u32[flags + i] = entries.flags[from + i]!;
-      f32.set(entries.values.subarray(from * this.dim, (from + size) * this.dim), flags + size);
+      this.put(entries.values, from * this.dim, size * this.dim, 4 * (flags + size));
       newer += calls.shardJoin(this.at, columns, size, scratchAt) >>> 0;
       if (u32[scratchAt / 4 + 2] === size) return;
       throw new MillraceError("overloaded", `a parameter shard that is full at ${this.statistics().live} rows while it joins entries`, {
