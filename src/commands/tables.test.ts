@@ -110,7 +110,7 @@ test("keys come as one blob, ids as u64", async () => {
   assert.deepEqual(await read("items", ["c", "missing", "a"]), await callBuffer("TMREAD", "items", "*", "KEYS", "c", "missing", "a"));
   assert.equal(new ColumnBlock(await read("items", [])).rows, 0);
   await assert.rejects(read("items", ["a", "", "b"]), /a key of 0 bytes for table items/);
-  await assert.rejects(read("items", ["a", "x".repeat(4_001)]), /a key of 4001 bytes for table items/);
+  await assert.rejects(read("items", ["a", "é".repeat(2_001)]), /a key of 4002 bytes for table items/);
   assert.deepEqual(Array.from(new ColumnBlock(await read("users", ["\0\0\0\0\0\0\0\x07"])).f32("age")), [41]);
   await assert.rejects(read("users", ["1234567"]), /a key of 7 bytes for table users/);
 });

@@ -24,9 +24,10 @@ test("a blob holds count, bounds and the UTF-8 of the keys, whatever the writer 
   );
 });
 
-test("more keys than one read takes are refused", () => {
+test("more keys than one read takes, and longer ones than a table has, are refused", () => {
   const most = Array.from({ length: tableLimits.readKeysMax }, (_, i) => `k${i}`);
   const writer = new KeyBlobWriter();
   assert.ok(expected(most).equals(writer.fill(most)));
   assert.throws(() => writer.fill([...most, "one more"]), { code: "invalid" });
+  assert.throws(() => writer.fill(["a", "x".repeat(tableLimits.keyBytesMax + 1)]), { code: "invalid" });
 });
