@@ -1,4 +1,4 @@
-// `npm run screenshots`: makes the pictures of docs/screenshots from the real server with the demo world and one feature table, in a headless browser.
+// `npm run screenshots`: makes the pictures of docs/screenshots from the real server with the demo world, one feature table and parameter tables, in a headless browser.
 //   npm run screenshots                    about two and a half minutes
 //   npm run screenshots -- --warm-s 300    after five minutes of viewers, so that charts have something to show
 //   npm run screenshots -- --only why,phone
@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { Redis } from "ioredis";
 import type { Browser, Page } from "playwright-core";
 import { findBrowser, launchBrowser } from "../test/console/browser.ts";
 import { type DemoServer, startDemoServer } from "../test/console/demo-server.ts";
@@ -35,6 +36,15 @@ const keyOf = (row: number): string => `room-${row}`;
 /** Repeatable, and even enough to look at. */
 const scattered = (row: number): number => (Math.imul(row + 1, 2_654_435_761) >>> 0) / 2 ** 32;
 
+const dim = 16;
+const parameters = {
+  tables: {
+    users: { dim, memoryMb: 64, initialScale: 0.05, expireAfterS: 86_400, checkpoint: { everySeconds: 15 } },
+    items: { dim, memoryMb: 16, initialScale: 0.05, admission: { sightings: 2 } },
+  },
+  models: { ctr: { tables: ["users", "items"], extractor: "7", quota: { pushedRowsPerS: 100_000 } } },
+};
+
 /** The configuration's path; beside it the files of two versions. */
 function writeTables(into: string): string {
   const tables = {
@@ -58,7 +68,7 @@ function writeTables(into: string): string {
     writeFileSync(join(into, `items-${version}.csv`), ["id,embedding,views,title", ...lines, ""].join("\n"));
   }
   const path = join(into, "tables.json");
-  writeFileSync(path, JSON.stringify({ tables, storage: { importFolders: [into] } }));
+  writeFileSync(path, JSON.stringify({ tables, parameters, storage: { importFolders: [into] } }));
   return path;
 }
 
@@ -88,6 +98,28 @@ async function useTable(server: DemoServer, signal: AbortSignal): Promise<void> 
     const shown = keys.filter((_, i) => drawn[i]! < 0.2);
     await post(server, "/v1/tables/items/write", { rows: shown.map((key, i) => ({ key, values: { ctr: Number((scattered(turn + i) ** 3).toFixed(3)) } })) });
     await sleep(50);
+  }
+}
+
+// ---- parameters, pulled and pushed all the while ----
+
+/** Until `signal`: keys some more often than others, as users are, and two versions of a model. */
+async function useParameters(server: DemoServer, signal: AbortSignal): Promise<void> {
+  const { redis: port } = (await (await fetch(`${server.address}/v1/store`)).json()) as { redis: { port: number } };
+  const redis = new Redis({ port: port.port, host: "127.0.0.1" });
+  try {
+    await redis.call("PMODEL", "REGISTER", "ctr", "TABLES", "2", "users", "items", "EXTRACTOR", "8", "LIVE");
+    for (let turn = 0; !signal.aborted; turn++) {
+      const count = 200 + Math.round(150 * Math.sin(turn / 40));
+      const keys = Buffer.from(BigUint64Array.from({ length: count }, (_, i) => BigInt(1 + Math.floor(scattered(997 * turn + i) ** 5 * 60_000))).buffer);
+      const steps = Buffer.from(Float32Array.from({ length: count * dim }, (_, i) => 0.01 * (scattered(i + turn) - 0.5)).buffer);
+      await redis.call("PADD", "model:ctr/users", keys, steps);
+      for (let pull = 0; pull < 3; pull++) await redis.call("PPULL", "model:ctr/users", keys);
+      if (turn % 4 === 0) await redis.call("PADD", "model:ctr/items", keys.subarray(0, 8 * 20), steps.subarray(0, 4 * dim * 20));
+      await sleep(40);
+    }
+  } finally {
+    redis.disconnect();
   }
 }
 
@@ -162,6 +194,14 @@ const pictures: readonly Picture[] = [
       await sleep(15_000);
     },
   },
+  {
+    name: "parameters",
+    path: "parameters",
+    theme: "dark",
+    width: 1_080,
+    height: 1_500,
+    act: () => sleep(45_000),
+  },
   { name: "phone", path: "", theme: "dark", width: 360, height: 740, act: (page) => click(page, 1) },
 ];
 
@@ -194,19 +234,19 @@ if (findBrowser() === undefined) {
   const server = await startDemoServer(["--rate", "20", "--config", writeTables(files)]);
   const browser = await launchBrowser();
   const over = new AbortController();
-  let using = Promise.resolve();
+  const using: Promise<void>[] = [];
   try {
     console.log(`a server with the demo world; pictures after ${flags["warm-s"]} s`);
     await post(server, "/v1/imports", { table: "items", files: [join(files, "items-1.csv")] });
     await importsEnded(server, 1);
     await sleep(Number(flags["warm-s"]) * 1_000);
-    using = useTable(server, over.signal);
+    using.push(useTable(server, over.signal), useParameters(server, over.signal));
     // Told below, once the pictures are done.
-    using.catch(() => undefined);
+    for (const one of using) one.catch(() => undefined);
     for (const picture of pictures.filter(({ name }) => flags.only === undefined || flags.only.split(",").includes(name))) await take(browser, server, picture);
   } finally {
     over.abort();
-    await using.catch((error: unknown) => console.log(`the table was not read to the end: ${String(error)}`));
+    for (const one of using) await one.catch((error: unknown) => console.log(`a table was not read to the end: ${String(error)}`));
     await browser.close();
     await server.stop();
   }
