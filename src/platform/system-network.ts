@@ -125,6 +125,8 @@ function lingerThenDestroy(socket: Socket): void {
 /** How flows of this process get their bytes: see the head. */
 export let flowKind: "onread" | "data events" = "onread";
 
+const nothing = new Uint8Array(0);
+
 class SystemFlow implements Flow {
   readonly #socket: Socket;
   readonly #remote: string;
@@ -182,8 +184,11 @@ class SystemFlow implements Flow {
   send(bytes: Uint8Array, from: number, to: number): boolean {
     const socket = this.#socket;
     if (this.#closed || from === to || !socket.writable) return true;
-    socket.write(new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset + from, to - from), this.#written);
+    // Without a callback: what is taken at once needs no turn of the tick queue.
+    socket.write(new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset + from, to - from));
     if (socket.writableLength === 0) return true;
+    // An empty write behind it tells when it was taken.
+    socket.write(nothing, this.#written);
     this.#queued = true;
     return false;
   }
