@@ -12,14 +12,19 @@
 // slot or group goes through the phases again, with others: alone it would wait for two misses one after the other (7 in 100 keys did, a third of the time of all).
 //
 // Arguments of entryProbe (u32 each): groupsAt, groups, base, limit, seedLow, seedHigh, keys, offsets, count, source, outSource, outAt, outBytes,
-// outKind, outExpiry, outTime, the answer `timed`, and 1: nobody holds any of the keys yet. Of indexProbe: groupsAt, groups, seedLow, seedHigh, keys, offsets, count, table, blocks,
-// separators, separatorsBytes, outBlocks.
+// outKind, outExpiry, outTime, the answer `timed`, 1: nobody holds any of the keys yet, a word for what was read ahead, and 1: keys lie by the stripe hash.
+// Of indexProbe: groupsAt, groups, seedLow, seedHigh, keys, offsets, count, table, blocks, separators, separatorsBytes, outBlocks, and 1: by the stripe hash.
 
 import {
   compareBytes,
   headBytes,
   isHead,
   keyBytesOf,
+  lineBytes,
+  lineKeyFrom,
+  lineMask,
+  lineShapeOf,
+  placeOf,
   sameBytes,
   shapeMask,
   shapeOf,
@@ -29,7 +34,7 @@ import {
   valueBytesMax,
   valueBytesOf,
 } from "./entry-record";
-import { hashKey, startOf } from "./key-hash";
+import { hashKey, secretOf, startOf, stripeHash } from "./key-hash";
 
 const itemsMax: u32 = 64;
 const groupMax: u32 = 32;
@@ -37,6 +42,7 @@ const absent: u32 = 255;
 const allSlots: u32 = 0xfff;
 /** Bytes of the smallest head. */
 const recordHeadMin: u32 = 3;
+const inBlock: u32 = 4095;
 const noBlock: u32 = 0xffffffff;
 
 export function homeOf(hash: u64, groups: u32): u32 {
@@ -136,6 +142,11 @@ export function entryProbe(args: usize, scratch: usize): u32 {
   const base = <usize>load<u32>(args, 8);
   const limit = load<u32>(args, 12);
   const start = startOf(load<u32>(args, 16), load<u32>(args, 20));
+  const s0 = secretOf(start, 0);
+  const s1 = secretOf(start, 1);
+  const s2 = secretOf(start, 2);
+  const s3 = secretOf(start, 3);
+  const isStriped = load<u32>(args, 76) != 0;
   const keys = <usize>load<u32>(args, 24);
   const offsets = <usize>load<u32>(args, 28);
   const count = load<u32>(args, 32);
@@ -162,7 +173,7 @@ export function entryProbe(args: usize, scratch: usize): u32 {
       const from = load<u32>(bounds);
       const bytes = load<u32>(bounds, 4) - from;
       const key = keys + <usize>from;
-      const hash = hashKey(key, bytes, start);
+      const hash = isStriped ? stripeHash(key, bytes, start, s0, s1, s2, s3) : hashKey(key, bytes, start);
       store<u32>(end, (<u32>hash) | (<u32>(((<u32>hash) & 255) == 0)));
       store<u32>(end, <u32>groupsAt + (homeOf(hash, groups) << 6), 4);
       store<u32>(end, bytes, 8);
@@ -185,11 +196,20 @@ export function entryProbe(args: usize, scratch: usize): u32 {
       const isNamed = ((<u32>(slots != 0)) & (<u32>(reference != 0)) & (<u32>(<u64>reference + <u64>load<u32>(at, 8) + <u64>recordHeadMin <= <u64>limit))) != 0;
       store<u32>(at, select<u32>(<u32>base + reference, load<u32>(at, 12), isNamed), 16);
     }
-    // 4. read the lines of all records from head to end of the key (of keys up to 100 bytes), and nothing else
+    // 4. read the lines of all records at head and end of the key, and nothing else; of what begins at a line, that line
     for (let at = scratch; at < end; at += 32) {
       const record = <usize>load<u32>(at, 16);
-      const size = <usize>load<u32>(at, 8) + 10;
-      seen ^= (<u32>load<u8>(record)) ^ (<u32>load<u8>(record + (size >> 1))) ^ (<u32>load<u8>(record + size));
+      const size = select<usize>(<usize>load<u32>(at, 8) + 10, 0, (record & 63) != 0);
+      seen ^= (<u32>load<u8>(record)) ^ (<u32>load<u8>(record + size));
+    }
+    if (outAt != 0) {
+      // Where a key has a line of its own the rest of the entry stands elsewhere in the block.
+      for (let at = scratch; at < end; at += 32) {
+        const record = load<u32>(at, 16);
+        const head = load<u32>(<usize>record);
+        const rest = <u32>base + ((record - <u32>base) & ~inBlock) + placeOf(head);
+        seen ^= <u32>load<u8>(<usize>select<u32>(rest, record, (head & 0xc0) == 0xc0));
+      }
     }
     // 5. compare all; what is left for a key that was not found brings it back
     let kept = scratch;
@@ -200,35 +220,57 @@ export function entryProbe(args: usize, scratch: usize): u32 {
       const record = <usize>load<u32>(at, 16);
       const isNamed = record != key;
       const head = select<u64>(load<u64>(record), 0, isNamed);
-      // One comparison: the length of the key, and a short form.
-      let fits = (<u32>(((<u32>head) & shapeMask) == shapeOf(bytes))) & (<u32>isNamed);
-      let value = shortValueBytes(head);
-      if ((<u32>head) & 0x80) {
-        value = valueBytesOf(head);
-        fits = (<u32>isHead(head)) & (<u32>(keyBytesOf(head) == bytes)) & (<u32>(value <= valueBytesMax));
+      let same: bool;
+      let value: u32 = 0;
+      let valueAt: u32 = 0;
+      let timesAt: usize = 0;
+      let rest = head;
+      if ((head & 0xc0) == 0xc0) {
+        // A line: its first byte says how long the key is.
+        const isSound = ((<u32>(((<u32>head) & lineMask) == lineShapeOf(bytes))) & (<u32>(<u64>(<u32>record - <u32>base) + <u64>lineBytes <= <u64>limit))) != 0;
+        const held = select<usize>(record + <usize>lineKeyFrom, key, isSound);
+        same = ((<u32>sameUpTo64(held, key, select<u32>(bytes, 16, isSound))) & (<u32>isSound)) != 0;
+        if (outAt != 0 && same) {
+          const from = ((<u32>record - <u32>base) & ~inBlock) + placeOf(<u32>head);
+          rest = load<u64>(base + <usize>from);
+          value = shortValueBytes(rest);
+          const skip = headBytes(rest);
+          same = ((<u32>(((<u32>rest) & shapeMask) == shapeOf(bytes))) & (<u32>(<u64>from + <u64>skip + <u64>value <= <u64>limit))) != 0;
+          valueAt = <u32>base + from + skip;
+          timesAt = base + <usize>(from + timesFrom(rest));
+        }
+      } else {
+        // One comparison: the length of the key, and a short form.
+        let fits = (<u32>(((<u32>head) & shapeMask) == shapeOf(bytes))) & (<u32>isNamed);
+        value = shortValueBytes(head);
+        if ((<u32>head) & 0x80) {
+          value = valueBytesOf(head);
+          fits = (<u32>isHead(head)) & (<u32>(keyBytesOf(head) == bytes)) & (<u32>(value <= valueBytesMax));
+        }
+        const skip = headBytes(head);
+        const isSound = (fits & (<u32>(<u64>(<u32>record - <u32>base) + <u64>(skip + bytes) + <u64>value <= <u64>limit))) != 0;
+        const held = select<usize>(record + <usize>skip, key, isSound);
+        same = ((<u32>(bytes - 16 <= 48 ? sameUpTo64(held, key, bytes) : sameBytes(held, key, bytes))) & (<u32>isSound)) != 0;
+        valueAt = <u32>record + skip + bytes;
+        timesAt = record + <usize>timesFrom(head);
       }
-      const skip = headBytes(head);
-      const isSound = (fits & (<u32>(<u64>(<u32>record - <u32>base) + <u64>(skip + bytes) + <u64>value <= <u64>limit))) != 0;
-      const held = select<usize>(record + <usize>skip, key, isSound);
-      const same = ((<u32>(bytes - 16 <= 48 ? sameUpTo64(held, key, bytes) : sameBytes(held, key, bytes))) & (<u32>isSound)) != 0;
       found += <u32>same;
       store<u8>(outSource + number, <u8>select<u32>(source, absent, same));
       if (outAt != 0) {
-        store<u32>(outAt + (number << 2), <u32>record + skip + bytes);
+        store<u32>(outAt + (number << 2), valueAt);
         store<u32>(outBytes + (number << 2), value);
-        store<u8>(outKind + number, <u8>((<u32>head) & 15));
-        if (outExpiry != 0 && ((<u32>head) & 0x30) != 0 && same) {
+        store<u8>(outKind + number, <u8>((<u32>rest) & 15));
+        if (outExpiry != 0 && ((<u32>rest) & 0x30) != 0 && same) {
           if (timed == 0) {
             timed = 1;
             memory.fill(outExpiry, 0, (<usize>count) << 3);
             memory.fill(outTime, 0, (<usize>count) << 3);
           }
-          let field = record + <usize>timesFrom(head);
-          if (((<u32>head) & 0x10) != 0) {
-            store<f64>(outExpiry + (number << 3), timeAt(field));
-            field += 6;
+          if (((<u32>rest) & 0x10) != 0) {
+            store<f64>(outExpiry + (number << 3), timeAt(timesAt));
+            timesAt += 6;
           }
-          if (((<u32>head) & 0x20) != 0) store<f64>(outTime + (number << 3), timeAt(field));
+          if (((<u32>rest) & 0x20) != 0) store<f64>(outTime + (number << 3), timeAt(timesAt));
         }
       }
       const left = load<u32>(at, 20);
@@ -270,6 +312,11 @@ export function indexProbe(args: usize, scratch: usize): u32 {
   const groupsAt = <usize>load<u32>(args);
   const groups = load<u32>(args, 4);
   const start = startOf(load<u32>(args, 8), load<u32>(args, 12));
+  const s0 = secretOf(start, 0);
+  const s1 = secretOf(start, 1);
+  const s2 = secretOf(start, 2);
+  const s3 = secretOf(start, 3);
+  const isStriped = load<u32>(args, 48) != 0;
   const keys = <usize>load<u32>(args, 16);
   const offsets = <usize>load<u32>(args, 20);
   const count = load<u32>(args, 24);
@@ -284,7 +331,9 @@ export function indexProbe(args: usize, scratch: usize): u32 {
     for (let i: u32 = 0; i < size; i++) {
       const bounds = offsets + ((<usize>(first + i)) << 2);
       const from = load<u32>(bounds);
-      const hash = hashKey(keys + <usize>from, load<u32>(bounds, 4) - from, start);
+      const key = keys + <usize>from;
+      const bytes = load<u32>(bounds, 4) - from;
+      const hash = isStriped ? stripeHash(key, bytes, start, s0, s1, s2, s3) : hashKey(key, bytes, start);
       const at = scratch + ((<usize>i) << 5);
       store<u64>(at, hash);
       store<u32>(at, <u32>groupsAt + (homeOf(hash, groups) << 6), 8);

@@ -2,7 +2,9 @@
 //   u8 head (low 4 bits kind, 0x10 has expiry, 0x20 has time, 0x40 and 0x80 form), then by form
 //   0: u8 keyBytes   u8 valueBytes      0x40: u8 keyBytes   u16 valueBytes      0x80: u24 keyBytes   u32 valueBytes      0xc0: no record
 //   then   [u48 expiry]   [u48 time]   key   value
-// All of it may lie at any address. Reads up to 15 bytes past the end of a record or a key (and ignores them): the host keeps 64 bytes free.
+// Or, in a run, a key line of 64 bytes and elsewhere in its block the record without its key:
+//   u8 0xc0 + 16 x (upper two bits of place) + 62 - keyBytes   u8 lower eight bits of place   key   zeros; place = offset of the rest in the block / 4
+// All but lines may lie at any address. Reads up to 15 bytes past the end of a record or a key (and ignores them): the host keeps 64 bytes free.
 
 export const keyBytesMax: u32 = 4096;
 export const valueBytesMax: u32 = 1 << 28;
@@ -122,4 +124,28 @@ export function compareBytes(a: usize, aBytes: u32, b: usize, bBytes: u32): i32 
     if (x != y) return x < y ? -1 : 1;
   }
   return aBytes == bBytes ? 0 : aBytes < bBytes ? -1 : 1;
+}
+
+// ---- key lines ----
+
+export const lineBytes: u32 = 64;
+export const lineKeyBytesMin: u32 = 48;
+export const lineKeyBytesMax: u32 = 62;
+/** Where the key begins in its line. */
+export const lineKeyFrom: u32 = 2;
+
+/** What the first byte of the line of a key of so many bytes is under `lineMask`; of other keys, what none is. */
+export function lineShapeOf(keyBytes: u32): u32 {
+  return keyBytes - lineKeyBytesMin <= lineKeyBytesMax - lineKeyBytesMin ? 0xc0 | (lineKeyBytesMax - keyBytes) : 0xffffffff;
+}
+export const lineMask: u32 = 0xcf;
+
+/** Where in its block the rest of the entry stands whose line begins with `head`. */
+export function placeOf(head: u32): u32 {
+  return ((head & 0x30) << 6) | ((head & 0xff00) >> 6);
+}
+
+/** First two bytes of a line. `place`: a multiple of 4. */
+export function lineHead(keyBytes: u32, place: u32): u32 {
+  return 0xc0 | ((place >> 6) & 0x30) | (lineKeyBytesMax - keyBytes) | ((place << 6) & 0xff00);
 }

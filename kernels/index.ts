@@ -13,7 +13,7 @@ export { entriesInOrder, entrySort, entrySortBegin, entrySortFill, entrySortTake
 export { fmLearn, fmLogits, fmSums, fmVectors } from "./factorisation";
 export { gatherFields } from "./gather-fields";
 export { gatherRows } from "./gather-rows";
-export { hashKeys } from "./key-hash";
+export { hashKeys, stripeHashes } from "./key-hash";
 export { keyTableInsert, keyTableProbe } from "./key-table";
 export { memTableItems, memTableMerge, memTablePut, memTableSeek } from "./mem-table";
 export { optimizerIndex, optimizerStep } from "./optimizers";

@@ -11,7 +11,7 @@
 
 import { findFrom, homeOf, matching, place, tagOf } from "./entry-probe";
 import { compareBytes, copyBytes, headBytes, keyBytesOf, recordSize, windowAt } from "./entry-record";
-import { hashKey, startOf } from "./key-hash";
+import { secretOf, startOf, stripeHash } from "./key-hash";
 
 const groupMax: u32 = 32;
 
@@ -26,6 +26,10 @@ export function memTablePut(table: usize, records: usize, recordsBytes: u32, cou
   const limit = load<u32>(table, 20);
   const countMax = load<u32>(table, 32);
   const start = startOf(load<u32>(table, 36), load<u32>(table, 40));
+  const s0 = secretOf(start, 0);
+  const s1 = secretOf(start, 1);
+  const s2 = secretOf(start, 2);
+  const s3 = secretOf(start, 3);
   const inPlace = load<u32>(table, 44) == 0;
   const end = records + <usize>recordsBytes;
   let entries = load<u32>(table, 28);
@@ -46,7 +50,7 @@ export function memTablePut(table: usize, records: usize, recordsBytes: u32, cou
         break;
       }
       const head = load<u64>(next);
-      const hash = hashKey(next + <usize>headBytes(head), keyBytesOf(head), start);
+      const hash = stripeHash(next + <usize>headBytes(head), keyBytesOf(head), start, s0, s1, s2, s3);
       const item = scratch + ((<usize>size) << 5);
       store<u64>(item, hash);
       store<u32>(item, <u32>next, 8);

@@ -15,7 +15,7 @@ import { FieldGather, type GatherField } from "./gather-fields.ts";
 import { KernelMemory } from "./kernel-memory.ts";
 import { kernels, type KernelVariant } from "./kernels.ts";
 import { KeyBatch } from "./key-batch.ts";
-import { hashKey, keySeed } from "./key-hash.ts";
+import { keySeed, stripeHash } from "./key-hash.ts";
 import { MemTable, memTableBytes, memRecordBytes } from "./mem-table.ts";
 import { RunImage } from "./run-image.ts";
 import { findInUnit, RunIndex, runIndexBytes } from "./run-index.ts";
@@ -62,6 +62,31 @@ function distinctEntries(prng: Prng, count: number, longest?: number): ModelEntr
     entries.set(hex(entry.key), entry);
   }
   return ascending(entries.values());
+}
+
+/** Entries that come in stretches of keys that may have lines, some of them the shortest and the longest, and here and there one that may not. */
+function linedEntries(prng: Prng, count: number): ModelEntry[] {
+  const entries = new Map<string, ModelEntry>();
+  for (let i = 0; i < count; i++) {
+    const stretch = Math.floor(i / 150);
+    const bytes = stretch % 3 === 2 && prng.chance(0.2) ? prng.pick([3, 47, 63, 64, 300]) : prng.pick([48, 49, 55, 60, 62, 62]);
+    const key = prng.bytes(new Uint8Array(bytes));
+    key.set([stretch, prng.below(256)]);
+    const entry = randomEntry(prng, key, prng.pick([300, 300, 300, 40]));
+    entries.set(hex(key), entry);
+  }
+  return ascending(entries.values());
+}
+
+/** How many keys of a run have lines. */
+function lineCount(run: RunImage): number {
+  const view = new EntryView();
+  let lines = 0;
+  for (let position = run.first; position !== run.end;) {
+    position = run.entryAt(position, view);
+    if (view.headAt !== view.at) lines++;
+  }
+  return lines;
 }
 
 function assertEntry(view: EntryView, expected: ModelEntry): void {
@@ -279,7 +304,7 @@ export function entriesContract(variant: KernelVariant): void {
     const keys: Uint8Array[] = [];
     for (let i = 0; keys.length < 40; i++) {
       const key = text(`collision ${i}`);
-      const hash = hashKey(key, tableSeed);
+      const hash = stripeHash(key, tableSeed);
       if (((hash >> 32n) * BigInt(groups)) >> 32n === 3n && (hash & 0xffn) < 64n) keys.push(key);
     }
     const entries = keys.slice(0, 30).map((key, i) => ({ key, kind: 1, value: text(`value ${i}`), expiryMs: 0, timeMs: 0 }));
@@ -407,13 +432,17 @@ export function entriesContract(variant: KernelVariant): void {
       [800, 100, true],
       [800, 100, false],
       [200, 1_000, false],
+      [900, "lines", true],
+      [900, "lines", false],
     ] as const) {
-      const entries = distinctEntries(prng, count, longest);
+      const entries = longest === "lines" ? linedEntries(prng, count) : distinctEntries(prng, count, longest);
       const file = buildRun(entries, { own, chunkBytes: 8_192 });
       const run = load(file);
       run.verify();
+      if (longest === "lines") assert.ok(lineCount(run) > 100 && lineCount(run) < count, `${lineCount(run)} lines`);
       const model = new Map(entries.map((entry) => [hex(entry.key), entry]));
-      const asked = prng.shuffle([...entries.map(({ key }) => key), ...Array.from({ length: 200 }, () => randomKey(prng))]);
+      const close = entries.slice(0, 100).map(({ key }) => key.map((byte, i) => (i === key.length - 1 ? byte ^ 1 : byte)));
+      const asked = prng.shuffle([...entries.map(({ key }) => key), ...close, ...Array.from({ length: 200 }, () => randomKey(prng))]);
       assertProbe(run, model, asked);
       const view = new EntryView();
       const positions: number[] = [];
@@ -557,8 +586,9 @@ export function entriesContract(variant: KernelVariant): void {
 
   test(under(`a damaged run that nobody verified: answers or \`corrupt\`, never anything outside the run (SEED=${seed})`), () => {
     const prng = new Prng(seed).fork("unverified");
-    const entries = distinctEntries(prng, 300);
+    const entries = ascending([...distinctEntries(prng, 300), ...linedEntries(prng, 300)]);
     const file = buildRun(entries);
+    assert.ok(lineCount(load(file)) > 0);
     const keys = KeyBatch.of(entries.map(({ key }) => key));
     const refs = new EntryRefs();
     const view = new EntryView();
@@ -704,24 +734,43 @@ export function entriesContract(variant: KernelVariant): void {
     }
   });
 
-  test(under("promise: the golden run of version 2 is written byte by byte, and read"), () => {
-    const golden = readFileSync(new URL("../../test/golden/run/v2/three-entries.run", import.meta.url));
+  test(under("promise: the golden runs of version 3 are written byte by byte, and read; that of version 2 is read"), () => {
+    const goldenOf = (name: string): Buffer => readFileSync(new URL(`../../test/golden/run/${name}`, import.meta.url));
+    const golden = goldenOf("v3/three-entries.run");
     const entries: ModelEntry[] = [
       { key: text("\0\0item:1"), kind: 1, value: text("first"), expiryMs: 0, timeMs: 0 },
       { key: text("\0\0item:2"), kind: 0, value: text(""), expiryMs: 0, timeMs: 1_700_000_000_000 },
       { key: text("\0\x01user:1"), kind: 8, value: text("a row"), expiryMs: 1_800_000_000_000, timeMs: 1_700_000_000_001 },
     ];
     assert.equal(hex(buildRun(entries, { seed: 0x0123_4567_89ab_cdefn })), hex(golden));
-    const run = load(golden);
-    run.verify();
-    assertProbe(run, new Map(entries.map((entry) => [hex(entry.key), entry])), [...entries.map(({ key }) => key), text("\0\0item:3")]);
-    const view = new EntryView();
-    let position = run.first;
-    for (const entry of entries) {
-      position = run.entryAt(position, view);
-      assertEntry(view, entry);
-    }
-    assert.equal(position, run.end);
+    const assertHolds = (file: Uint8Array, held: readonly ModelEntry[]): void => {
+      const run = load(file);
+      run.verify();
+      assertProbe(run, new Map(held.map((entry) => [hex(entry.key), entry])), [...held.map(({ key }) => key), text("\0\0item:3")]);
+      const view = new EntryView();
+      let position = run.first;
+      for (const entry of held) {
+        position = run.entryAt(position, view);
+        assertEntry(view, entry);
+      }
+      assert.equal(position, run.end);
+      const index = loadIndex(file);
+      index.verify();
+      const blocks = new Uint32Array(held.length);
+      assert.equal(index.probe(KeyBatch.of(held.map(({ key }) => key)), blocks), held.length);
+    };
+    assertHolds(golden, entries);
+    assertHolds(goldenOf("v2/three-entries.run"), entries);
+    const lined = Array.from({ length: 60 }, (_, i) => ({
+      key: text(`\0\x02track:${String(i).padStart(4, "0")}:a name that is rather long`.padEnd(62 - (i % 15), "-")),
+      kind: 8,
+      value: new Uint8Array(204 + (i % 7)).fill(i),
+      expiryMs: i % 10 === 5 ? 1_800_000_000_000 : 0,
+      timeMs: 1_700_000_000_000 + i,
+    }));
+    assert.equal(hex(buildRun(lined, { seed: 0x0123_4567_89ab_cdefn })), hex(goldenOf("v3/key-lines.run")));
+    assertHolds(goldenOf("v3/key-lines.run"), lined);
+    assert.equal(lineCount(load(goldenOf("v3/key-lines.run"))), 14);
     const old = Uint8Array.from(golden);
     old[8] = 1;
     new DataView(old.buffer).setUint32(blockBytes - 4, crc32c(old, 0, 0, blockBytes - 4), true);

@@ -53,6 +53,8 @@ export const probeWords = {
   fresh: 17,
   /** The kernel writes what it read ahead here. */
   seen: 18,
+  /** 1: keys are placed by the stripe hash. */
+  striped: 19,
 } as const;
 export const probeArgumentBytes = 80;
 /** 64 keys of 32 bytes. */
@@ -73,6 +75,8 @@ export const indexProbeWords = {
   separators: 9,
   separatorsBytes: 10,
   outBlocks: 11,
+  /** 1: keys are placed by the stripe hash. */
+  striped: 12,
 } as const;
 
 /** Words of a run writer's state, kernels/run-file.ts. */
@@ -113,6 +117,10 @@ export const runWriterWords = {
   maxTime: 30,
   minExpiry: 32,
   maxExpiry: 34,
+  /** Where in the open block the rests of entries begin whose keys have lines; 0: the block holds whole records. */
+  rests: 36,
+  /** How many entries in a row could have lines. */
+  streak: 37,
 } as const;
 /** The kernel writes what it read ahead to the word 40. */
 export const runWriterStateBytes = 192;

@@ -17,6 +17,8 @@ export interface SearchedEntries {
   readonly limit: number;
   readonly seedLow: number;
   readonly seedHigh: number;
+  /** Placed by the stripe hash; else by the key hash, as runs of version 2. */
+  readonly isStriped: boolean;
 }
 
 /** Bytes of answers a key, by what is wanted, and rounding of six arrays. */
@@ -54,6 +56,7 @@ export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys:
       u32[a + probeWords.keys] = keysAt;
       u32[a + probeWords.offsets] = offsetsAt;
       u32[a + probeWords.count] = count;
+      u32[a + probeWords.striped] = where.isStriped ? 1 : 0;
       u32[a + probeWords.source] = source;
       u32[a + probeWords.outSource] = sourceAt;
       u32[a + probeWords.outAt] = parts === "presence" ? 0 : atAt;

@@ -177,6 +177,8 @@ export interface KernelCalls extends EngineCalls, StagingCalls, ShardCalls, Shar
   gatherRows(rowsAt: number, rowCount: number, rowBytes: number, indices: number, count: number, out: number, touched: number): number;
   /** Key i = bytes `offsets[i]` to `offsets[i + 1]` behind `keys`; reads up to 7 bytes further. Writes a u64 each. */
   hashKeys(keys: number, offsets: number, count: number, seedLow: number, seedHigh: number, out: number): void;
+  /** As hashKeys, by the stripe hash. */
+  stripeHashes(keys: number, offsets: number, count: number, seedLow: number, seedHigh: number, out: number): void;
   /** Returns how many keys were handled before the table was full. `scratch`: 512 bytes. */
   keyTableInsert(table: number, keys: number, offsets: number, count: number, outRows: number, scratch: number): number;
   /** Returns how many keys were found; absent ones get row 0xFFFFFFFF. `scratch`: 512 bytes. */
@@ -237,6 +239,7 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "dotTopKOf",
   "gatherRows",
   "hashKeys",
+  "stripeHashes",
   "keyTableInsert",
   "keyTableProbe",
   "parametersPull",

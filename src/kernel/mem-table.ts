@@ -231,6 +231,7 @@ export class MemTable {
         limit: this.#word(w.recordsEnd),
         seedLow: this.#word(w.seedLow),
         seedHigh: this.#word(w.seedHigh),
+        isStriped: true,
       },
       keys,
       refs,

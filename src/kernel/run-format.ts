@@ -16,8 +16,9 @@ import { blockBytes, groupBytes } from "./entry-layout.ts";
 import { entryLimits, recordHeadBytesMin } from "./entry-record.ts";
 import type { KeySeed } from "./key-hash.ts";
 
-/** 1 had longer heads of entry records; no release wrote it. */
-export const runFormatVersion = 2;
+/** 2 placed keys by the other hash and had no key lines; it is read. 1 had longer heads of entry records; no release wrote it. */
+export const runFormatVersion = 3;
+const oldestVersion = 2;
 export const runHeaderBytes = blockBytes;
 /** "MILLRRUN". */
 const magicLow = 0x4c4c494d;
@@ -50,6 +51,7 @@ export interface RunStatistics {
 
 /** All of a header. Offsets count from the start of the file. */
 export interface RunHeader {
+  readonly version: number;
   readonly fileBytes: number;
   readonly dataBlocks: number;
   readonly tableFrom: number;
@@ -82,7 +84,7 @@ export function writeRunHeader(header: RunHeader): Uint8Array<ArrayBuffer> {
   const view = new DataView(bytes.buffer);
   view.setUint32(0, magicLow, true);
   view.setUint32(4, magicHigh, true);
-  view.setUint32(8, runFormatVersion, true);
+  view.setUint32(8, header.version, true);
   view.setUint32(12, runHeaderBytes, true);
   let at = wordsFrom;
   for (const name of [...words, ...moreWords] as const) {
@@ -112,9 +114,9 @@ export function readRunHeader(bytes: Uint8Array, at = 0, what = "the run"): RunH
   if (view.getUint32(0, true) !== magicLow || view.getUint32(4, true) !== magicHigh) throw bad("does not begin with MILLRRUN");
   if (view.getUint32(crcFrom, true) !== crc32c(bytes, 0, at, at + crcFrom)) throw bad("has a header with a wrong checksum");
   const version = view.getUint32(8, true);
-  if (version !== runFormatVersion || view.getUint32(12, true) !== runHeaderBytes) {
+  if (version < oldestVersion || version > runFormatVersion || view.getUint32(12, true) !== runHeaderBytes) {
     throw new MillraceError("unsupported", `${what} has version ${version} of the run format`, {
-      todo: `use a millrace that knows it; this one knows version ${runFormatVersion}${version < runFormatVersion ? ", and earlier ones cannot be read: import or write the data again" : ""}`,
+      todo: `use a millrace that knows it; this one knows versions ${oldestVersion} to ${runFormatVersion}${version < oldestVersion ? ", and earlier ones cannot be read: import or write the data again" : ""}`,
     });
   }
   const word = (index: number): number => view.getUint32(wordsFrom + 4 * index, true);
@@ -122,6 +124,7 @@ export function readRunHeader(bytes: Uint8Array, at = 0, what = "the run"): RunH
   const named = (names: readonly string[], from: number, read: (index: number) => number): Record<string, number> =>
     Object.fromEntries(names.map((name, i) => [name, read(from + i)]));
   const header = {
+    version,
     ...named(words, 0, word),
     ...named(moreWords, words.length, word),
     seed: { low: word(14), high: word(15) },

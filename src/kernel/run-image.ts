@@ -11,7 +11,7 @@ import { MillraceError } from "#base/errors";
 import { crc32cOf } from "./checksum.ts";
 import { blockBytes, groupBytes } from "./entry-layout.ts";
 import { probeEntries, type SearchedEntries } from "./entry-probe.ts";
-import { compareBytes, endOfBlock, EntryView, recordEnd } from "./entry-record.ts";
+import { compareBytes, endOfBlock, EntryView } from "./entry-record.ts";
 import type { EntryRefs } from "./entry-refs.ts";
 import type { KernelMemory } from "./kernel-memory.ts";
 import type { KeyBatch } from "./key-batch.ts";
@@ -47,6 +47,7 @@ export class RunImage {
       limit: header.tableFrom,
       seedLow: header.seed.low,
       seedHigh: header.seed.high,
+      isStriped: header.version > 2,
     };
   }
 
@@ -152,10 +153,9 @@ export class RunImage {
     const entry = this.#entry;
     let position = runHeaderBytes + unit * blockBytes;
     while (position < this.end) {
-      const at = this.at + position;
-      if (!entry.read(bytes, at, this.at + this.end)) throw this.#damaged(position);
-      if (compareBytes(bytes, entry.keyAt, entry.valueAt, key, 0, key.length) >= 0) return position;
-      position = this.#skipPadding(entry.end - this.at);
+      const next = this.entryAt(position, entry);
+      if (compareBytes(bytes, entry.keyAt, entry.keyEnd, key, 0, key.length) >= 0) return position;
+      position = next;
     }
     return this.end;
   }
@@ -172,8 +172,9 @@ export class RunImage {
 
   /** Reads the entry at a position and returns the position of the next one (`end` behind the last). Throws `corrupt` when there is none. */
   entryAt(position: number, into: EntryView): number {
-    if (!into.read(this.memory.bytes, this.at + position, this.at + this.end)) throw this.#damaged(position);
-    return this.#skipPadding(into.end - this.at);
+    const { at } = this;
+    if (!into.readIn(this.memory.bytes, at + position, at + position - (position % blockBytes), at + this.end)) throw this.#damaged(position);
+    return this.#skipPadding(into.next - at);
   }
 
   /** Address of the record at a position, for RunWriter.addSorted. */
@@ -192,12 +193,9 @@ export class RunImage {
     into.length = 0;
     if (position <= runHeaderBytes || this.count === 0) return 0;
     const unit = this.#directory.unitStart(Math.floor((Math.min(position, this.end) - 1) / blockBytes) - 1);
-    const { bytes } = this.memory;
     for (let at = runHeaderBytes + unit * blockBytes; at < position && at < this.end;) {
       into.push(at);
-      const end = recordEnd(bytes, this.at + at, this.at + this.end);
-      if (end < 0) throw this.#damaged(at);
-      at = this.#skipPadding(end - this.at);
+      at = this.entryAt(at, this.#entry);
     }
     return into.length;
   }

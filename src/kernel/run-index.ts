@@ -102,6 +102,7 @@ export class RunIndex {
       u32[a + indexProbeWords.keys] = keysAt;
       u32[a + indexProbeWords.offsets] = offsetsAt;
       u32[a + indexProbeWords.count] = count;
+      u32[a + indexProbeWords.striped] = header.version > 2 ? 1 : 0;
       u32[a + indexProbeWords.table] = this.#base + header.tableFrom;
       u32[a + indexProbeWords.blocks] = header.dataBlocks;
       u32[a + indexProbeWords.separators] = this.#base + header.separatorsFrom;
@@ -143,10 +144,10 @@ export class RunIndex {
 
 /** Finds a key among the records of a unit that was read and checked; false when it is not there. */
 export function findInUnit(bytes: Uint8Array, key: Uint8Array, into: EntryView): boolean {
-  for (let at = 0; at < bytes.length && bytes[at] !== endOfBlock; at = into.end) {
-    if (!into.read(bytes, at, bytes.length))
+  for (let at = 0; at < bytes.length && bytes[at] !== endOfBlock; at = into.next) {
+    if (!into.readIn(bytes, at, at - (at % blockBytes), bytes.length))
       throw new MillraceError("corrupt", `a unit of a run holds no record at byte ${at}`, { todo: "build the run again" });
-    const order = compareBytes(bytes, into.keyAt, into.valueAt, key, 0, key.length);
+    const order = compareBytes(bytes, into.keyAt, into.keyEnd, key, 0, key.length);
     if (order === 0) return true;
     if (order > 0) return false;
   }

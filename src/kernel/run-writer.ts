@@ -21,7 +21,7 @@ import { crc32cOf } from "./checksum.ts";
 import { EntryView, recordEnd } from "./entry-record.ts";
 import { type KernelMemory, roundUp } from "./kernel-memory.ts";
 import type { KeySeed } from "./key-hash.ts";
-import { type RunHeader, runHeaderBytes, runLimits, type RunStatistics, writeRunHeader } from "./run-format.ts";
+import { runFormatVersion, type RunHeader, runHeaderBytes, runLimits, type RunStatistics, writeRunHeader } from "./run-format.ts";
 
 export interface RunWriterSize {
   /** Entries that one run takes. */
@@ -234,11 +234,9 @@ export class RunWriter {
     const { lane, u32, bytes } = this.memory;
     lane.reset();
     const listAt = lane.take(4);
-    const size = entry.end - entry.at;
-    const at = lane.take(size + 16);
-    bytes.set(entry.bytes.subarray(entry.at, entry.end), at);
+    const at = lane.take(entry.recordBytes + 16);
     u32[listAt / 4] = at;
-    return this.#pack(listAt, 1, at + size) === 1;
+    return this.#pack(listAt, 1, entry.writeTo(bytes, at)) === 1;
   }
 
   #pack(listAt: number, count: number, limit: number): number {
@@ -264,7 +262,7 @@ export class RunWriter {
     const { bytes } = this.memory;
     const entry = new EntryView();
     if (!entry.read(bytes, address, limit)) throw noRecord(address);
-    bytes.copyWithin(this.#minKeyAt, entry.keyAt, entry.valueAt);
+    bytes.copyWithin(this.#minKeyAt, entry.keyAt, entry.keyEnd);
     this.#minKeyBytes = entry.keyBytes;
   }
 
@@ -284,7 +282,8 @@ export class RunWriter {
     u32[this.#w + w.lastKeyAt] = this.#keyAt;
     // Two chunks in turn: what was given out lies still while the open block goes on in the other.
     const other = chunk === this.#chunkAt ? this.#chunkAt + this.#shape.chunkBytes : this.#chunkAt;
-    bytes.copyWithin(other, chunk + closed, chunk + used);
+    // Whole: in a block of key lines the rests of entries stand at its end.
+    bytes.copyWithin(other, chunk + closed, chunk + roundUp(used, blockBytes));
     u32[this.#w + w.chunkAt] = other;
     u32[this.#w + w.fileAt] = this.#word(w.fileAt) + closed;
     u32[this.#w + w.chunkUsed] = used - closed;
@@ -355,6 +354,7 @@ export class RunWriter {
       maxExpiryMs: f64[w.maxExpiry / 2]!,
     };
     this.#header = {
+      version: runFormatVersion,
       fileBytes,
       dataBlocks,
       tableFrom,

@@ -6,7 +6,7 @@
 // Cost: 3-5x a SIMD scan, about 3x a batched probe. Concurrency: as the kernels (one inserting thread, any number of readers of a table).
 
 import { absentRow, type KernelCalls } from "./kernel-calls.ts";
-import { KeyHasher } from "./key-hash.ts";
+import { KeyHasher, StripeHasher } from "./key-hash.ts";
 import { bindScalarEntries } from "./scalar-entries.ts";
 import { bindScalarOptimizers } from "./scalar-optimizers.ts";
 import { bindScalarParameterShard } from "./scalar-parameter-shard.ts";
@@ -102,6 +102,14 @@ export function bindScalar(memory: WasmMemory): KernelCalls {
     hasher = new KeyHasher({ low, high });
     hasherLow = low;
     hasherHigh = high;
+  }
+
+  function hashBy(by: KeyHasher | StripeHasher, keys: number, offsets: number, count: number, out: number): void {
+    for (let i = 0; i < count; i++) {
+      by.hash(view, keys + u32[(offsets >>> 2) + i]!, keys + u32[(offsets >>> 2) + i + 1]!);
+      u32[(out >>> 2) + 2 * i] = by.low;
+      u32[(out >>> 2) + 2 * i + 1] = by.high;
+    }
   }
 
   function keyEquals(record: number, key: number, bytes: number): boolean {
@@ -230,11 +238,11 @@ export function bindScalar(memory: WasmMemory): KernelCalls {
 
     hashKeys(keys, offsets, count, seedLow, seedHigh, out) {
       useSeed(seedLow >>> 0, seedHigh >>> 0);
-      for (let i = 0; i < count; i++) {
-        hasher.hash(view, keys + u32[(offsets >>> 2) + i]!, keys + u32[(offsets >>> 2) + i + 1]!);
-        u32[(out >>> 2) + 2 * i] = hasher.low;
-        u32[(out >>> 2) + 2 * i + 1] = hasher.high;
-      }
+      hashBy(hasher, keys, offsets, count, out);
+    },
+
+    stripeHashes(keys, offsets, count, seedLow, seedHigh, out) {
+      hashBy(new StripeHasher({ low: seedLow >>> 0, high: seedHigh >>> 0 }), keys, offsets, count, out);
     },
 
     keyTableProbe(table, keys, offsets, count, outRows) {

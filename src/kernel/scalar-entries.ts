@@ -19,10 +19,10 @@ import {
   sortItemBytes,
   stageEntryBytes,
 } from "./entry-layout.ts";
-import { compareBytes, endOfBlock, EntryView, recordEnd } from "./entry-record.ts";
+import { compareBytes, endOfBlock, EntryView, keyLine, lineHead, recordEnd } from "./entry-record.ts";
 import { absentSource } from "./entry-refs.ts";
 import type { EngineCalls } from "./kernel-calls.ts";
-import { KeyHasher } from "./key-hash.ts";
+import { KeyHasher, StripeHasher } from "./key-hash.ts";
 import type { WasmMemory } from "./web-assembly.ts";
 
 const referencesFrom = 16;
@@ -37,13 +37,14 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
   const entry = new EntryView();
   const other = new EntryView();
 
-  let hasher = new KeyHasher({ low: 0, high: 0 });
+  let hasher: KeyHasher | StripeHasher = new StripeHasher({ low: 0, high: 0 });
   let seedLow = 0;
   let seedHigh = 0;
 
-  function useSeed(low: number, high: number): void {
-    if (low === seedLow && high === seedHigh) return;
-    hasher = new KeyHasher({ low, high });
+  /** `isStriped`: by the stripe hash, as memtables and runs are but those of version 2. */
+  function useSeed(low: number, high: number, isStriped: boolean): void {
+    if (low === seedLow && high === seedHigh && isStriped === hasher instanceof StripeHasher) return;
+    hasher = isStriped ? new StripeHasher({ low, high }) : new KeyHasher({ low, high });
     seedLow = low;
     seedHigh = high;
   }
@@ -70,7 +71,7 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
         if (u8[at + slot] !== tag) continue;
         const where = at + referencesFrom + 4 * slot;
         const reference = Atomics.load(u32, where / 4);
-        if (reference === 0 || !entry.read(u8, base + reference, base + limit)) continue;
+        if (reference === 0 || !entry.readIn(u8, base + reference, base + reference - (reference % blockBytes), base + limit)) continue;
         if (sameKey(entry, key, bytes)) return where;
       }
       if ((u32[(at + overflowAt) / 4]! & bit) >>> 0 === 0) return 0;
@@ -123,7 +124,9 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
     const chunk = u32[w + runWriterWords.chunkAt]!;
     const used = u32[w + runWriterWords.chunkUsed]!;
     const end = Math.ceil(used / blockBytes) * blockBytes;
-    u8.fill(endOfBlock, chunk + used, chunk + end);
+    const rests = u32[w + runWriterWords.rests]!;
+    u8.fill(endOfBlock, chunk + used, chunk + (rests === 0 ? end : end - blockBytes + rests));
+    u32[w + runWriterWords.rests] = 0;
     let closed = u32[w + runWriterWords.chunkClosed]!;
     const checks = u32[w + runWriterWords.checksAt]! / 4;
     for (; closed < end; closed += blockBytes) {
@@ -151,7 +154,7 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
       const offsets = u32[a + probeWords.offsets]! / 4;
       const count = u32[a + probeWords.count]!;
       const sources = u32[a + probeWords.outSource]!;
-      useSeed(u32[a + probeWords.seedLow]!, u32[a + probeWords.seedHigh]!);
+      useSeed(u32[a + probeWords.seedLow]!, u32[a + probeWords.seedHigh]!, u32[a + probeWords.striped] !== 0);
       let found = 0;
       let timed = 0;
       if (u32[a + probeWords.fresh] !== 0) u8.fill(absentSource, sources, sources + count);
@@ -187,7 +190,7 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
       const separators = u32[a + indexProbeWords.separators]!;
       const separatorsBytes = u32[a + indexProbeWords.separatorsBytes]!;
       const out = u32[a + indexProbeWords.outBlocks]! / 4;
-      useSeed(u32[a + indexProbeWords.seedLow]!, u32[a + indexProbeWords.seedHigh]!);
+      useSeed(u32[a + indexProbeWords.seedLow]!, u32[a + indexProbeWords.seedHigh]!, u32[a + indexProbeWords.striped] !== 0);
 
       /** Whether the separator of a block is at most the key. One that lies outside is above every key. */
       function begins(block: number, key: number, bytes: number): boolean {
@@ -233,7 +236,7 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
       const groupsAt = table + u32[t + memTableWords.groupsFrom]!;
       const numbers = (table + u32[t + memTableWords.numbersFrom]!) / 4;
       const limit = u32[t + memTableWords.recordsEnd]!;
-      useSeed(u32[t + memTableWords.seedLow]!, u32[t + memTableWords.seedHigh]!);
+      useSeed(u32[t + memTableWords.seedLow]!, u32[t + memTableWords.seedHigh]!, true);
       let at = records;
       const out = scratch / 4;
       u32[out + 1] = 0;
@@ -248,7 +251,7 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
         const size = end - at;
         // A word with the entry's number stands before each record.
         const room = Math.ceil((size + 4) / 8) * 8;
-        hasher.hash(view, other.keyAt, other.valueAt);
+        hasher.hash(view, other.keyAt, other.keyEnd);
         const tombstone = other.kind === 0;
         const where = find(groupsAt, groups, table, limit, other.keyAt, other.keyBytes);
         let number = u32[t + memTableWords.count]!;
@@ -347,7 +350,7 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
       const words = runWriterWords;
       const status = (value: number): void => void (u32[w + words.status] = value);
       status(runWriterStatus.going);
-      useSeed(u32[w + words.seedLow]!, u32[w + words.seedHigh]!);
+      useSeed(u32[w + words.seedLow]!, u32[w + words.seedHigh]!, true);
       const chunk = u32[w + words.chunkAt]!;
       const chunkBytes = u32[w + words.chunkBytes]!;
       for (let i = 0; i < count; i++) {
@@ -364,14 +367,26 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
           status(runWriterStatus.disorder);
           return i;
         }
+        // What stands elsewhere in the block when the key has a line.
+        const restBytes = Math.ceil((size - keyBytes) / 4) * 4;
+        const couldLine =
+          keyBytes >= keyLine.keyBytesMin && keyBytes <= keyLine.keyBytesMax && (u8[entry.at]! & 0x80) === 0 && restBytes + keyLine.bytes <= blockBytes;
         const inBlock = u32[w + words.chunkUsed]! % blockBytes;
-        if (inBlock !== 0 && inBlock + size > blockBytes) closeBlocks(w);
+        const openRests = u32[w + words.rests]!;
+        if (openRests !== 0) {
+          if (!couldLine || inBlock + keyLine.bytes + restBytes > openRests) closeBlocks(w);
+        } else if (inBlock !== 0 && inBlock + size > blockBytes) closeBlocks(w);
         const used = u32[w + words.chunkUsed]!;
-        if (used + size > chunkBytes) {
+        const isNewBlock = used % blockBytes === 0;
+        const streak = u32[w + words.streak]!;
+        const hasLine = isNewBlock
+          ? couldLine && streak >= keyLine.streak && (keyLine.keyBytesMax + 4 - keyBytes) * keyLine.costPart <= keyBytes + valueBytes
+          : u32[w + words.rests] !== 0;
+        if (used + (hasLine ? (isNewBlock ? blockBytes : 0) : size) > chunkBytes) {
           status(runWriterStatus.chunkFull);
           return i;
         }
-        const newBlocks = used % blockBytes === 0 ? Math.ceil(size / blockBytes) : 0;
+        const newBlocks = isNewBlock ? (hasLine ? 1 : Math.ceil(size / blockBytes)) : 0;
         const blocks = u32[w + words.blocks]!;
         const reference = u32[w + words.fileAt]! + used;
         if (number >= u32[w + words.stageMax]! || blocks + newBlocks > u32[w + words.blocksMax]!) {
@@ -396,9 +411,24 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
           for (let block = blocks; block < blocks + newBlocks; block++) u32[u32[w + words.tableAt]! / 4 + block] = to;
           u32[w + words.blocks] = blocks + newBlocks;
         }
-        u8.copyWithin(chunk + used, entry.at, entry.end);
-        u32[w + words.chunkUsed] = used + size;
-        u32[w + words.lastKeyAt] = chunk + used + (keyAt - entry.at);
+        if (hasLine) {
+          const rests = (isNewBlock ? blockBytes : u32[w + words.rests]!) - restBytes;
+          const rest = chunk + used - (used % blockBytes) + rests;
+          u8.fill(0, chunk + used, chunk + used + keyLine.bytes);
+          view.setUint16(chunk + used, lineHead(keyBytes, rests), true);
+          u8.copyWithin(chunk + used + keyLine.keyFrom, keyAt, keyAt + keyBytes);
+          u8.fill(0, rest + restBytes - 4, rest + restBytes);
+          u8.copyWithin(rest, entry.at, keyAt);
+          u8.copyWithin(rest + keyAt - entry.at, entry.valueAt, entry.end);
+          u32[w + words.rests] = rests;
+          u32[w + words.chunkUsed] = used + keyLine.bytes;
+          u32[w + words.lastKeyAt] = chunk + used + keyLine.keyFrom;
+        } else {
+          u8.copyWithin(chunk + used, entry.at, entry.end);
+          u32[w + words.chunkUsed] = used + size;
+          u32[w + words.lastKeyAt] = chunk + used + (keyAt - entry.at);
+        }
+        u32[w + words.streak] = couldLine ? streak + 1 : 0;
         u32[w + words.lastKeyBytes] = keyBytes;
         hasher.hash(view, keyAt, keyAt + keyBytes);
         const stage = (u32[w + words.stageAt]! + number * stageEntryBytes) / 4;
@@ -421,7 +451,7 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
           f64[(w + words.maxTime) / 2] = Math.max(f64[(w + words.maxTime) / 2]!, entry.timeMs);
         }
         // A record longer than a block has its blocks to itself.
-        if (size > blockBytes) closeBlocks(w);
+        if (!hasLine && size > blockBytes) closeBlocks(w);
       }
       return count;
     },

@@ -65,6 +65,7 @@ export function warmUp(kernels: Kernels): void {
     calls.topKSort(heap);
     for (const width of [4, 8, 32, 64, 60]) calls.gatherRows(data, rows, width, list, rows, out, scratch);
     calls.hashKeys(data, offsets, rows, round, 1, out);
+    calls.stripeHashes(data, offsets, rows, round, 1, out);
     u32.fill(0, head, head + 4_096);
     u32.set([1, 511, 64, 64 + 4_096, 8_192, 8, 0, 300, round, 7], head);
     calls.keyTableInsert(table, data, offsets, rows, out, scratch);
@@ -254,6 +255,7 @@ function warmUpEntries(kernels: Kernels): void {
       outKind: out + 4_096,
       outExpiry: out + 8_192,
       outTime: out + 12_288,
+      striped: 1,
     });
     u8.fill(255, out, out + rows);
     for (let i = 0; i < rows; i += 2) {
@@ -282,7 +284,7 @@ function warmUpEntries(kernels: Kernels): void {
     calls.runClose(lists);
     calls.runIndexBuild(lists + 32_768, rows, lists + 49_152, groups);
     setWords(args, indexProbeWords, { groupsAt: lists + 49_152, groups, keys: records, offsets, count: rows, table: lists + 1_024, seedLow: 0, seedHigh: 0 });
-    setWords(args, indexProbeWords, { blocks: 4, separators: lists + 4_096, separatorsBytes: 4_096, outBlocks: out });
+    setWords(args, indexProbeWords, { blocks: 4, separators: lists + 4_096, separatorsBytes: 4_096, outBlocks: out, striped: 1 });
     u32.fill(absentBlock, out / 4, out / 4 + rows);
     calls.indexProbe(args, scratch);
     calls.crc32cBlocks(crcRoom, chunk, blockBytes, 16, out);

@@ -164,10 +164,10 @@ export class DiskWalk {
     for (;;) {
       if (this.#reverse ? this.#place > 0 : this.#place < this.#places.length) {
         const at = this.#reverse ? this.#places[--this.#place]! : this.#places[this.#place++]!;
-        this.entry.read(this.#bytes, at, this.#bytes.length);
-        const { keyAt, valueAt } = this.entry;
-        const isBefore = compareBytes(this.#bytes, keyAt, valueAt, this.#from, 0, this.#from.length) < 0;
-        const isBehind = this.#to !== undefined && compareBytes(this.#bytes, keyAt, valueAt, this.#to, 0, this.#to.length) >= 0;
+        this.entry.readIn(this.#bytes, at, at - (at % blockBytes), this.#bytes.length);
+        const { keyAt, keyEnd } = this.entry;
+        const isBefore = compareBytes(this.#bytes, keyAt, keyEnd, this.#from, 0, this.#from.length) < 0;
+        const isBehind = this.#to !== undefined && compareBytes(this.#bytes, keyAt, keyEnd, this.#to, 0, this.#to.length) >= 0;
         if (this.#reverse ? isBehind : isBefore) continue;
         this.valid = !isBefore && !isBehind;
         return;
@@ -208,11 +208,11 @@ export class DiskWalk {
         at = Math.ceil((at + 1) / blockBytes) * blockBytes;
         continue;
       }
-      if (!view.read(this.#bytes, at, this.#bytes.length)) {
+      if (!view.readIn(this.#bytes, at, at - (at % blockBytes), this.#bytes.length)) {
         throw new MillraceError("corrupt", `run file ${this.#run.path} holds no record at byte ${at} of block ${first}`, { todo: "build it again" });
       }
       this.#places.push(at);
-      at = view.end;
+      at = view.next;
     }
     this.#place = this.#reverse ? this.#places.length : 0;
     return true;

@@ -64,7 +64,7 @@ class MergeCursor {
     this.#position = this.#images[this.#image]!.entryAt(this.#position, entry);
     const { bytes } = entry;
     const from = entry.keyAt + this.#shared;
-    const end = entry.valueAt;
+    const end = entry.keyEnd;
     let number = 0;
     if (end - from >= 6) {
       number =
@@ -85,7 +85,7 @@ function isBefore(a: MergeCursor, b: MergeCursor): boolean {
 }
 
 function compareKeys(a: EntryView, b: EntryView): number {
-  return compareBytes(a.bytes, a.keyAt, a.valueAt, b.bytes, b.keyAt, b.valueAt);
+  return compareBytes(a.bytes, a.keyAt, a.keyEnd, b.bytes, b.keyAt, b.keyEnd);
 }
 
 /** Length of what all keys of the runs begin with. */
@@ -139,7 +139,7 @@ export function* mergeEntries(
       const isMissed = !isGone || !isOldest || keptNamespaces.has((entry.bytes[entry.keyAt]! << 8) | entry.bytes[entry.keyAt + 1]!);
       last.bytes = entry.bytes;
       last.keyAt = entry.keyAt;
-      last.valueAt = entry.valueAt;
+      last.keyBytes = entry.keyBytes;
       hasLast = true;
       if (isMissed && emit(entry, isGone ? "tombstone" : "keep")) yield;
     }

@@ -73,10 +73,8 @@ export class RunFiles {
 
   /** Takes one entry; true when `flush` is due before the next one. */
   stage(entry: EntryView): boolean {
-    const { at, end, bytes } = entry;
     const from = this.#stageAt + this.#stageUsed;
-    this.#memory.bytes.set(bytes.subarray(at, end), from);
-    return this.#count(from, end - at);
+    return this.#count(from, entry.writeTo(this.#memory.bytes, from) - from);
   }
 
   /** Takes a tombstone of an entry's key and time, in place of the entry. */

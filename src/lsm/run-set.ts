@@ -242,7 +242,7 @@ export class RunSet {
         if (best === undefined) best = walk;
         else {
           const [a, b] = [walk.entry, best.entry];
-          const order = compareBytes(a.bytes, a.keyAt, a.valueAt, b.bytes, b.keyAt, b.valueAt);
+          const order = compareBytes(a.bytes, a.keyAt, a.keyEnd, b.bytes, b.keyAt, b.keyEnd);
           if (reverse ? order > 0 : order < 0) best = walk;
         }
       }
@@ -253,7 +253,7 @@ export class RunSet {
       }
       if (into.count >= limit || into.bytes >= pageBytesMax) {
         const next = new Uint8Array(reverse ? entry.keyBytes : entry.keyBytes + 1);
-        next.set(entry.bytes.subarray(entry.keyAt, entry.valueAt));
+        next.set(entry.key());
         into.next = next;
         return true;
       }

@@ -191,7 +191,7 @@ export class Scanner {
         next.set(bytes.subarray(keyAt, keyAt + keyBytes));
         return goOn(next);
       }
-      last.read(bytes, entry.at, entry.end);
+      last.set(entry);
       for (const cursor of cursors) if (cursor.valid && compareEntries(cursor.entry, last) === 0) cursor.advance();
     }
   }
