@@ -19,6 +19,7 @@
 // Limits: updateRingLimits; a record takes at most half the ring. A full ring refuses (`undefined`): take results, wait for `room`, offer again.
 
 import { type ErrorCode, errorActors, MillraceError, toMillraceError } from "#base/errors";
+import { copyBytes } from "#platform/copy-bytes";
 
 export const updateRingLimits = { bytesMin: 4_096, bytesMax: 2 ** 28, resultsMax: 65_536 } as const;
 
@@ -240,8 +241,10 @@ export class UpdateProducer extends RingSide {
     words[at + 4] = dim;
     words[at + 5] = touchedS;
     const keysAt = at + recordHeadWords;
-    words.set(keys.length === 2 * count ? keys : keys.subarray(0, 2 * count), keysAt);
-    this.numbers.set(numbers, keysAt + 2 * count);
+    // As bytes: TypedArray.set on shared memory goes word by word.
+    const into = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+    copyBytes(new Uint8Array(keys.buffer, keys.byteOffset, 8 * count), 0, 8 * count, into, 4 * keysAt);
+    copyBytes(new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength), 0, numbers.byteLength, into, 4 * (keysAt + 2 * count));
     this.#offered = seq;
     this.#head = (this.#head + skipped + needed) >>> 0;
     Atomics.store(this.header, updateRingWord.head, this.#head | 0);
