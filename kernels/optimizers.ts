@@ -452,3 +452,31 @@ export function optimizerIndex(state: usize): void {
   memory.fill(state + <usize>load<u32>(state, 36), 0, (<usize>load<u32>(state, 32)) << 3);
   for (let row: u32 = 0; row < rows; row++) insert(state, hashOf(load<u64>(rowAt(state, row))), row);
 }
+
+/** Forgets the state of keys, as of rows that the server deleted; returns how many had any. The last row takes the place of one that leaves. */
+export function optimizerDrop(state: usize, keys: usize, count: u32): u32 {
+  const places = load<u32>(state, 32);
+  const index = state + <usize>load<u32>(state, 36);
+  const uses = state + <usize>load<u32>(state, 40);
+  const rowBytes = <usize>load<u32>(state, 28);
+  let dropped: u32 = 0;
+  for (let i: u32 = 0; i < count; i++) {
+    const key = load<u64>(keys + ((<usize>i) << 3));
+    const hash = hashOf(key);
+    const found = find(state, key, hash);
+    if (found == 0) continue;
+    dropped += 1;
+    remove(state, hash, found - 1);
+    const last = load<u32>(state, 20) - 1;
+    store<u32>(state, last, 20);
+    if (last == found - 1) continue;
+    const from = rowAt(state, last);
+    const moved = hashOf(load<u64>(from));
+    let place = homeOf(moved, places);
+    while (<u32>(load<u64>(index + ((<usize>place) << 3)) >> 32) != last + 1) if (++place == places) place = 0;
+    store<u64>(index + ((<usize>place) << 3), ((<u64>found) << 32) | (<u64>moved));
+    memory.copy(rowAt(state, found - 1), from, rowBytes);
+    store<u8>(uses + <usize>(found - 1), load<u8>(uses + <usize>last));
+  }
+  return dropped;
+}

@@ -7,7 +7,7 @@ import { optimizerKinds, optimizerRowHead, optimizerWord as word } from "./optim
 import { mixWord } from "./parameter-key.ts";
 import type { WasmMemory } from "./web-assembly.ts";
 
-export type OptimizerCalls = Pick<KernelCalls, "optimizerStep" | "optimizerIndex">;
+export type OptimizerCalls = Pick<KernelCalls, "optimizerStep" | "optimizerDrop" | "optimizerIndex">;
 
 const { fround, sqrt } = Math;
 const gradientMax = 1e6;
@@ -315,6 +315,30 @@ export function bindScalarOptimizers(memory: WasmMemory): OptimizerCalls {
         done++;
       }
       return done;
+    },
+
+    optimizerDrop(state, keys, given) {
+      open(state);
+      let dropped = 0;
+      for (let i = 0; i < given; i++) {
+        const low = u32[keys / 4 + 2 * i]!;
+        const high = u32[keys / 4 + 2 * i + 1]!;
+        const hash = hashOf(low, high);
+        const found = find(low, high, hash);
+        if (found === 0) continue;
+        dropped++;
+        remove(hash, found - 1);
+        const last = u32[head + word.rows]! - 1;
+        u32[head + word.rows] = last;
+        if (last === found - 1) continue;
+        const from = rowAt(last);
+        let place = homeOf(hashOf(u32[from]!, u32[from + 1]!));
+        while (u32[index + 2 * place + 1] !== last + 1) place = next(place);
+        u32[index + 2 * place + 1] = found;
+        u32.copyWithin(rowAt(found - 1), from, from + rowBytes / 4);
+        u8[uses + found - 1] = u8[uses + last]!;
+      }
+      return dropped;
     },
 
     optimizerIndex(state) {

@@ -1,6 +1,7 @@
 // Optimizers against sequences worked out by hand, against each other (SIMD and scalar, one worker and four owners), and against the mistakes of other systems.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { Prng } from "#base/prng";
 import { KernelMemory } from "#kernel/kernel-memory";
@@ -352,7 +353,7 @@ test(`trap: state goes on bit for bit after save and load, Adam's bias correctio
   }
 });
 
-test("state that was dropped is as state that never was", () => {
+test("state that was dropped, by eviction, a restart or as asked, is as state that never was", () => {
   for (const settings of everyKind) {
     const optimizer = newOptimizer(settings, 3, { capacityRows: 1 });
     const w = [0.5, -0.25, 1];
@@ -361,12 +362,14 @@ test("state that was dropped is as state that never was", () => {
     optimizer.step(wordsOf([2]), 1, Float32Array.of(1, 1, 1), Float32Array.from(w));
     assert.equal(optimizer.statistics().evicted, settings.kind === "sgd" ? 0 : 1);
     assert.deepEqual(stepOn(optimizer, [1, 2, 3], w), fresh, settings.kind);
+    assert.equal(optimizer.drop(wordsOf([7, 1, 1]), 3), settings.kind === "sgd" ? 0 : 1);
+    assert.deepEqual(stepOn(optimizer, [1, 2, 3], w), fresh, settings.kind);
     optimizer.clear();
     assert.deepEqual(stepOn(optimizer, [1, 2, 3], w), fresh, settings.kind);
   }
 });
 
-/** Which keys a clock with uses keeps, said with arrays. */
+/** Which keys a clock with uses keeps, said with arrays. The last row takes the place of one that is dropped. */
 class ClockModel {
   readonly rows: { key: number; uses: number; steps: number }[] = [];
   #hand = 0;
@@ -374,6 +377,14 @@ class ClockModel {
 
   constructor(capacity: number) {
     this.#capacity = capacity;
+  }
+
+  drop(key: number): number {
+    const row = this.rows.findIndex((each) => each.key === key);
+    if (row < 0) return 0;
+    const last = this.rows.pop()!;
+    if (row < this.rows.length) this.rows[row] = last;
+    return 1;
   }
 
   step(keys: ReadonlySet<number>): void {
@@ -415,6 +426,11 @@ test(`which state is kept, against a model; the index holds through thousands of
         const keys = randomBatch(prng, 1, 300).keys;
         optimizer.step(wordsOf(keys), keys.length, new Float32Array(keys.length).fill(1));
         model.step(new Set(keys));
+        if (batch % 5 > 0) continue;
+        const dropped = randomBatch(prng, 1, 300).keys;
+        const expected = dropped.reduce((sum, key) => sum + model.drop(key), 0);
+        assert.equal(optimizer.drop(wordsOf(dropped), dropped.length), expected);
+        assert.equal(optimizer.statistics().rows, model.rows.length);
       }
       assert.ok(optimizer.statistics().evicted > 100);
       assert.equal(optimizer.statistics().unkept > 0, capacity < 24);
@@ -544,4 +560,32 @@ test("a file that is damaged, or of another optimizer, changes nothing", () => {
   const ftrl = newOptimizer({ kind: "ftrl", alpha: 0.1 }, 1);
   stepOn(ftrl, [1], [0]);
   assert.throws(() => newOptimizer({ kind: "ftrl", alpha: 0.2 }, 1).load(ftrl.save()), { code: "conflict" });
+});
+
+const goldenKinds: readonly OptimizerSettings[] = [
+  { kind: "sgd", rate: 0.5 },
+  { kind: "adagrad", rate: 0.5 },
+  { kind: "rowwise-adagrad", rate: 0.5 },
+  { kind: "adam", rate: 0.5 },
+  { kind: "ftrl", alpha: 0.5, l1: 0.25 },
+  { kind: "group-ftrl", alpha: 0.5, l1: 0.25 },
+];
+
+test("a file of version 1 is read for ever, and written the same", () => {
+  for (const settings of goldenKinds) {
+    const optimizer = newOptimizer(settings, 3, { capacityRows: 4 });
+    for (const keys of [[1, 2], [2, 3], [2, 4], [5]]) {
+      optimizer.step(
+        wordsOf(keys),
+        keys.length,
+        Float32Array.from({ length: 3 * keys.length }, (_, i) => i - 1),
+        new Float32Array(3 * keys.length).fill(0.5),
+      );
+    }
+    const golden = readFileSync(new URL(`../../../test/golden/optimizer-state/v1/${settings.kind}.bin`, import.meta.url));
+    assert.deepEqual(Buffer.concat(optimizer.save()), golden, settings.kind);
+    const other = newOptimizer(settings, 3, { capacityRows: 4 });
+    other.load([golden]);
+    assert.deepEqual(Buffer.concat(other.save()), golden, settings.kind);
+  }
 });

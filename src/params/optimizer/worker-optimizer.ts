@@ -186,6 +186,22 @@ export class WorkerOptimizer {
     return undefined;
   }
 
+  /** Forgets the state of keys, as of rows that the server deleted or evicted: one that comes back begins anew. Returns how many had any. */
+  drop(keys: Uint32Array, count: number): number {
+    if (!Number.isInteger(count) || count < 0 || keys.length < 2 * count) throw invalid(`${count} keys in ${keys.length} words`, "give two words a key");
+    const { lane, u32, calls } = this.#memory;
+    let dropped = 0;
+    for (let first = 0; first < count && this.#shape.capacityRows > 0;) {
+      lane.reset();
+      const size = Math.min(count - first, Math.floor(lane.free / 8));
+      const keysAt = lane.take(8 * size);
+      u32.set(keys.subarray(2 * first, 2 * (first + size)), keysAt / 4);
+      dropped += calls.optimizerDrop(this.#at, keysAt, size) >>> 0;
+      first += size;
+    }
+    return dropped;
+  }
+
   /** Forgets all state, as a restart does. */
   clear(): void {
     formatOptimizerTable(this.#memory.u32, this.#at, this.#shape);
@@ -277,8 +293,8 @@ export class WorkerOptimizer {
       for (let i = 0; i < 3; i++) u32[to + i] = words[at + i]!;
       bytes[usesAt + row] = words[at + 3]!;
       // What pads a row is as in a row just begun.
-      if (this.kind === "adagrad") u32.fill(head.settings[0]!, to + optimizerRowHead / 4, to + optimizerRowHead / 4 + this.#paddedDim);
-      if (this.update === "assign") u32.fill(head.settings[0]!, to + optimizerRowHead / 4 + this.#paddedDim, to + optimizerRowHead / 4 + 2 * this.#paddedDim);
+      if (this.kind === "adagrad") u32.fill(this.#word(word.initial), to + optimizerRowHead / 4, to + optimizerRowHead / 4 + this.#paddedDim);
+      if (this.#vectors === 2) u32.fill(this.#word(word.initial), to + optimizerRowHead / 4 + this.#paddedDim, to + optimizerRowHead / 4 + 2 * this.#paddedDim);
       this.#eachNumber(row, (here, number) => (u32[here] = words[at + optimizerRecordHeadWords + number]!));
     });
     const first = this.#at / 4;
