@@ -76,7 +76,8 @@ export class ServedTables {
   /** Not offered: the ring was full. */
   #waiting: Waiting[] = [];
   #waitingBytes = 0;
-  #listening = false;
+  /** The ring whose results are waited for. */
+  #listening: UpdateProducer | undefined;
 
   /** `lane`: of this thread, in every table. */
   constructor(clock: Clock, lane: number) {
@@ -180,28 +181,26 @@ export class ServedTables {
       // Each has its own copy: the caller's columns are used again.
       this.#waiting.push(Object.assign(pending, { keys: keys.slice(0, 2 * count), numbers: numbers.slice(), touchedS }));
     } else this.#pending.push(pending);
-    if (!this.#listening) void this.#listen();
+    if (this.#listening !== ring) void this.#listen(ring);
     return promise;
   }
 
-  /** Settles what was applied and offers what waited, as long as anything is under way. */
-  async #listen(): Promise<void> {
-    this.#listening = true;
+  /** Settles what was applied and offers what waited, as long as anything is under way. Ends with its ring: what was under way then was settled by `lost`. */
+  async #listen(ring: UpdateProducer): Promise<void> {
+    this.#listening = ring;
     try {
-      for (let ring = this.#ring; ring !== undefined && ring === this.#ring; ring = this.#ring) {
+      while (ring === this.#ring) {
         const seen = ring.applied;
         ring.results((result) => this.#settle(result));
         this.#offerWaiting(ring);
-        if (this.#pendingFrom === this.#pending.length && this.#waiting.length === 0) return;
+        if (this.#pendingFrom === this.#pending.length && this.#waiting.length === 0) break;
         this.#expire();
         await ring.appliedPast(seen, servedTablesLimits.lookMs);
       }
     } catch (thrown) {
-      this.lost(new MillraceError("internal", "the ring of parameter writes is damaged", { cause: thrown, todo: "report this" }));
-    } finally {
-      this.#listening = false;
-      if (this.#pendingFrom < this.#pending.length || this.#waiting.length > 0) void this.#listen();
+      if (ring === this.#ring) this.lost(new MillraceError("internal", "the ring of parameter writes is damaged", { cause: thrown, todo: "report this" }));
     }
+    if (this.#listening === ring) this.#listening = undefined;
   }
 
   #settle({ refused, removed, errorCode }: UpdateResult): void {
