@@ -16,7 +16,7 @@ export { gatherRows } from "./gather-rows";
 export { hashKeys, stripeHashes } from "./key-hash";
 export { keyTableInsert, keyTableProbe } from "./key-table";
 export { memTableItems, memTableMerge, memTablePut, memTableSeek } from "./mem-table";
-export { optimizerIndex, optimizerStep } from "./optimizers";
+export { optimizerDrop, optimizerIndex, optimizerStep } from "./optimizers";
 export { parametersAssign, parametersFinite, parametersPull, parametersPush, parametersTruncate } from "./parameters";
 export { narrowBytes, narrowHalves } from "./parameter-narrow";
 export { shardAdd, shardAssign, shardChanges, shardCollect, shardDelete, shardEvict, shardExpire, shardJoin, shardPull } from "./parameter-shard";

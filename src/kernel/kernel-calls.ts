@@ -101,6 +101,8 @@ export interface OptimizerStepCalls {
     mergeMask: number,
     work: number,
   ): number;
+  /** Forgets the state of keys; returns how many had any. */
+  optimizerDrop(state: number, keys: number, count: number): number;
   /** Builds the index of rows that were copied in. */
   optimizerIndex(state: number): void;
 }
@@ -248,6 +250,7 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "parametersTruncate",
   "parametersFinite",
   "optimizerStep",
+  "optimizerDrop",
   "optimizerIndex",
   "fmLearn",
   "fmLogits",
