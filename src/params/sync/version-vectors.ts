@@ -22,7 +22,7 @@ const none: readonly Stretch[] = [];
 
 function mixStretch(origin: number, counter: number, into: Uint32Array): void {
   into[0] = mixWord((mixWord(into[0]! ^ origin) + (counter % 4294967296)) | 0);
-  into[1] = mixWord((into[1]! ^ into[0]!) + Math.floor(counter / 4294967296));
+  into[1] = mixWord((into[1]! ^ into[0]) + Math.floor(counter / 4294967296));
 }
 
 export class VersionVectors {
