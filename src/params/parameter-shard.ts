@@ -162,11 +162,17 @@ class ShardAccess {
     });
   }
 
-  /** Rows of now, and bytes taken of the memory by rows and index. */
+  /** Rows of now. */
   get live(): number {
     return this.word(shardWord.live);
   }
 
+  /** What they and the index take now; what rows that left have given back is not counted. */
+  get heldBytes(): number {
+    return this.live * rowBytesOf(this.dim) + this.word(shardWord.indexBytes);
+  }
+
+  /** Taken of the memory so far. It never falls: places are used again. */
   get usedBytes(): number {
     return this.word(shardWord.bump) - this.at;
   }

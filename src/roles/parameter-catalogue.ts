@@ -37,7 +37,7 @@ export async function openParameterModels({ registry, parameters, config, warn }
         let [rows, bytes] = [0, 0];
         for (const shard of parameters.served.find(table)?.reader.shards ?? []) {
           rows += shard.live;
-          bytes += shard.usedBytes;
+          bytes += shard.heldBytes;
         }
         return { rows, bytes };
       },

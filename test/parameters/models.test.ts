@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
@@ -109,6 +109,8 @@ test("promise: a model over its quota does not slow another", { timeout: 60_000 
   assert.equal(quotas.find(({ model }) => model === "greedy")!.refused["pulledRowsPerS"]! > 0, true);
   const metrics = await (await fetch(`${server.address}/metrics`)).text();
   assert.match(metrics, /rec_ps_model_refused\{model="greedy"\} [1-9]/);
+  const documented = readFileSync(new URL("../../docs/metrics.md", import.meta.url), "utf8");
+  for (const [, name] of metrics.matchAll(/^# HELP (rec_ps_\w+)/gm)) assert.ok(documented.includes(`\`${name!}`), `docs/metrics.md lacks ${name!}`);
   assert.match(metrics, /rec_ps_pulled_rows\{table="calm"\} 4\d{5}\n/);
 });
 
@@ -125,6 +127,7 @@ test("promise: routes need their scopes, who changed what is kept, and a dropped
     watcher: { tokens: ["token-of-the-watcher"], scopes: ["read"] },
     operator: { tokens: ["token-of-the-operator"], scopes: ["import", "read"] },
     default: { rules: "~* &* +@all", passwords: ["password-1"] },
+    worker: { rules: "~a ~model:ctr/* +@read +@write +@connection", passwords: ["password-2"] },
   };
   const server = await startWholeServer(t, { access: { users, anonymous: [] }, parameters: { tables: { a: table, b: table } } });
   const ask = async (method: string, path: string, token: string | undefined, body?: object): Promise<{ status: number; json: Json }> => {
@@ -170,6 +173,27 @@ test("promise: routes need their scopes, who changed what is kept, and a dropped
   t.after(() => redis.disconnect());
   await redis.call("PCREATE", "made", "DIM", 4, "MEMORY", 2);
   assert.match((await ask("GET", "/metrics", watcher)).json.text!, /rec_ps_rows\{table="made"\} 0/);
+  // Who may push rows may not change tables or models, and sees the tables of its model alone.
+  const worker = new Redis({
+    port: server.respPort,
+    host: "127.0.0.1",
+    protocol: 2,
+    username: "worker",
+    password: "password-2",
+    enableReadyCheck: false,
+  } as never);
+  t.after(() => worker.disconnect());
+  assert.equal(await worker.call("PADD", "model:ctr/users", keysOf(1), rowsOf(1, 1)), 1);
+  for (const refused of [
+    ["PDROP", "a"],
+    ["PCREATE", "a", "DIM", "4"],
+    ["PMODEL", "LIVE", "ctr", first],
+    ["PSAVE", "a"],
+    ["PPULL", "b", keysOf(1)],
+    ["PPULL", "model:other/x", keysOf(1)],
+  ] as const) {
+    await assert.rejects(worker.call(...(refused as unknown as [string])), /NOPERM/, refused.slice(0, 2).join(" "));
+  }
   await redis.call("PDROP", "made");
   assert.doesNotMatch((await ask("GET", "/metrics", watcher)).json.text!, /rec_ps_rows\{table="made"\}/);
 });
@@ -238,3 +262,19 @@ test(
     assert.match((await millrace("list", ...at)).error, /found no server at/);
   },
 );
+
+test("promise: a configuration that forgot a table of a model is refused, and says which model uses it", { timeout: 60_000 }, async (t) => {
+  const dataFolder = newDataFolder(t);
+  const server = await startWholeServer(t, { parameters: { tables: { users: table, items: table } } }, { dataFolder });
+  const call = connect(t, server.respPort);
+  await call("PASSIGN", "items", keysOf(3), rowsOf(3, 2));
+  const version = String(await call("PMODEL", "REGISTER", "ctr", "TABLES", 1, "items", "LIVE"));
+  await server.stop(500);
+  await assert.rejects(startWholeServer(t, { parameters: { tables: { users: table } } }, { dataFolder }), (thrown: Error) => {
+    assert.ok(thrown.message.includes(`declares no parameter table items, which ctr@${version} (live) uses`), thrown.message);
+    return true;
+  });
+  // With it again, rows and model are as they were.
+  const again = await startWholeServer(t, { parameters: { tables: { users: table, items: table } } }, { dataFolder });
+  assert.equal(numbersOf(await connect(t, again.respPort)("PPULL", "model:ctr", keysOf(3)))[0], 2);
+});

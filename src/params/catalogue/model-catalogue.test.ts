@@ -7,6 +7,7 @@ import { createMemoryRegistry, type MemoryRegistry } from "#backbone/memory-regi
 import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import { Simulation } from "#platform/simulation";
+import { newVersion } from "#snapshot/version";
 import { catalogueLimits } from "./catalogue-state.ts";
 import { ModelCatalogue, type ModelCatalogueOptions } from "./model-catalogue.ts";
 
@@ -232,4 +233,18 @@ test("a catalogue that was damaged is refused, and a config that is too long or 
     // Those that are open go on with what they have, and say so.
     assert.equal(server.use("ctr").live.version, version);
     assert.match(alarms.splice(0).join(), /no JSON text/);
+  }));
+
+test("configs that a killed registration left are removed after a day, no others", () =>
+  within(async ({ open, registry, simulation, settle }) => {
+    const server = await open("server");
+    const version = await server.register("ctr", withUsers("users-a"), "anna");
+    const orphan = newVersion(simulation.clock.nowMs(), new Prng(99));
+    await registry.put(`parameters/configs/ctr/${orphan}`, new TextEncoder().encode("{}"));
+    const kept = async (): Promise<string[]> => (await registry.list("parameters/configs/")).map(({ key }) => key.split("/")[3]!);
+    await (await open("second")).close();
+    assert.deepEqual((await kept()).toSorted(), [version, orphan].toSorted());
+    await settle(25 * 3_600_000);
+    await open("third");
+    assert.deepEqual(await kept(), [version]);
   }));
