@@ -199,7 +199,7 @@ async function pulls({ quick, report, log }: ScenarioOptions): Promise<void> {
   const folder = temporaryFolder();
   const configPath = join(folder.path, "config.json");
   const user = { dim, seed: 2026, initialScale: 0.1, memoryMb: quick ? 8 : 192, shards: 1, checkpoint: { everySeconds: 86_400 } };
-  writeFileSync(configPath, JSON.stringify({ model: null, parameters: { tables: { user } } }));
+  writeFileSync(configPath, JSON.stringify({ model: null, parameters: { tables: { user, added: user } } }));
   const server = await startServerProcess({ data: join(folder.path, "data"), durability: "none", more: ["--config", configPath] });
   const client = await ParameterClient.connect({ port: server.respPort });
   const table = client.table("user");
@@ -229,12 +229,23 @@ async function pulls({ quick, report, log }: ScenarioOptions): Promise<void> {
   await loopback();
   serverCpuMs.length = 0;
   const deltas = new Float32Array(batchKeys * dim).fill(0.001);
+  const pushCpuMs: number[] = [];
+  // Another table: what is pulled stays as it was.
+  const added = client.table("added");
+  const pushes = async (): Promise<void> => {
+    const before = processCpuMs(server.pid);
+    for (let pass = 0; pass < passes; pass++) {
+      for (const own of askedWide) if ((await added.add(own, deltas)) !== batchKeys) throw new Error("the server did not add all rows");
+    }
+    pushCpuMs.push(processCpuMs(server.pid) - before);
+  };
   const result = await alternatingRounds(rounds, {
     pull: () => asked.forEach((own) => store.pull(own, batchKeys, into)),
     halves: () => asked.forEach((own) => store.pullHalves(own, batchKeys, halves)),
     bytes: () => asked.forEach((own) => store.pullBytes(own, batchKeys, narrow)),
     add: () => asked.forEach((own) => store.add(own, batchKeys, deltas, 2)),
     loopback,
+    pushes,
     ...(mget === undefined ? {} : { mget }),
   });
   const perRow = (cpuMs: readonly number[]): number => (Math.min(...cpuMs) * 1e6) / (batches * batchKeys);
@@ -267,6 +278,14 @@ async function pulls({ quick, report, log }: ScenarioOptions): Promise<void> {
     better: "higher",
     target: 1_000_000,
     detail: `rows by CPU seconds of client and server process together, PPULL by the SDK, one batch of ${batchKeys} after another; of ${loopbackNs.toFixed(0)} ns a row the client has ${((Math.min(...clientCpuMs) * 1e6) / (passes * batches * batchKeys)).toFixed(0)}; wall ${((Math.min(...result.loopback.wallMs) * 1e3) / (passes * batches)).toFixed(0)} us a batch`,
+  });
+  const pushNs = (bothMs(result.pushes.cpuMs, pushCpuMs) * 1e6) / (passes * batches * batchKeys);
+  report({
+    metric: "push_rows_per_s_loopback",
+    value: 1e9 / pushNs,
+    unit: "1/s",
+    better: "higher",
+    detail: `PADD by the SDK, one batch after another, answered once it is applied; CPU of both sides, ${pushNs.toFixed(0)} ns a row; wall ${((Math.min(...result.pushes.wallMs) * 1e3) / (passes * batches)).toFixed(0)} us a batch`,
   });
   if (redisNs !== undefined) {
     report({
