@@ -25,7 +25,7 @@ const workers = 4;
 const minibatch = 100;
 const seeds = [1, 2, 3];
 const gapTarget = 0.002;
-/** Chosen among rates and epsilons for what all placements do well with; docs/design/optimizers.md has the others. */
+/** Chosen on seed 1 among rates and epsilons, for placements that do well with less state; docs/design/optimizers.md has the others. */
 const adam: AdamNumbers = { rate: 0.015, beta1: 0.9, beta2: 0.99, epsilon: 0.05 };
 /** The best found for exact Adam alone. */
 const fineAdam: AdamNumbers = { rate: 0.005, beta1: 0.9, beta2: 0.99, epsilon: 0.01 };

@@ -14,7 +14,7 @@
 //             2. results are written before `applied`, and a record has a place for its result before it is published: none is lost
 //             3. records are applied once, in the order of their numbers; a record whose `apply` throws is answered with the error, and the next one follows
 //             4. no wake-up is lost: who waits looks at the counter first, and every wait has a deadline.
-// Cost: 24 bytes a record, a copy of keys and numbers; no allocation a row. A consumer sees a record in some 15 us when it waits.
+// Cost: 24 bytes a record, a copy of keys and numbers; no allocation a row. CPU of both sides 0.7 us a record of one row, 6 us one of 1,000 rows of 16.
 // Concurrency: one producing and one consuming thread; a bell may serve many rings of one consumer. A ring serves one life of its producer.
 // Limits: updateRingLimits; a record takes at most half the ring. A full ring refuses (`undefined`): take results, wait for `room`, offer again.
 
