@@ -103,7 +103,6 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
     const host = new ParameterHost(options);
     try {
       await options.files.makeFolder(options.folder);
-      await options.sync?.listen();
       for (const [name, config] of Object.entries(options.tables)) await host.#openAtStart(name, config, true);
       for (const name of (await options.files.list(options.folder)) ?? []) {
         if (Object.hasOwn(options.tables, name)) continue;
@@ -114,6 +113,8 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
         if (record.created) await host.#openAtStart(name, record.config, false);
         else options.warn(`parameter table ${name} is no longer in the configuration; its rows stay in ${host.#folderOf(name)}`);
       }
+      // A follower that came before its table would be turned away, and come again only some seconds later.
+      await options.sync?.listen();
     } catch (thrown) {
       for (const table of host.#tables.values()) await table.discard();
       await options.sync?.close();

@@ -198,6 +198,46 @@ test("a follower whose table is full says so, tries again ever more seldom, and 
   });
 });
 
+test("small pushes keep their distance and carry what came meanwhile; after a pause, and behind large ones, a push leaves at once", async () => {
+  const simulation = new Simulation({ seed: 13 });
+  await simulation.run(async () => {
+    const arrivedMs: number[] = [];
+    const root = await side(simulation, "n1", { times: { ...times, paceMs: 20 } });
+    leadAll(root);
+    root.sync.start();
+    const far = await side(simulation, "n2", { onJoined: () => void arrivedMs.push(simulation.clock.monotonicMs()) });
+    follow(far, "n1");
+    await far.sync.whenReady(5_000);
+    await simulation.clock.sleep(100);
+    const pushesOf = async (rows: number): Promise<number> => {
+      const before = root.sync.metrics.pushesOut;
+      const beganMs = simulation.clock.monotonicMs();
+      for (let i = 0; simulation.clock.monotonicMs() - beganMs < 400; i++) {
+        write(root, i, rows, i);
+        await simulation.clock.sleep(1);
+      }
+      const pushes = root.sync.metrics.pushesOut - before;
+      await until(simulation, "all there", () => same(root, far));
+      return pushes;
+    };
+    const small = await pushesOf(2);
+    assert.ok(small >= 15 && small <= 25, `${small} pushes in 400 ms`);
+    let late = 0;
+    for (let i = 0; i < 20; i++) {
+      await simulation.clock.sleep(100);
+      const count = arrivedMs.length;
+      const writtenMs = simulation.clock.monotonicMs();
+      write(root, i, 1, 1_000 + i);
+      await until(simulation, "there", () => arrivedMs.length > count);
+      if (arrivedMs[count]! - writtenMs > 1) late++;
+    }
+    // A packet in 200 is late by itself.
+    assert.ok(late <= 2, `${late} of 20`);
+    const large = await pushesOf(100);
+    assert.ok(large > 100, `${large} pushes of 100 rows in 400 ms`);
+  });
+});
+
 test("one port takes followers of several tables; without the token nothing is told, and who asks for another shape is told which one there is", async () => {
   const simulation = new Simulation({ seed: 10 });
   await simulation.run(async () => {
