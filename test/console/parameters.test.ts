@@ -20,7 +20,10 @@ const dim = 4;
 const keysOf = (count: number): Buffer => Buffer.from(BigUint64Array.from({ length: count }, (_, i) => BigInt(i + 1)).buffer);
 const rowsOf = (count: number, value: number): Buffer => Buffer.from(new Float32Array(count * dim).fill(value).buffer);
 
-const tables = { users: { dim, memoryMb: 4, expireAfterS: 86_400 }, items: { dim, memoryMb: 4, admission: { sightings: 2 } } };
+const tables = {
+  users: { dim, memoryMb: 4, expireAfterS: 86_400, checkpoint: { everySeconds: 3_600 } },
+  items: { dim, memoryMb: 4, admission: { sightings: 2 } },
+};
 
 suite("the page Parameters", { skip: skipWithoutBrowser, timeout: suiteMsMax }, () => {
   const folder = mkdtempSync(join(tmpdir(), "millrace-parameters-"));
