@@ -22,7 +22,7 @@ interface Side {
   readonly warnings: string[];
 }
 
-async function start(simulation: Simulation, name: string, more: { follow?: string[]; memoryMb?: number } = {}): Promise<Side> {
+async function start(simulation: Simulation, name: string, more: { follow?: string[]; memoryMb?: number; seed?: number } = {}): Promise<Side> {
   const machine = simulation.node(name);
   const { clock, files, network, random } = machine;
   const [opened, warnings]: [string[], string[]] = [[], []];
@@ -34,7 +34,7 @@ async function start(simulation: Simulation, name: string, more: { follow?: stri
     clock,
     files,
     folder: "/data/params",
-    tables: { user: { ...user, memoryMb: more.memoryMb ?? user.memoryMb } },
+    tables: { user: { ...user, memoryMb: more.memoryMb ?? user.memoryMb, seed: more.seed ?? 1 } },
     memoryBytesMax: 64 << 20,
     node: config.node,
     sync: new HostSync({ config, network, clock, random, warn, times }),
@@ -152,6 +152,32 @@ test("promise: a leader that is killed has back what its follower holds before i
     assert.deepEqual(leader.opened, []);
     await simulation.clock.sleep(hostSyncLimits.followerWaitMs + 500);
     assert.deepEqual([leader.opened, firstOf(leader, 7)], [["user"], 22]);
+  });
+});
+
+test("what keeps a follower from following is said once, with what to do, and that it goes again", async () => {
+  const simulation = new Simulation({ seed: "faults" });
+  await simulation.run(async () => {
+    const leader = await start(simulation, "n1", { memoryMb: 8 });
+    write(leader, "assign", 0, 40_000, 1);
+    const small = await start(simulation, "n2", { follow: [`n1:${port}`] });
+    const stranger = await start(simulation, "n3", { follow: [`n1:${port}`], seed: 9 });
+    const lost = await start(simulation, "n4", { follow: [`n9:${port}`] });
+    await simulation.clock.sleep(30_000);
+    for (const [side, complaint] of [
+      [small, /user follows n1:7000, which does not go: .*full.*give followers at least the memory of their primary/s],
+      [stranger, /user follows n1:7000, which does not go: .*here it is "user 0\/2 seed 1 initial 0 x 0"/s],
+      [lost, /user follows n9:7000, which does not go: /],
+    ] as const) {
+      assert.match(side.warnings[0]!, complaint);
+      assert.ok(side.warnings.length <= 4, side.warnings.join("\n"));
+      assert.deepEqual(side.opened, []);
+    }
+    assert.match(statusOf(small).sources[0]!.fault!, /full/);
+    await start(simulation, "n9");
+    await until(simulation, "what was lost is found", () => lost.opened.length === 1);
+    await simulation.clock.sleep(6_000);
+    assert.match(lost.warnings.at(-1)!, /user follows n9:7000 again/);
   });
 });
 

@@ -24,6 +24,8 @@ export const hostSyncLimits = {
   renewAfterMs: 60_000,
   /** Buckets of each shard that one sweep looks at. */
   renewBuckets: 8,
+  /** Between two looks at what keeps sources from being followed, for the log. */
+  lookMs: 5_000,
   /**
    * A leader that did not end orderly and had followers waits for them before it takes a write: what it had not saved is there, and an addition to an old row would win over it. So
    * long for the first of them (they try again every second or so), and then until for `quietMs` nothing more has been handed in.
@@ -103,6 +105,10 @@ class SynchronisedTable implements TableSync {
   readonly #port: SyncPort;
   readonly #clock: Clock;
   readonly #renewAtMs: number;
+  readonly #warn: (what: string) => void;
+  /** What stood against each source when it was looked at last. */
+  readonly #faults = new Map<string, string>();
+  #lookAtMs: number;
   #renewNext = 0;
   #closed = false;
 
@@ -114,6 +120,8 @@ class SynchronisedTable implements TableSync {
     this.leads = leads;
     this.#port = port;
     this.#clock = clock;
+    this.#warn = (what) => options.warn(`parameter table ${name} follows ${what}`);
+    this.#lookAtMs = clock.monotonicMs() + hostSyncLimits.lookMs;
     this.#renewAtMs = clock.monotonicMs() + hostSyncLimits.renewAfterMs;
     let followersWere = false;
     this.#nodes = store.shards.map((shard, s) => {
@@ -200,12 +208,32 @@ class SynchronisedTable implements TableSync {
 
   swept(): void {
     this.written();
-    if (!this.leads || this.#clock.monotonicMs() < this.#renewAtMs) return;
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs >= this.#lookAtMs) {
+      this.#lookAtMs = nowMs + hostSyncLimits.lookMs;
+      this.#tellFaults();
+    }
+    if (!this.leads || nowMs < this.#renewAtMs) return;
     for (const node of this.#nodes) {
       const { buckets } = node.replica.vectors;
       for (let i = 0; i < hostSyncLimits.renewBuckets; i++) node.renewOldest((this.#renewNext + i) % buckets);
     }
     this.#renewNext += hostSyncLimits.renewBuckets;
+  }
+
+  /** Once for each: what keeps a source from being followed, and that it is again. */
+  #tellFaults(): void {
+    for (const { address, fault } of this.status().sources) {
+      const before = this.#faults.get(address);
+      if (fault === before) continue;
+      if (fault === undefined) {
+        this.#faults.delete(address);
+        this.#warn(`${address} again`);
+      } else {
+        this.#faults.set(address, fault);
+        this.#warn(`${address}, which does not go: ${fault}`);
+      }
+    }
   }
 
   /** Sums and worst of all shards. */
