@@ -10,7 +10,7 @@
 // tombstone or gives its place away takes the flag, so a row that comes again begins with a first accumulator, wherever it lies.
 //
 // Learning goes by samples: all slots are found, summed, judged; then every row gets its new values in the lane; then all rows are marked, copied and unmarked together.
-// Versions and places in lists come once a call, for each row that it wrote, in the order of the last writes: nobody else looks at them meanwhile. A key that comes twice in a sample makes two steps from the same weights, of which the last stays, and one version.
+// Each write counts a version of its bucket at once; into rows, lists and digests they come once a call, the last of each row: nobody else looks at them meanwhile. A key that comes twice in a sample makes two steps from the same weights, of which the last stays, and one version.
 // A sample that makes no step makes no row. When more rows live than the machine may have, those written longest ago leave after the sample that made them too
 // many, down to 63 of 64: what a machine knows is a function of the samples alone, however they are cut into calls.
 // Scratch: sums at 0, one row at 512, at 2,048 32 bytes a slot (shard-index.ts; at +24 where its values stand, 0: none), behind them the new values of a sample.
@@ -41,7 +41,20 @@ import {
   valuesAt,
   writerPart,
 } from "./shard-index";
-import { bucketOf, countLive, isTombstone, leads, stampRows, stateFlag, tailAt, tombstoneFlag, unbury, waitFlag } from "./shard-lists";
+import {
+  bucketOf,
+  countLive,
+  countVersion,
+  isTombstone,
+  nextVersion,
+  stampRows,
+  stateFlag,
+  tailAt,
+  tombstoneFlag,
+  unbury,
+  versionGiven,
+  waitFlag,
+} from "./shard-lists";
 
 export const shardWordAt: usize = 4;
 const statesAt: usize = 8;
@@ -57,8 +70,6 @@ const atOnceAt: usize = 44;
 const skippedAt: usize = 48;
 const paceAt: usize = 52;
 
-/** Versions that a bucket needs for one call, at most: what a lane has room for. */
-const versionsMax: u32 = 1 << 24;
 /** Rows that get their versions at a time; their keys lie behind the slots. */
 const stampGroup: u32 = 64;
 const stampKeysAt: usize = slotsAt + 64 * 32;
@@ -319,41 +330,43 @@ function claim(machine: usize, shard: usize, keys: usize, count: u32, slots: usi
 }
 
 /**
- * Gives all rows that were written since the last time their versions, in the order in which they were last written: `written` holds the addresses of `count` rows, some several
- * times, with room for as many behind them. A row that half of all samples write (a bias, a language) gets one version here where each sample would have given it one, and the
- * lists stand in the same order.
+ * Puts the versions of all that was written since the last time into the rows, lists and digests: `written` holds for each of `count` writes the row and the low half of its counter.
+ * Of a row that was written several times only the last write counts: one that half of all samples write (a bias, a language) is moved once here.
  */
 function stampWritten(shard: usize, written: usize, count: u32, scratch: usize): void {
   const slots = scratch + slotsAt;
   const keys = scratch + stampKeysAt;
-  // From the back: where a row is met first it was written last.
+  // From the back, where a row is met first it was written last; those writes gather at the end, in order.
   const end = written + ((<usize>count) << 3);
   let to = end;
-  for (let at = written + ((<usize>count) << 2) - 4; at >= written; at -= 4) {
+  for (let at = end - 8; at >= written; at -= 8) {
     const row = <usize>load<u32>(at);
     const flags = load<u32>(row, 4);
     if ((flags & waitFlag) == 0) continue;
     store<u32>(row, flags & ~waitFlag, 4);
-    to -= 4;
-    store<u32>(to, <u32>row);
+    to -= 8;
+    store<u64>(to, load<u64>(at));
   }
   while (to < end) {
-    const size = min<u32>((<u32>(end - to)) >> 2, stampGroup);
+    const size = min<u32>((<u32>(end - to)) >> 3, stampGroup);
     const slotsEnd = slots + ((<usize>size) << slotShift);
-    for (let at = slots, key = keys; at < slotsEnd; at += 32, key += 8, to += 4) {
+    for (let at = slots, key = keys; at < slotsEnd; at += 32, key += 8, to += 8) {
       const row = <usize>load<u32>(to);
       store<u32>(at, <u32>row);
+      store<u32>(at, load<u32>(to, 4), 8);
       store<u64>(key, load<u64>(row, 8));
     }
     bucketsTo(shard, keys, size, slots);
     let seen: u32 = 0;
     for (let at = slots; at < slotsEnd; at += 32) {
       const row = <usize>load<u32>(at);
-      // A link of 0 would lie in front of address 0: taken from 64 instead. The row will stand behind the newest of its bucket.
+      const bucket = <usize>load<u32>(at, 20);
+      // A link of 0 would lie in front of address 0: taken from 64 instead. The row will stand behind the last of its bucket.
       const next = max<usize>(<usize>load<u32>(row - nextAt), 64);
       const previous = max<usize>(<usize>load<u32>(row - previousAt), 64);
-      const tail = max<usize>(<usize>load<u32>(<usize>load<u32>(at, 20), tailAt), 64);
+      const tail = max<usize>(<usize>load<u32>(bucket, tailAt), 64);
       seen |= load<u32>(next - nextAt) | load<u32>(previous - nextAt) | load<u32>(tail - nextAt);
+      store<u64>(at, versionGiven(bucket, load<u32>(at, 8)), 8);
     }
     // Stored, or the optimizer would drop the reading.
     store<u32>(slots - 32, seen);
@@ -377,7 +390,7 @@ function stepOne(optimizer: u32, w: f32, accumulator: usize, gradient: f32, rate
   return w - rate * g;
 }
 
-/** New values of one slot's row, and its state. `x`: of the slot; `g`: the slope of the loss. The row that waits for its version now, or 0. */
+/** New values of one slot's row, and its state. `x`: of the slot; `g`: the slope of the loss. What stampWritten takes: the row and the low half of its write's counter, or 0. */
 function stepSlot(
   machine: usize,
   shard: usize,
@@ -391,7 +404,7 @@ function stepSlot(
   values: usize,
   seconds: u32,
   scratch: usize,
-): usize {
+): u64 {
   const slot = slots + ((<usize>i) << slotShift);
   const bucket = <usize>load<u32>(slot, 20);
   const factors = load<u32>(shard, factorsAt);
@@ -403,7 +416,8 @@ function stepSlot(
   if (row == 0) row = find(shard, key, load<u32>(slot, 8), load<u32>(slot, 12));
   // Only a slot whose values are to be written names a row.
   store<u32>(slot, 0);
-  if ((row == 0 || (load<u32>(row, 4) & waitFlag) == 0) && !leads(bucket, versionsMax)) {
+  const version = nextVersion(bucket);
+  if (version == 0) {
     raise(shard, notLedAt);
     return 0;
   }
@@ -468,12 +482,13 @@ function stepSlot(
   store<f32>(value + factorBytes, w);
   if (again) return 0;
   countWrite(row, seconds);
-  return row;
+  countVersion(bucket, version);
+  return ((<u64>(<u32>(version >> 8))) << 32) | (<u64>(<u32>row));
 }
 
 /**
  * Row by row: the logit, then one step on importance x log loss of sigmoid(logit + shift); rows that are missing are made. A sample whose logit or gradient is not
- * finite makes no step and counts as skipped. `seconds`: what the rows' touched becomes. Writer only.
+ * finite makes no step and counts as skipped. `touched`: seconds a row of slots, what touched of its rows becomes; 0: none. Writer only.
  */
 export function shardLearn(
   machine: usize,
@@ -486,7 +501,7 @@ export function shardLearn(
   importance: usize,
   shifts: usize,
   logits: usize,
-  seconds: u32,
+  touched: usize,
   scratch: usize,
 ): void {
   const shard = <usize>load<u32>(machine, shardWordAt);
@@ -495,7 +510,7 @@ export function shardLearn(
   const spare = scratch + spareAt;
   const slots = scratch + slotsAt;
   const liveMax = load<u32>(machine, liveMaxAt);
-  // Addresses of rows written, over keys that are done with.
+  // Writes, over keys that are done with.
   let written: u32 = 0;
   for (let r: u32 = 0; r < rows; r++) {
     const sample = (<usize>r) << 2;
@@ -519,11 +534,12 @@ export function shardLearn(
       raise(machine, skippedAt);
       continue;
     }
+    const seconds = touched == 0 ? 0 : load<u32>(touched + sample);
     for (let i: u32 = 0; i < count; i++) {
       const x = load<f32>(x0 + ((<usize>i) << 2));
-      const row = stepSlot(machine, shard, slots, i, load<u64>(k0 + ((<usize>i) << 3)), x, g, i < linearOnly, sums, values, seconds, scratch);
-      if (row == 0) continue;
-      store<u32>(keys + ((<usize>written) << 2), <u32>row);
+      const write = stepSlot(machine, shard, slots, i, load<u64>(k0 + ((<usize>i) << 3)), x, g, i < linearOnly, sums, values, seconds, scratch);
+      if (write == 0) continue;
+      store<u64>(keys + ((<usize>written) << 3), write);
       written += 1;
     }
     commit(shard, slots, count, values);

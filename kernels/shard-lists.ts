@@ -166,29 +166,27 @@ export function nextVersion(bucket: usize): u64 {
   return ((<u64>epoch) << 48) | (counter << 8) | (<u64>load<u32>(bucket, leadNodeAt));
 }
 
-/** Whether the bucket will give out `writes` more versions. */
-export function leads(bucket: usize, writes: u32): bool {
-  const epoch = load<u32>(bucket, leadEpochAt);
+/** The bucket has given out this version. */
+export function countVersion(bucket: usize, version: u64): void {
+  store<u32>(bucket, <u32>(version >> 32), newestHighAt);
+  store<u32>(bucket, <u32>version, newestLowAt);
+}
+
+/** A version that the bucket gave out, of which the low 32 bits of the counter are known: at most 2^32 - 1 writes ago, in the same epoch. */
+export function versionGiven(bucket: usize, counterLow: u32): u64 {
   const newest = newestOf(bucket);
-  return epoch != 0 && <u32>(newest >> 48) <= epoch && ((newest >> 8) & 0xffffffffff) + <u64>writes <= 0xffffffffff;
+  return newest - ((<u64>(<u32>(newest >> 8) - counterLow)) << 8);
 }
 
 /**
- * Gives the rows that slots (shard-index.ts: row at +0, bucket at +20) name the next version of their buckets, each its place at the end of its list, in the order of the slots. Rows
- * stand once in the slots; their buckets are led here and have versions left. The other words of the slots are used up. As setVersion with nextVersion, in passes that do one thing each.
+ * Gives the rows that slots (shard-index.ts: row at +0, bucket at +20) name the versions at +8 (low, high), which their buckets have given out, and each its place at the end of its
+ * list, in the order of the slots. A row stands once in the slots. The other words of the slots are used up. What setVersion does, in passes that do one thing each.
  */
 export function stampRows(shard: usize, keys: usize, slots: usize, count: u32): void {
   const end = slots + ((<usize>count) << 5);
   for (let at = slots; at < end; at += 32) {
     const row = <usize>load<u32>(at);
-    if (row == 0) continue;
-    const bucket = <usize>load<u32>(at, 20);
-    const version = nextVersion(bucket);
-    store<u32>(bucket, <u32>(version >> 32), newestHighAt);
-    store<u32>(bucket, <u32>version, newestLowAt);
     store<u32>(at, load<u32>(row - versionLowAt), 4);
-    store<u32>(at, <u32>version, 8);
-    store<u32>(at, <u32>(version >> 32), 12);
     store<u32>(at, load<u32>(row - versionHighAt), 16);
   }
   // Terms of the digests, new less old, to +24 of each slot; those of slots beyond the last are never looked at.
@@ -232,7 +230,6 @@ export function stampRows(shard: usize, keys: usize, slots: usize, count: u32): 
   }
   for (let at = slots; at < end; at += 32) {
     const row = <usize>load<u32>(at);
-    if (row == 0) continue;
     const bucket = <usize>load<u32>(at, 20);
     store<u64>(bucket, load<u64>(bucket, digestAt) + load<u64>(at, 24), digestAt);
     const tail = <usize>load<u32>(bucket, tailAt);

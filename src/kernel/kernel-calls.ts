@@ -112,7 +112,7 @@ export interface OptimizerStepCalls {
  * thread among the shard's readers. `scratch`: shardMachineScratch.
  */
 export interface ShardMachineCalls {
-  /** Row by row: the logit, then one step. Writes over `keys`. Writer only. */
+  /** Row by row: the logit, then one step. `touched`: seconds a row, 0: none. Writes over `keys`. Writer only. */
   shardLearn(
     machine: number,
     offsets: number,
@@ -124,7 +124,7 @@ export interface ShardMachineCalls {
     importance: number,
     shifts: number,
     logits: number,
-    seconds: number,
+    touched: number,
     scratch: number,
   ): void;
   /** Logits of rows, each begun with the sums (factors + 8 numbers) at `start`; 0: with none. */

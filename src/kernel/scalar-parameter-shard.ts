@@ -74,8 +74,8 @@ export interface ScalarShard {
   /** Initial values to `into[at]` on. */
   initial(tag: number, hash: number, into: Float32Array, at: number): void;
   bucketFor(low: number, high: number): number;
-  leads(bucket: number, writes: number): boolean;
-  /** Gives a row the next version of its bucket, and its place behind all others. */
+  /** Whether the bucket gives out a version; `stamp` gives a row this one, and its place behind all others. */
+  nextVersion(bucket: number): boolean;
   stamp(bucket: number, row: number): void;
   makeRow(tag: number, hash: number, low: number, high: number, scratchWord: number): number;
   countLive(bucket: number, rows: number): void;
@@ -508,14 +508,6 @@ export function scalarShard(memory: WasmMemory): ScalarShard {
     stampHigh = ((epoch << 16) | Math.floor(counter / 2 ** 24)) >>> 0;
     stampLow = (((counter % 2 ** 24) << 8) | u32[bucket + bucketW.leadNode]!) >>> 0;
     return true;
-  }
-
-  /** Whether the bucket will give out `writes` more versions. */
-  function leads(bucket: number, writes: number): boolean {
-    const epoch = u32[bucket + bucketW.leadEpoch]!;
-    const newestHigh = u32[bucket + bucketW.newestHigh]!;
-    const counter = (newestHigh & 0xffff) * 2 ** 24 + (u32[bucket + bucketW.newestLow]! >>> 8);
-    return epoch !== 0 && newestHigh >>> 16 <= epoch && counter + writes <= 0xff_ffff_ffff;
   }
 
   function countLive(bucket: number, rows: number): void {
@@ -1106,11 +1098,8 @@ export function scalarShard(memory: WasmMemory): ScalarShard {
     copySteady,
     initial,
     bucketFor,
-    leads,
-    stamp(bucket, row) {
-      nextVersion(bucket);
-      setVersion(bucket, row, stampHigh, stampLow);
-    },
+    nextVersion,
+    stamp: (bucket, row) => setVersion(bucket, row, stampHigh, stampLow),
     makeRow,
     countLive,
     unbury,

@@ -11,14 +11,10 @@ import type { WasmMemory } from "./web-assembly.ts";
 
 const { fround } = Math;
 const rowwise = 2;
-/** Versions that a bucket needs for one call, at most. */
-const versionsMax = 1 << 24;
-const waitFlag = 4;
 const slotsFrom = 2_048;
 const slotWords = 8;
 /** Words of a row, from its seq. */
 const flagsOfRow = 1;
-const keyLowOfRow = 2;
 const valuesOfRow = 4;
 
 export function bindScalarShardMachine(memory: WasmMemory): ShardMachineCalls {
@@ -87,33 +83,23 @@ export function bindScalarShardMachine(memory: WasmMemory): ShardMachineCalls {
   }
 
   /** New values of one slot's row, its version and state, to the values of slot `i` of the sample. */
-  function stepSlot(
-    key: number,
-    slots: number,
-    i: number,
-    values: number,
-    x: number,
-    g: number,
-    linear: boolean,
-    seconds: number,
-    scratchWord: number,
-  ): number {
+  function stepSlot(key: number, slots: number, i: number, values: number, x: number, g: number, linear: boolean, seconds: number, scratchWord: number): void {
     const low = u32[key]!;
     const high = u32[key + 1]!;
     const slot = slots + slotWords * i;
     const bucket = shard.bucketFor(low, high);
     let row = rowOf(key);
     u32[slot] = 0;
-    if ((row === 0 || (u32[row + flagsOfRow]! & waitFlag) === 0) && !shard.leads(bucket, versionsMax)) {
+    if (!shard.nextVersion(bucket)) {
       shard.raise(shardWord.notLed);
-      return 0;
+      return;
     }
     let fresh = false;
     if (row === 0) {
       row = shard.makeRow(words[0]!, words[1]!, low, high, scratchWord);
       if (row === 0) {
         shard.raise(shardWord.refused);
-        return 0;
+        return;
       }
       fresh = true;
       shard.countLive(bucket, 1);
@@ -137,7 +123,7 @@ export function bindScalarShardMachine(memory: WasmMemory): ShardMachineCalls {
       value = values + width * earlier;
     } else {
       if (!fresh && buried) shard.unbury(bucket, row);
-      u32[row + flagsOfRow] = flags | stateFlag | waitFlag | 0x100;
+      u32[row + flagsOfRow] = flags | stateFlag | 0x100;
       u32[slot] = 4 * row;
     }
     const optimizer = u32[head + word.optimizer]!;
@@ -150,30 +136,18 @@ export function bindScalarShardMachine(memory: WasmMemory): ShardMachineCalls {
     f32[value + factors] = bounded(slope);
     const second = state + (optimizer === rowwise ? 1 : factors);
     stepNumbers(part(optimizer, word.rateLinear, word.l2Linear, 1), 1, weights, base + factors, second, f32, value + factors);
-    if (again) return 0;
+    if (again) return;
     shard.countWrite(row, seconds);
-    return row;
-  }
-
-  /** Gives all rows that were written their versions, in the order in which they were last written. */
-  function stampWritten(written: number[]): void {
-    const rows: number[] = [];
-    for (const row of written.reverse()) {
-      if ((u32[row + flagsOfRow]! & waitFlag) === 0) continue;
-      u32[row + flagsOfRow]! &= ~waitFlag;
-      rows.push(row);
-    }
-    for (const row of rows.reverse()) shard.stamp(shard.bucketFor(u32[row + keyLowOfRow]!, u32[row + keyLowOfRow + 1]!), row);
+    shard.stamp(bucket, row);
   }
 
   const part = (optimizer: number, rate: number, l2: number, size: number): StepPart => ({ optimizer, rate: f32[head + rate]!, l2: f32[head + l2]!, size });
 
   return {
-    shardLearn(machine, offsets, linearEnds, keys, weights, rows, labels, importance, shifts, logits, seconds, scratch) {
+    shardLearn(machine, offsets, linearEnds, keys, weights, rows, labels, importance, shifts, logits, touched, scratch) {
       open(machine);
       const liveMax = u32[head + word.liveMax]!;
       const slots = (scratch + slotsFrom) / 4;
-      const written: number[] = [];
       for (let r = 0; r < rows; r++) {
         const first = u32[offsets / 4 + r]!;
         const linearEnd = u32[linearEnds / 4 + r]!;
@@ -199,19 +173,16 @@ export function bindScalarShardMachine(memory: WasmMemory): ShardMachineCalls {
           u32[head + word.skipped]!++;
           continue;
         }
+        const seconds = touched === 0 ? 0 : u32[touched / 4 + r]!;
         const values = slots + slotWords * 4 * Math.ceil((end - first) / 4);
         for (let i = first; i < end; i++) {
-          const row = stepSlot(keys / 4 + 2 * i, slots, i - first, values, f32[weights / 4 + i]!, g, i < linearEnd, seconds >>> 0, scratch / 4);
-          if (row !== 0) written.push(row);
+          stepSlot(keys / 4 + 2 * i, slots, i - first, values, f32[weights / 4 + i]!, g, i < linearEnd, seconds, scratch / 4);
         }
         shard.commit(slots, end - first, values);
         if (u32[shardHead + shardWord.live]! <= liveMax) continue;
-        stampWritten(written);
-        written.length = 0;
         const target = liveMax - (liveMax >>> 6);
         calls.shardEvict(4 * shardHead, target, u32[shardHead + shardWord.live]! - target, u32[head + word.atOnce]!);
       }
-      stampWritten(written);
     },
 
     shardLogits(machine, start, offsets, linearEnds, keys, weights, rows, logits, reader, scratch) {

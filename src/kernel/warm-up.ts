@@ -194,7 +194,7 @@ function warmUpMachine(kernels: Kernels): void {
     calls.shardLogits(machine, 0, offsets, linearEnds, keys, weights, samples, out, 0, scratch);
     calls.shardSums(machine, offsets, linearEnds, keys, weights, samples, out, 0, scratch);
     calls.shardVectors(machine, offsets, linearEnds, keys, weights, samples, out, 0, scratch);
-    calls.shardLearn(machine, offsets, linearEnds, keys, weights, samples, numbers, numbers, numbers, out, round, scratch);
+    calls.shardLearn(machine, offsets, linearEnds, keys, weights, samples, numbers, numbers, numbers, out, 0, scratch);
     calls.shardEvict(shard, rows / 2, rows, 1);
   }
 }

@@ -29,8 +29,8 @@ export interface FactorRows {
   readonly skipped: number;
   /** Working space for rows of at most `longest` slots. */
   scratchBytes(longest: number, learns: boolean): number;
-  /** Row by row the logit, then one step. `touchedS`: seconds since 1970. */
-  learn(slots: SlotPlaces, labels: number, importance: number, shifts: number, logits: number, touchedS: number): void;
+  /** Row by row the logit, then one step. `touched`: u32 seconds since 1970 a row. */
+  learn(slots: SlotPlaces, labels: number, importance: number, shifts: number, logits: number, touched: number): void;
   /** Each begun with the sums at `start`; 0: with none. */
   logits(slots: SlotPlaces, start: number, logits: number): void;
   /** factors + 8 numbers a row. */

@@ -238,16 +238,13 @@ function machineSuite(store: RowStore): void {
             fm.evaluate(asked, later);
             const vectors = new Float32Array(60 * fm.vectorDims);
             fm.vectors(asked, vectors);
-            return { variant, size, logits, later, vectors, refused: fm.refused, saved: Buffer.concat(fm.save()), content: contentOf(fm) };
+            return { variant, size, logits, later, vectors, refused: fm.refused, saved: Buffer.concat(fm.save()) };
           }),
         );
         for (const outcome of outcomes) {
-          const { variant, size, saved, ...results } = outcome;
-          const { variant: _v, size: _s, saved: _b, ...first } = outcomes[0]!;
-          const what = `${optimizer} factors ${factors}: ${variant} in parts of ${size}`;
-          assert.deepEqual(results, first, what);
-          // Versions of a shard count calls, so the bytes are the same for the same cuts.
-          assert.deepEqual(saved, outcomes.find((other) => other.size === size)!.saved, what);
+          const { variant, size, ...results } = outcome;
+          const { variant: _v, size: _s, ...first } = outcomes[0]!;
+          assert.deepEqual(results, first, `${optimizer} factors ${factors}: ${variant} in parts of ${size}`);
         }
         // So many keys that some are refused, or evicted.
         if (store === "table") assert.ok(outcomes[0]!.refused > 0);

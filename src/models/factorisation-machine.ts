@@ -62,12 +62,12 @@ export class FactorisationMachine {
   }
 
   /** Bytes that it takes of a memory's data. Throws `invalid`. */
-  static bytesFor(options: FmOptions, store: RowStore = "table"): number {
+  static bytesFor(options: FmOptions, store: RowStore = "shard"): number {
     return store === "table" ? TableRows.bytesFor(shapeOf(options)) : ShardRows.bytesFor(options);
   }
 
   /** An untrained machine in the data area of `memory`. */
-  static create(memory: KernelMemory, options: FmOptions, store: RowStore = "table"): FactorisationMachine {
+  static create(memory: KernelMemory, options: FmOptions, store: RowStore = "shard"): FactorisationMachine {
     return new FactorisationMachine(memory, store === "table" ? TableRows.create(memory, shapeOf(options)) : ShardRows.create(memory, options));
   }
 
@@ -169,20 +169,24 @@ export class FactorisationMachine {
 
   /**
    * Trains, row by row: `logits[r]` = the model's logit before the step; then one step on `importance[r]` times the log loss of
-   * sigmoid(logit + `shifts[r]`) against `labels[r]` (0 to 1). Keys without a row get one. Writer only.
+   * sigmoid(logit + `shifts[r]`) against `labels[r]` (0 to 1). Keys without a row get one. `touchedS`: when each sample was (seconds since
+   * 1970), what its rows remember. Writer only.
    */
-  learn(samples: SlotRows, labels: Float32Array, importance: Float32Array, shifts: Float32Array, logits: Float32Array, touchedS = 0): void {
+  learn(samples: SlotRows, labels: Float32Array, importance: Float32Array, shifts: Float32Array, logits: Float32Array, touchedS?: Uint32Array): void {
     const least = Math.min(labels.length, importance.length, shifts.length, logits.length);
     this.#checkRows(samples, least, 1, "labels, importances, shifts or logits");
-    const { f32 } = this.#memory;
-    this.#parts(samples, true, 4, undefined, (part) => {
+    if (touchedS !== undefined) this.#checkRows(samples, touchedS.length, 1, "seconds");
+    const { f32, u32 } = this.#memory;
+    this.#parts(samples, true, 5, undefined, (part) => {
       const { first, rows, numbers } = part;
       const at = numbers / 4;
       f32.set(labels.subarray(first, first + rows), at);
       f32.set(importance.subarray(first, first + rows), at + rows);
       f32.set(shifts.subarray(first, first + rows), at + 2 * rows);
       const step = 4 * rows;
-      this.table.learn(part, numbers, numbers + step, numbers + 2 * step, numbers + 3 * step, touchedS);
+      if (touchedS === undefined) u32.fill(0, at + 4 * rows, at + 5 * rows);
+      else u32.set(touchedS.subarray(first, first + rows), at + 4 * rows);
+      this.table.learn(part, numbers, numbers + step, numbers + 2 * step, numbers + 3 * step, numbers + 4 * step);
       logits.set(f32.subarray(at + 3 * rows, at + 4 * rows), first);
     });
   }

@@ -57,7 +57,7 @@ function samplesOf(prng: Prng, count: number, keys: number): SlotRows {
 
 function learn(fm: FactorisationMachine, samples: SlotRows, labels: Float32Array, touchedS = 0): Float32Array {
   const logits = new Float32Array(samples.rows);
-  fm.learn(samples, labels, new Float32Array(samples.rows).fill(1), new Float32Array(samples.rows), logits, touchedS);
+  fm.learn(samples, labels, new Float32Array(samples.rows).fill(1), new Float32Array(samples.rows), logits, new Uint32Array(samples.rows).fill(touchedS));
   return logits;
 }
 

@@ -105,9 +105,9 @@ export class ShardRows implements FactorRows {
     return Math.max(stampBytes, baseBytes + longest * learnSlotBytes(this.factors));
   }
 
-  learn(slots: SlotPlaces, labels: number, importance: number, shifts: number, logits: number, touchedS: number): void {
+  learn(slots: SlotPlaces, labels: number, importance: number, shifts: number, logits: number, touched: number): void {
     const { offsets, linearEnds, keys, weights, rows, scratch } = slots;
-    this.#memory.calls.shardLearn(this.at, offsets, linearEnds, keys, weights, rows, labels, importance, shifts, logits, touchedS, scratch);
+    this.#memory.calls.shardLearn(this.at, offsets, linearEnds, keys, weights, rows, labels, importance, shifts, logits, touched, scratch);
   }
 
   logits({ offsets, linearEnds, keys, weights, rows, scratch }: SlotPlaces, start: number, logits: number): void {

@@ -86,6 +86,7 @@ export class Trainer {
   readonly #logits = new Float32Array(rowsMax);
   readonly #rates = new Float64Array(rowsMax);
   readonly #clocks = new Float64Array(rowsMax);
+  readonly #seconds = new Uint32Array(rowsMax);
   readonly #counting = new Float32Array(rowsMax);
   /** NaN: judged by the logit of the moment of its step. */
   readonly #predicted = new Float32Array(rowsMax);
@@ -207,6 +208,7 @@ export class Trainer {
     this.#shifts[row] = rate === 1 ? 0 : -Math.log(rate);
     this.#rates[row] = rate;
     this.#clocks[row] = clockMs;
+    this.#seconds[row] = clockMs / 1_000;
     this.#counting[row] = countingLogit;
     this.#predicted[row] = predictedLogit;
     if (row + 1 === rowsMax) this.flush();
@@ -217,7 +219,7 @@ export class Trainer {
     const rows = this.#rows;
     if (rows.rows > 0) {
       const learning = this.#state === "learning";
-      if (learning) this.machine.learn(rows, this.#labels, this.#importance, this.#shifts, this.#logits);
+      if (learning) this.machine.learn(rows, this.#labels, this.#importance, this.#shifts, this.#logits, this.#seconds);
       else this.machine.evaluate(rows, this.#logits);
       this.#judge(learning);
       if (this.#state === "learning") this.#learned?.(rows);
