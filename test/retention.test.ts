@@ -99,7 +99,7 @@ test("promise: a server whose activity log was trimmed starts again after kill -
 
     server = await start();
     lane = new Lane(server.address);
-    assert.equal(await gauge(lane, "rec_log_first_offset"), first);
+    assert.ok((await gauge(lane, "rec_log_first_offset")) >= first);
     assert.deepEqual(await countsOf(lane), counts);
     const status = await server.status();
     assert.equal(status.eventsRebuilt, sent);

@@ -126,7 +126,7 @@ export class Engine implements Store {
     this.#flusher = new WorkLine(settings.workers, `${settings.partition}-flush`);
     this.#merger = new WorkLine(settings.workers, `${settings.partition}-merge`);
     this.#collecting = collectDropped(settings.pool, settings.clock, () => {
-      for (const line of [this.#flusher, this.#merger]) line.collectGarbage();
+      for (const line of [this.#flusher, this.#merger]) line.rest();
     });
     this.#commit = new GroupCommit({
       writer,
