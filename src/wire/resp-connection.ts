@@ -13,6 +13,7 @@ import type { AccessUser } from "./access.ts";
 import { RespArgs, textOf } from "./resp-arguments.ts";
 import type { CommandEntry } from "./resp-command-table.ts";
 import type { Args, Call, SessionGate } from "./resp-command.ts";
+import { InputBuffers } from "./resp-input-buffers.ts";
 import { type ParseLimits, type RespParser } from "./resp-parser.ts";
 import { RespReply } from "./resp-reply.ts";
 import { type ClientSession, loadingRefusal, type ReplyMode } from "./resp-session.ts";
@@ -227,15 +228,18 @@ export class RespConnection implements ClientSession, FlowReceiver {
     if (need > room) {
       // A long argument gets its room early, but doubling: somebody who only announces it holds no memory.
       const wanted = Math.max(need, Math.min(need + (this.#parser?.needed ?? 0), room * 2, server.limits.inputBytesMax));
-      const size = Math.max(wanted, inputRoomMin);
+      const size = InputBuffers.roomFor(Math.max(wanted, inputRoomMin));
       if (need > server.limits.inputBytesMax || server.inputBytes + size - room > server.limits.inputBytesTotalMax) {
         server.metrics.closedForInput += 1;
         this.#dropInput();
         this.close(false);
         return false;
       }
-      const larger = new Uint8Array(size);
-      if (this.#input !== undefined) larger.set(this.#input.subarray(0, this.#inputBytes));
+      const larger = server.inputs.take(size);
+      if (this.#input !== undefined) {
+        larger.set(this.#input.subarray(0, this.#inputBytes));
+        server.inputs.give(this.#input);
+      }
       server.inputBytes += size - room;
       this.#input = larger;
     }
@@ -246,6 +250,8 @@ export class RespConnection implements ClientSession, FlowReceiver {
 
   #dropInput(): void {
     this.server.inputBytes -= this.inputRoom;
+    // Views of it ended at the first wait of the command that had them.
+    if (this.#input !== undefined) this.server.inputs.give(this.#input);
     this.#input = undefined;
     this.#inputBytes = 0;
     if (this.#parser !== undefined) {

@@ -11,6 +11,7 @@ import type { Authenticator } from "./access.ts";
 import type { CommandEntry, CommandTable } from "./resp-command-table.ts";
 import type { Call, Args, CommandSpec } from "./resp-command.ts";
 import { RespCall, RespConnection } from "./resp-connection.ts";
+import { InputBuffers } from "./resp-input-buffers.ts";
 import { type ParseLimits, RespParser } from "./resp-parser.ts";
 import type { RespReply } from "./resp-reply.ts";
 import { loadingRefusal, type Pause, type RespLimits, respLimitsDefault, type RespMetrics, type ServerFace } from "./resp-session.ts";
@@ -105,6 +106,7 @@ export class RespCore implements RespServer {
   /** Bytes held for incomplete commands, and for replies that wait. */
   inputBytes = 0;
   outputBytes = 0;
+  readonly inputs = new InputBuffers();
   parser = new RespParser();
   scratch: Uint8Array = new Uint8Array(scratchBytes);
   /** Reused calls; `group` is the array given to `runMany`. */
