@@ -82,6 +82,17 @@ function sameUpTo64(a: usize, b: usize, bytes: u32): bool {
   );
 }
 
+/** Keys of 48 to 64 bytes likewise. */
+function sameFrom48(a: usize, b: usize, bytes: u32): bool {
+  const last = <usize>bytes - 16;
+  return !v128.any_true(
+    v128.or(
+      v128.or(v128.xor(v128.load(a), v128.load(b)), v128.xor(v128.load(a, 16), v128.load(b, 16))),
+      v128.or(v128.xor(v128.load(a, 32), v128.load(b, 32)), v128.xor(v128.load(a + last), v128.load(b + last))),
+    ),
+  );
+}
+
 /** Whether the record at a reference has this key. */
 function holds(base: usize, limit: u32, reference: u32, key: usize, bytes: u32): bool {
   if (reference == 0 || reference > limit) return false;
@@ -164,6 +175,7 @@ export function entryProbe(args: usize, scratch: usize): u32 {
   let timed: u32 = 0;
   let next: u32 = 0;
   let seen: u32 = 0;
+  let lined: u32 = 0;
   if (load<u32>(args, 68) != 0) memory.fill(outSource, <u8>absent, <usize>count);
   while (true) {
     // 1. hash as many more that nobody holds yet as the list has room for
@@ -189,7 +201,8 @@ export function entryProbe(args: usize, scratch: usize): u32 {
     for (let at = scratch; at < end; at += 32) {
       const group = <usize>load<u32>(at, 4);
       const slots = (<u32>i8x16.bitmask(i8x16.eq(v128.load(group), v128.load8_splat(at)))) & load<u32>(at, 20);
-      const reference = atomic.load<u32>(group + 16 + (((<usize>ctz(slots)) & 15) << 2));
+      // Aligned, so it does not tear, and what follows depends on it.
+      const reference = load<u32>(group + 16 + (((<usize>ctz(slots)) & 15) << 2));
       const goesOn = (load<u32>(group, 12) >> ((load<u32>(at) >> 8) & 31)) & 1;
       store<u32>(at, (slots & (slots - 1)) | (goesOn << 12), 20);
       // A record that holds the key lies inside with it; so what phases 4 and 5 read of any record does.
@@ -225,11 +238,13 @@ export function entryProbe(args: usize, scratch: usize): u32 {
       let valueAt: u32 = 0;
       let timesAt: usize = 0;
       let rest = head;
-      if ((head & 0xc0) == 0xc0) {
+      // An absent key goes the way of the one before it: no misprediction for each.
+      lined = select<u32>(<u32>((head & 0xc0) == 0xc0), lined, isNamed);
+      if (lined != 0) {
         // A line: its first byte says how long the key is.
         const isSound = ((<u32>(((<u32>head) & lineMask) == lineShapeOf(bytes))) & (<u32>(<u64>(<u32>record - <u32>base) + <u64>lineBytes <= <u64>limit))) != 0;
-        const held = select<usize>(record + <usize>lineKeyFrom, key, isSound);
-        same = ((<u32>sameUpTo64(held, key, select<u32>(bytes, 16, isSound))) & (<u32>isSound)) != 0;
+        const held = select<usize>(record + <usize>lineKeyFrom, scratch, isSound);
+        same = ((<u32>sameFrom48(held, select<usize>(key, scratch, isSound), select<u32>(bytes, 48, isSound))) & (<u32>isSound)) != 0;
         if (outAt != 0 && same) {
           const from = ((<u32>record - <u32>base) & ~inBlock) + placeOf(<u32>head);
           rest = load<u64>(base + <usize>from);
