@@ -3,7 +3,7 @@
 
 import { copyBytes, copyNumbers } from "#platform/copy-bytes";
 import { probeArgumentBytes, probeScratchBytes, probeWords } from "./entry-layout.ts";
-import { absentSource, type EntryRefs } from "./entry-refs.ts";
+import type { EntryRefs } from "./entry-refs.ts";
 import { type KernelMemory, roundUp } from "./kernel-memory.ts";
 import type { KeyBatch } from "./key-batch.ts";
 import { throughLane } from "./key-lane.ts";
@@ -65,7 +65,7 @@ export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys:
       u32[a + probeWords.outExpiry] = parts === "all" ? expiryAt : 0;
       u32[a + probeWords.outTime] = timeAt;
       // Not by `refs.found`: who fills in a source by hand need not count.
-      const fresh = noneFound(refs.source, first, end);
+      const fresh = refs.noneFound(first, end);
       u32[a + probeWords.fresh] = fresh ? 1 : 0;
       if (!fresh) {
         copyBytes(refs.source, first, end, bytes, sourceAt);
@@ -117,9 +117,4 @@ export function probeEntries(memory: KernelMemory, where: SearchedEntries, keys:
   );
   refs.found += found;
   return found;
-}
-
-function noneFound(sources: Uint8Array, from: number, to: number): boolean {
-  for (let i = from; i < to; i++) if (sources[i] !== absentSource) return false;
-  return true;
 }

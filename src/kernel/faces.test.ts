@@ -7,6 +7,7 @@ import { Prng } from "#base/prng";
 import { createF32Block, createTopK, f32RowBytes, searchByDot, writeF32Rows } from "./dot-top-k.ts";
 import { gatherRows } from "./gather-rows.ts";
 import { hashKeys } from "./hash-keys.ts";
+import { absentSource, EntryRefs } from "./entry-refs.ts";
 import { KernelMemory, kernelMemoryLimits } from "./kernel-memory.ts";
 import { KeyBatch, keyLimits } from "./key-batch.ts";
 import { keySeed } from "./key-hash.ts";
@@ -130,4 +131,38 @@ test("key tables refuse sizes, answers and addresses that cannot be", () => {
   refuses("invalid", () => hashKeys(memory, KeyBatch.of(["a"]), keySeed(0n), new Uint32Array(1)));
   assert.equal(table.probe(new KeyBatch(), new Uint32Array(0)), 0);
   assert.equal(table.keysMax, 10);
+});
+
+test("answers of a look-up are told as bytes 1 and 0, and whether there are any, at every place and length", () => {
+  for (const count of [0, 1, 3, 63, 64, 65, 200, 1_001]) {
+    for (const at of [0, 1, 4]) {
+      const refs = new EntryRefs();
+      refs.reset(count, "presence");
+      assert.equal(refs.noneFound(0, count), true);
+      const into = new Uint8Array(new ArrayBuffer(count + at + 9), at).fill(9);
+      for (let i = 0; i < count; i++) refs.source[i] = [absentSource, 0, 254, 128, 127, absentSource, 1][i % 7]!;
+      refs.absences(into);
+      for (let i = 0; i < into.length; i++) assert.equal(into[i], i >= count ? 9 : refs.source[i] === absentSource ? 1 : 0, `${i} of ${count} at ${at}`);
+      refs.reset(count, "presence");
+      for (const i of [0, 5, count >> 1, count - 1]) {
+        if (i < 0 || i >= count) continue;
+        refs.source[i] = 3;
+        for (const [from, to] of [
+          [0, count],
+          [i, count],
+          [0, i + 1],
+          [i, i + 1],
+        ] as const)
+          assert.equal(refs.noneFound(from, to), false);
+        assert.equal(refs.noneFound(0, i), true);
+        assert.equal(refs.noneFound(i + 1, count), true);
+        refs.source[i] = absentSource;
+      }
+      // An array of somebody else's.
+      refs.source = new Uint8Array(Math.max(1, count)).fill(absentSource);
+      assert.equal(refs.noneFound(0, count), true);
+      if (count > 0) refs.source[count - 1] = 0;
+      assert.equal(refs.noneFound(0, count), count === 0);
+    }
+  }
 });

@@ -112,10 +112,9 @@ export class LocalTable {
     refs.reset(count, canExpire ? "all" : "presence");
     version?.runs.getMany(batch, refs, 0);
     let { found } = refs;
-    if (plain) {
-      const { source } = refs;
-      for (let i = 0; i < count; i++) status[i] = source[i] === absentSource ? rowStatus.absent : rowStatus.found;
-    } else found = this.#lookupLive(batch, status, clock.nowMs());
+    // 1 and 0, as rowStatus has them.
+    if (plain) refs.absences(status);
+    else found = this.#lookupLive(batch, status, clock.nowMs());
     if (version?.runs.isWhole === false) this.#markElsewhere(version, batch, status);
     return found;
   }
