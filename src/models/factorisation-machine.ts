@@ -1,6 +1,6 @@
-// A factorisation machine over a parameter table: trained sample by sample, read by any thread meanwhile.
+// A factorisation machine: trained sample by sample, read by any thread meanwhile. Its parameters are rows of a parameter shard (shard-rows.ts).
 //   logit = sum w x + 1/2 sum_f [(sum v_f x)^2 - sum (v_f x)^2], the second part over full slots only. Source: Rendle, "Factorization Machines", ICDM 2010.
-// A row of the table is `factors` numbers v, then w. The bias is a linear-only slot like any other (the extractor adds it).
+// A row is `factors` numbers v, then w. The bias is a linear-only slot like any other (the extractor adds it).
 // Why sample by sample and not in minibatches: what the model is after a sample is then a function of the samples alone, not of how they were cut.
 // Invariants: 1. learn(samples) = learn of each sample by itself, in order, bit for bit, on every kernel variant
 //             2. the logit of `learn` is the model's before the step of that sample, without its shift
@@ -44,7 +44,7 @@ interface Part extends SlotPlaces {
   readonly numbers: number;
 }
 
-/** Where the rows lie: in a shard of the parameter server, or in a table of their own. */
+/** Where the rows lie: in a shard of the parameter server, or in a table of their own without versions, which benches and tests hold it against. */
 export type RowStore = "table" | "shard";
 
 export class FactorisationMachine {
@@ -264,12 +264,12 @@ export class FactorisationMachine {
     return this.table.finite();
   }
 
-  /** The table with the optimizer's state (docs/format/parameter-checkpoint.md), copied. Writer only. */
+  /** All rows with versions and the optimizer's state (docs/format/machine-checkpoint.md), copied. Writer only. */
   save(): Uint8Array[] {
     return this.table.save();
   }
 
-  /** Goes back to what `save` gave; see ParameterTable.load for what it throws. Writer only. */
+  /** Goes back to what `save` gave; see ShardRows.load for what it throws. Writer only. */
   load(parts: readonly Uint8Array[]): void {
     this.table.load(parts);
   }

@@ -2,7 +2,9 @@
 // again, readers while places are used again, damaged and foreign checkpoints.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { crc32c } from "#base/crc32c";
 import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import { SlotRows } from "#extract/slot-rows";
@@ -274,6 +276,33 @@ test("checkpoints that are damaged, older or of another shape are refused before
   refused("conflict", machineOf({ seed: 1n }).fm, good);
   refused("conflict", machineOf({ optimizer: "sgd" }).fm, good);
   refused("overloaded", machineOf({ capacityRows: 10 }).fm, good);
+});
+
+test("a checkpoint of version 1 is read for ever, and written the same", () => {
+  const trained = (optimizer: FmOptions["optimizer"]): FactorisationMachine => {
+    const { fm } = machineOf({ factors: 4, capacityRows: 12, optimizer, seed: 42n, initialScale: 0.5 });
+    for (let n = 0; n < 6; n++) {
+      const samples = new SlotRows();
+      samples.addLinear(0, 1, 1);
+      for (let slot = 0; slot < 3; slot++) samples.addFull(1 + 3 * n + slot, 0x9e37_79b1, 0.5 + slot);
+      samples.endRow();
+      learn(fm, samples, Float32Array.of(n & 1), 1_700_000_000 + n);
+    }
+    return fm;
+  };
+  // The others differ in numbers and length only: their checksums stand for them.
+  for (const [optimizer, checksum] of [
+    ["sgd", 3_938_420_250],
+    ["adagrad", 230_552_908],
+    ["rowwise-adagrad", 2_458_004_778],
+  ] as const) {
+    const saved = Buffer.concat(trained(optimizer).save());
+    assert.equal(crc32c(saved), checksum, optimizer);
+    if (optimizer === "adagrad") assert.deepEqual(saved, readFileSync(new URL("../../test/golden/machine-checkpoint/v1/adagrad.bin", import.meta.url)));
+    const other = machineOf({ factors: 4, capacityRows: 5_000, optimizer, seed: 42n, initialScale: 0.5 }).fm;
+    other.load([saved]);
+    assert.deepEqual(Buffer.concat(other.save()), saved);
+  }
 });
 
 test("memory: all rows that may live have room, at several sizes", () => {
