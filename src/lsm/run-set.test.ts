@@ -48,9 +48,15 @@ async function build(node: SimulatedNode, rows: ReadonlyMap<string, Row>): Promi
   return runs;
 }
 
-function randomRows(random: Prng, count: number): Map<string, Row> {
+/** `lined`: nearly all of them with keys and values of which keys have lines. */
+function randomRows(random: Prng, count: number, lined = false): Map<string, Row> {
   const rows = new Map<string, Row>();
   while (rows.size < count) {
+    if (lined && !random.chance(0.004)) {
+      const key = `\0\x01k${random.below(1_000_000)}`.padEnd(random.pick([47, 56, 61]), "-") + random.below(2);
+      rows.set(key, { value: String(rows.size).padEnd(random.between(250, 320), "y"), expiryMs: random.chance(0.1) ? random.between(1, 2_000) : 0 });
+      continue;
+    }
     const key = `\0\x01${random.chance(0.1) ? "long".repeat(random.below(100)) : "k"}${random.below(100_000)}`;
     const bytes = random.chance(0.02) ? random.below(30_000) : random.below(300);
     rows.set(key, { value: String(rows.size).padEnd(bytes, "x"), expiryMs: random.chance(0.1) ? random.between(1, 2_000) : 0 });
@@ -70,15 +76,27 @@ async function scanAll(set: RunSet, range: ScanRange): Promise<string[]> {
   }
 }
 
-for (const storage of ["memory", "disk"] as const) {
-  test(`promise: runs in ${storage} show what a map shows, by key and in order`, async () => {
+for (const [storage, lined] of [
+  ["memory", false],
+  ["disk", false],
+  ["memory", true],
+  ["disk", true],
+] as const) {
+  test(`promise: runs in ${storage} show what a map shows, by key and in order${lined ? ", where keys have lines" : ""}`, async () => {
     const seed = Number(process.env["SEED"] ?? 3);
     const random = new Prng(seed);
     const simulation = new Simulation({ seed });
     await simulation.run(async () => {
       const node = simulation.node("a");
-      const rows = randomRows(random, 3_000);
-      const set = await RunSet.open(await build(node, rows), { files: node.files, clock: node.clock, pool: testPool, owner: "test", storage });
+      const rows = randomRows(random, 3_000, lined);
+      const runs = await build(node, rows);
+      if (lined) {
+        const [{ path } = { path: "" }] = runs;
+        const file = (await node.files.readFile(path))!;
+        const lines = Array.from({ length: file.length / 4_096 }, (_, block) => file[4_096 * block]! >= 0xc0 && file[4_096 * block]! < 0xff).filter(Boolean);
+        assert.ok(lines.length > 30, `${lines.length} blocks of key lines`);
+      }
+      const set = await RunSet.open(runs, { files: node.files, clock: node.clock, pool: testPool, owner: "test", storage });
       assert.equal(set.count, rows.size);
       const present = [...rows.keys()];
       const refs = new EntryRefs();

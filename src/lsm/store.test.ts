@@ -14,6 +14,7 @@ import { EffectBatch } from "./effect-batch.ts";
 import { openStore } from "./open-store.ts";
 import { ScanPage } from "./scan-page.ts";
 import { engineKey, isHidden, type Store } from "./store.ts";
+import { compareStore, StoreModel, writeEffects } from "./store-model.contract.ts";
 import { inSimulation } from "./store-world.contract.ts";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -212,6 +213,34 @@ test("the log is trimmed behind what is flushed, and not beyond what a follower 
     await store.flush();
     const { first, next } = await log().bounds("table-log");
     assert.ok(first > 0 && first <= store.state.flushedOffset && next === store.offset);
+    await store.close();
+  });
+});
+
+test("entries whose keys have lines are flushed, merged, overwritten, deleted and opened again as all others", async () => {
+  await inSimulation(81, async ({ open, clock }) => {
+    const random = new Prng("lines");
+    const model = new StoreModel();
+    let store = await open();
+    await clock.sleep(3_000);
+    for (let round = 0; round < 8; round++) {
+      const effects = Array.from({ length: 250 }, (_, i) => {
+        const key = `user:${random.below(600)}:`.padEnd(random.pick([46, 53, 60]), "-");
+        const isGone = random.chance(0.05);
+        const value = isGone ? undefined : `${round}.${i}`.padEnd(random.between(230, 330), "v");
+        return { namespace: 0, key, value, expiryMs: 0, timeMs: isGone ? 0 : 1_000 + i };
+      });
+      model.apply(effects);
+      await store.durable(writeEffects(store, effects));
+      await store.flush();
+      if (round % 4 === 1) await compareStore(store, model, clock, random, `round ${round}`);
+    }
+    await clock.sleep(30_000);
+    assert.ok(store.state.counts.compactions > 0);
+    await compareStore(store, model, clock, random, "merged");
+    await store.close();
+    store = await open();
+    await compareStore(store, model, clock, random, "opened again");
     await store.close();
   });
 });
