@@ -1,5 +1,7 @@
 // Fan-out read: 1,000 random keys x 50 f32 over loopback, one request at a time; CPU of client and server together, a read.
-// Clock: CPU time of this process (client) and of the server's process, over batches of reads, medians of alternating rounds. Ours: 1 M rows, in one memtable, TMREAD with a blob of keys, the
+// Clock: CPU time of this process (client) and of the server's process, over batches of reads, medians of alternating rounds. Which keys are asked for is drawn, and their texts are made, before the
+// clock starts, for all sides alike; it ends when values were checked. Each side reads the same batches of keys, in another round each, so that none reads what another one has just brought into the
+// caches; garbage of the side before is collected before the clock starts. Ours: 1 M rows, in one memtable, TMREAD with a blob of keys, the
 // answer checked as a column block. Peers: redis-server without persistence, by ioredis: MGET of packed blobs of 200 bytes, the same 1 M rows, and HMGET of 50 text fields a key in a pipeline,
 // 50,000 rows (more takes minutes to fill and favours nobody but us). Durability plays no part: nothing is written while the clock runs. Keys are uniform; values differ by row and column and are checked.
 
@@ -8,6 +10,7 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { Prng } from "#base/prng";
 import { ColumnBlock } from "#features/tables/column-block";
+import { collectGarbage } from "#platform/garbage";
 import { systemClock } from "#platform/system-clock";
 import { systemNetwork } from "#platform/system-network";
 import { KeyBlobWriter } from "#wire/key-blob";
@@ -33,7 +36,13 @@ const blobs = new KeyBlobWriter();
 interface Reader {
   readonly pid: number;
   readonly reads: number;
-  readonly read: () => Promise<void>;
+  readonly read: (asked: AskedKeys) => Promise<void>;
+}
+
+/** Of one read. */
+interface AskedKeys {
+  readonly rows: readonly number[];
+  readonly texts: readonly string[];
 }
 
 interface Cost {
@@ -43,15 +52,21 @@ interface Cost {
 }
 
 /** What a read of each costs: the medians of rounds in which all take turns. */
-async function costsOf<Name extends string>(rounds: number, readers: Readonly<Record<Name, Reader>>): Promise<Record<Name, Cost>> {
+async function costsOf<Name extends string>(rounds: number, rows: number, readers: Readonly<Record<Name, Reader>>): Promise<Record<Name, Cost>> {
   const names = Object.keys(readers) as Name[];
   const found = Object.fromEntries(names.map((name) => [name, { client: [], server: [] }])) as unknown as Record<Name, { client: number[]; server: number[] }>;
   for (let round = -1; round < rounds; round += 1) {
     for (const name of round % 2 === 0 ? names : names.toReversed()) {
       const { pid, reads, read } = readers[name];
+      const prng = new Prng(`keys ${(round + names.indexOf(name) + names.length) % Math.max(rounds, names.length)}`);
+      const asked = Array.from({ length: reads }, (): AskedKeys => {
+        const drawn = Array.from({ length: keysPerRead }, () => prng.below(rows));
+        return { rows: drawn, texts: drawn.map(keyOf) };
+      });
+      collectGarbage();
       const server = processCpuMs(pid);
       const client = ownCpuMs();
-      for (let i = 0; i < reads; i += 1) await read();
+      for (const keys of asked) await read(keys);
       // The first round is for the compilers.
       if (round < 0) continue;
       found[name].client.push((ownCpuMs() - client) / reads);
@@ -72,55 +87,52 @@ export const scenario: Scenario = {
     const hashRows = quick ? 2_000 : 50_000;
     const rounds = quick ? 2 : 7;
     const reads = quick ? 100 : 200;
-    const prng = new Prng("fanout-read");
     const answers = new Checksum();
     const { child, port } = await startOurs(rows);
     const client = await open(port);
     const redis = await startRedis({ appendOnly: false });
     const peer = redis === undefined ? undefined : new Redis({ port: redis.port, host: "127.0.0.1" });
     try {
-      const readOurs = async (columns: string): Promise<void> => {
-        const asked = Array.from({ length: keysPerRead }, () => prng.below(rows));
-        const keys = blobs.fill(asked.map(keyOf));
-        const block = new ColumnBlock((await client.command("TMREAD", "items", columns, "KEYSBLOB", keys)) as Uint8Array);
+      const readOurs = async (columns: string, asked: AskedKeys): Promise<void> => {
+        const block = new ColumnBlock((await client.command("TMREAD", "items", columns, "KEYSBLOB", blobs.fill(asked.texts))) as Uint8Array);
         const last = block.columns.at(-1)!;
         for (const row of [0, keysPerRead - 1]) {
           const bytes = block.bytesOf(row, last);
           const value = new DataView(bytes.buffer, bytes.byteOffset).getFloat32(0, true);
-          if (value !== valueOf(asked[row]!, Number(last.name.slice(1))) || !block.isValid(row, last)) throw new Error(`wrong value for ${keyOf(asked[row]!)}`);
+          if (value !== valueOf(asked.rows[row]!, Number(last.name.slice(1))) || !block.isValid(row, last))
+            throw new Error(`wrong value for ${asked.texts[row]}`);
           answers.add(value);
         }
       };
       const ten = Array.from({ length: 10 }, (_, i) => `f${i * 5}`).join(",");
       const ours = {
-        all: { pid: child.pid!, reads, read: () => readOurs("*") },
-        ten: { pid: child.pid!, reads, read: () => readOurs(ten) },
+        all: { pid: child.pid!, reads, read: (asked: AskedKeys) => readOurs("*", asked) },
+        ten: { pid: child.pid!, reads, read: (asked: AskedKeys) => readOurs(ten, asked) },
       };
       let all: Cost;
       let some: Cost;
       if (redis === undefined || peer === undefined) {
         log("redis-server: missing");
-        ({ all, ten: some } = await costsOf(rounds, ours));
+        ({ all, ten: some } = await costsOf(rounds, rows, ours));
       } else {
         await fillRedis(redis.port, rows, hashRows);
-        const asked = (below: number): number[] => Array.from({ length: keysPerRead }, () => prng.below(below));
-        const costs = await costsOf(rounds, {
+        const costs = await costsOf(rounds, rows, {
           ...ours,
           mget: {
             pid: redis.pid,
             reads,
-            async read() {
-              const keys = asked(rows);
-              const found = await peer.mgetBuffer(...keys.map(keyOf));
-              if (found[0]!.readFloatLE(4) !== valueOf(keys[0]!, 1)) throw new Error("wrong value from MGET");
+            async read(asked) {
+              const found = await peer.mgetBuffer(...asked.texts);
+              if (found[0]!.readFloatLE(4) !== valueOf(asked.rows[0]!, 1)) throw new Error("wrong value from MGET");
             },
           },
           hmget: {
             pid: redis.pid,
             reads: quick ? 2 : 8,
-            async read() {
-              const keys = asked(hashRows);
+            async read(asked) {
               const pipe = peer.pipeline();
+              // Fewer rows are there: which of them is asked for is part of no read's work that would show.
+              const keys = asked.rows.map((row) => row % hashRows);
               for (const key of keys) pipe.hmget(`h${keyOf(key)}`, ...names);
               const found = (await pipe.exec())!;
               const values = Float32Array.from(found[0]![1] as string[], Number);
