@@ -309,7 +309,8 @@ function bucketsTo(shard: usize, keys: usize, count: u32, slots: usize): void {
 
 /** Finds the rows of a sample: row, place of the values, state and bucket of each slot, with all that a write changes on its way. */
 function claim(machine: usize, shard: usize, keys: usize, count: u32, slots: usize): void {
-  reclaim(shard);
+  // As many places come back as this sample may take.
+  for (let taken: u32 = 0; taken <= count; taken += 64) reclaim(shard);
   hashKeysTo(shard, keys, count, slots);
   bucketsTo(shard, keys, count, slots);
   locate(shard, count, slots, false);

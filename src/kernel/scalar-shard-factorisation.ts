@@ -152,7 +152,7 @@ export function bindScalarShardMachine(memory: WasmMemory): ShardMachineCalls {
         const first = u32[offsets / 4 + r]!;
         const linearEnd = u32[linearEnds / 4 + r]!;
         const end = u32[offsets / 4 + r + 1]!;
-        shard.reclaim();
+        for (let taken = 0; taken <= end - first; taken += 64) shard.reclaim();
         sums.begin(factors);
         for (let i = first; i < end; i++) {
           const row = rowOf(keys / 4 + 2 * i);
