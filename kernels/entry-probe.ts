@@ -198,6 +198,7 @@ export function entryProbe(args: usize, scratch: usize): u32 {
     // 2. read a byte of every group, and nothing else: only loads that stand close together wait together
     for (let at = scratch; at < end; at += 32) seen ^= <u32>load<u8>(<usize>load<u32>(at, 4));
     // 3. match the tags of all, without a branch
+    let spread: u32 = 0;
     for (let at = scratch; at < end; at += 32) {
       const group = <usize>load<u32>(at, 4);
       const slots = (<u32>i8x16.bitmask(i8x16.eq(v128.load(group), v128.load8_splat(at)))) & load<u32>(at, 20);
@@ -208,12 +209,17 @@ export function entryProbe(args: usize, scratch: usize): u32 {
       // A record that holds the key lies inside with it; so what phases 4 and 5 read of any record does.
       const isNamed = ((<u32>(slots != 0)) & (<u32>(reference != 0)) & (<u32>(<u64>reference + <u64>load<u32>(at, 8) + <u64>recordHeadMin <= <u64>limit))) != 0;
       store<u32>(at, select<u32>(<u32>base + reference, load<u32>(at, 12), isNamed), 16);
+      spread |= select<u32>(reference, 0, isNamed);
     }
-    // 4. read the lines of all records at head and end of the key, and nothing else; of what begins at a line, that line
-    for (let at = scratch; at < end; at += 32) {
-      const record = <usize>load<u32>(at, 16);
-      const size = select<usize>(<usize>load<u32>(at, 8) + 10, 0, (record & 63) != 0);
-      seen ^= (<u32>load<u8>(record)) ^ (<u32>load<u8>(record + size));
+    // 4. read the lines of all records from head to end of the key (of keys up to 100 bytes), and nothing else; where all begin at lines, only those
+    if ((spread & 63) == 0) {
+      for (let at = scratch; at < end; at += 32) seen ^= <u32>load<u8>(<usize>load<u32>(at, 16));
+    } else {
+      for (let at = scratch; at < end; at += 32) {
+        const record = <usize>load<u32>(at, 16);
+        const size = <usize>load<u32>(at, 8) + 10;
+        seen ^= (<u32>load<u8>(record)) ^ (<u32>load<u8>(record + (size >> 1))) ^ (<u32>load<u8>(record + size));
+      }
     }
     if (outAt != 0) {
       // Where a key has a line of its own the rest of the entry stands elsewhere in the block.
