@@ -1091,7 +1091,7 @@ export function scalarShard(memory: WasmMemory): ScalarShard {
     reclaim,
     wordsOf(key, into) {
       into[0] = tagOf(u32[key]!, seedLow);
-      into[1] = hashOf(into[0]!, u32[key + 1]!, seedHigh);
+      into[1] = hashOf(into[0], u32[key + 1]!, seedHigh);
     },
     find,
     isTombstone,
