@@ -78,8 +78,13 @@ export function parameterCommands({ served, control, use = tableItself, admit }:
         todo: "send again in a moment, or ask another server",
       });
     }
+    if (failed?.state === "failed")
+      throw new MillraceError("corrupt", `parameter table ${name} is not served: ${failed.reason ?? "the log says why"}`, { todo: "see the server's log" });
+    // Known to the status of a moment ago only.
     if (failed !== undefined)
-      throw new MillraceError("corrupt", `parameter table ${name} is not served: ${failed.reason ?? reason ?? ""}`, { todo: "see the server's log" });
+      throw new MillraceError("unavailable", `parameter table ${name} is not served: ${reason ?? "it is being made or dropped"}`, {
+        todo: "send again in a moment",
+      });
     throw new MillraceError("not-found", `no parameter table ${shown(name)}`, { todo: "PTABLES names those there are" });
   }
 

@@ -104,3 +104,42 @@ test("a thread that cannot open its tables ends the start with the reason", { ti
   const second = started(t, folder, { tables: { user: { dim: 5, memoryMb: 4 } } }).parameters;
   await assert.rejects(second.opened, { code: "conflict", message: /user: dim is 5 in the configuration and 4/ });
 });
+
+test("promise: a table that is made and dropped at once, or a message that cannot be followed, does not end the server", { timeout: 60_000 }, async (t) => {
+  const folder = await folderOf(t);
+  let spoil: ((message: unknown) => unknown) | undefined;
+  const warnings: string[] = [];
+  const workers: Workers = {
+    start(...args) {
+      const worker = systemWorkers.start(...args);
+      return {
+        ...worker,
+        send: (message) => worker.send(message),
+        stop: (graceMs) => worker.stop(graceMs),
+        failed: worker.failed,
+        receive: async () => {
+          const message = await worker.receive();
+          return spoil?.(message) ?? message;
+        },
+      };
+    },
+  };
+  const parameters = startParameters({ workers, clock: systemClock, config, dataFolder: folder, warn: (message) => warnings.push(message) });
+  t.after(() => parameters.stop());
+  await parameters.opened;
+  for (let round = 0; round < 5; round++) {
+    const made = parameters.create("race", { dim: 4, memoryMb: 2 });
+    await Promise.allSettled([made, ...Array.from({ length: 4 }, () => parameters.drop("race"))]);
+    await Promise.allSettled([parameters.drop("race")]);
+    assert.equal(parameters.served.find("race"), undefined);
+  }
+  spoil = (message) => ((message as { kind: string }).kind === "opened" ? { kind: "opened", table: { id: 99, name: "broken" } } : message);
+  await parameters.create("broken", { dim: 4, memoryMb: 2 });
+  spoil = undefined;
+  assert.match(warnings.join(), /\(opened\) came to nothing/);
+  const broken = parameters.status().tables.find(({ name }) => name === "broken")!;
+  assert.equal(broken.state, "failed");
+  assert.ok((broken.reason ?? "").length > 0);
+  await parameters.served.write(parameters.served.find("user")!, "add", keys, 2, new Float32Array(8).fill(1));
+  assert.deepEqual(pulled(parameters, "user"), [1, 1]);
+});

@@ -81,6 +81,8 @@ class ParametersThread implements Parameters {
   readonly #options: ParametersOptions;
   readonly #opening = Promise.withResolvers<void>();
   readonly #asked = new Map<number, Asked>();
+  /** Tables that the thread has open and this side could not join, by name. */
+  readonly #unread = new Map<string, { readonly id: number; readonly reason: string }>();
   #nextAsk = 1;
   #worker: RunningWorker | undefined;
   #ended: Promise<void> = Promise.resolve();
@@ -113,8 +115,16 @@ class ParametersThread implements Parameters {
     for (;;) {
       const message = (await worker.receive()) as FromParameters | undefined;
       if (message === undefined) break;
-      this.#take(message);
+      try {
+        this.#take(message);
+      } catch (thrown) {
+        // One message that cannot be followed does not end the server.
+        const error = toMillraceError(thrown);
+        if (message.kind === "opened") this.#unread.set(message.table.name, { id: message.table.id, reason: error.message });
+        this.#options.warn(`a message of the parameters thread (${message.kind}) came to nothing: ${error.message}`);
+      }
     }
+    this.#unread.clear();
     const failure = await worker.failed;
     this.#worker = undefined;
     if (this.#stopping) {
@@ -129,9 +139,11 @@ class ParametersThread implements Parameters {
   #take(message: FromParameters): void {
     switch (message.kind) {
       case "opened":
+        this.#unread.delete(message.table.name);
         this.served.opened(message.table);
         return;
       case "dropped":
+        for (const [name, { id }] of this.#unread) if (id === message.id) this.#unread.delete(name);
         this.served.dropped(message.id);
         return;
       case "ready":
@@ -222,7 +234,10 @@ class ParametersThread implements Parameters {
   }
 
   status(): ParametersStatus {
-    const tables = this.#last.tables.map((table) => ({ ...table, ...this.served.find(table.name)?.counts }));
+    const tables = this.#last.tables.map((table) => {
+      const unread = this.#unread.get(table.name);
+      return { ...table, ...this.served.find(table.name)?.counts, ...(unread === undefined ? {} : { state: "failed" as const, reason: unread.reason }) };
+    });
     return { ...this.#last, tables };
   }
 

@@ -87,3 +87,15 @@ test("too much waiting is refused; a lost thread refuses writes and pulls go on;
   served.dropped(table.id);
   assert.equal(served.find("user"), undefined);
 });
+
+test("promise: a table that was dropped before its opening was heard is no table, and nothing throws; nor is the one before it of that name", async (t) => {
+  const { host, served } = await both(t);
+  const { id, name, store } = host.required("user");
+  const ticket = { id, name, dim: 4, shards: store.tickets() };
+  assert.equal(served.opened({ ...ticket, name: "twice" }), true);
+  store.release();
+  assert.equal(served.opened({ ...ticket, id: 7, name: "late" }), false);
+  assert.equal(served.find("late"), undefined);
+  assert.equal(served.opened({ ...ticket, id: 8, name: "twice" }), false);
+  assert.equal(served.find("twice"), undefined);
+});

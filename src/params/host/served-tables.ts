@@ -3,7 +3,7 @@
 //                that ended so may have been applied  4. when the parameters thread dies, pulls go on from the memory as it is and writes are refused until `serve` begins a new life.
 // Cost: a copy of a batch into the ring; some 15 us until it is applied. Concurrency: one thread, with a lane of its own. Limits: servedTablesLimits.
 
-import { type ErrorCode, MillraceError } from "#base/errors";
+import { type ErrorCode, MillraceError, toMillraceError } from "#base/errors";
 import type { Clock } from "#platform/clock";
 import { ParameterReader } from "../parameter-reader.ts";
 import { createUpdateRing, type UpdateBell, type UpdateKind, UpdateProducer, type UpdateResult, type UpdateRingTicket } from "../update-ring.ts";
@@ -92,13 +92,25 @@ export class ServedTables {
     return ticket;
   }
 
-  /** A table can be read and written; one of the same name before it is let go. */
-  opened({ id, name, dim, shards, follows }: ParameterTableTicket): void {
+  /**
+   * A table can be read and written; one of the same name before it is let go. The thread that tells it goes on meanwhile: a table whose memory was given back before this was heard counts
+   * as dropped, and false is returned. Throws `corrupt` for a memory without a table.
+   */
+  opened({ id, name, dim, shards, follows }: ParameterTableTicket): boolean {
     const before = this.#tables.get(name);
-    const reader = ParameterReader.attach(shards, this.#lane);
+    let reader: ParameterReader;
+    try {
+      reader = ParameterReader.attach(shards, this.#lane);
+    } catch (thrown) {
+      // Whatever was there before it is not that table any more.
+      if (before !== undefined) this.dropped(before.id);
+      if (toMillraceError(thrown).code === "unavailable") return false;
+      throw thrown;
+    }
     const table: ServedTable = { id, name, dim, reader, counts: before?.counts ?? noCounts(), ...(follows === undefined ? {} : { follows }) };
     this.#tables.set(name, table);
     before?.reader.release();
+    return true;
   }
 
   dropped(id: number): void {
