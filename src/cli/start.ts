@@ -5,19 +5,42 @@ import { MillraceError, toMillraceError } from "#base/errors";
 import { systemClock } from "#platform/system-clock";
 import { absolutePath, exitNow, onStopSignal, printError, printLine, setExitCode } from "#platform/system-process";
 import { readDemoWorld, type RunningAudience, startDemo } from "#roles/demo";
-import { startServer } from "#roles/server";
+import { drainMs, type Server, startServer } from "#roles/server";
 import { readConfig } from "./config-file.ts";
 import { demoLines } from "./demo-lines.ts";
 import type { StartCommandOptions } from "./main.ts";
-
-/** How long a stop waits for running requests. */
-const drainMs = 5_000;
 
 export async function start(options: StartCommandOptions & { readonly version: string }): Promise<void> {
   const config = await readConfig(options.config, options.preset);
   const dataFolder = absolutePath(options.data);
   const logger = pino({ level: "warn" }, pino.destination(2));
-  const server = await startServer({
+  // Before the ports open: what they acknowledge must not be lost to a signal's default, which ends the process.
+  const stopping = new AbortController();
+  const running: { server?: Server; audience?: RunningAudience } = {};
+  const ended = (line: string): void => {
+    printLine(line);
+    setExitCode(0);
+    // Whatever else still runs (a timer of a library) must not keep a stopped server alive.
+    systemClock.after(500, () => exitNow(0), { background: true });
+  };
+  onStopSignal((signal) => {
+    const { server, audience } = running;
+    printLine(server === undefined ? `${signal} during the start: giving everything back` : `${signal}: finishing running requests`);
+    stopping.abort(new MillraceError("unavailable", `stopped by ${signal} during the start`));
+    // A start under way ends by itself.
+    if (server === undefined) return;
+    void (async () => {
+      try {
+        await audience?.stop();
+        const { cutOff } = await server.stop(drainMs);
+        ended(cutOff === 0 ? "stopped; everything acknowledged is in the log" : `stopped; ${cutOff} requests were cut off after ${drainMs} ms`);
+      } catch (thrown) {
+        printError(`millrace: ${toMillraceError(thrown).message}`);
+        exitNow(1);
+      }
+    })();
+  });
+  const starting = startServer({
     host: options.host,
     port: options.port,
     respPort: options.respPort,
@@ -27,33 +50,24 @@ export async function start(options: StartCommandOptions & { readonly version: s
     config,
     version: options.version,
     logger,
+    stopping: stopping.signal,
   });
+  try {
+    running.server = await starting;
+  } catch (thrown) {
+    if (!stopping.signal.aborted || thrown !== stopping.signal.reason) throw thrown;
+    ended("stopped during the start; everything acknowledged is kept");
+    return;
+  }
+  const { server } = running;
   printLine(`millrace ${options.version} listens on ${server.address}, data in ${options.data}, durability ${options.durability}`);
-
-  const stopping = new AbortController();
-  const demo: { audience?: RunningAudience } = {};
-  onStopSignal((signal) => {
-    printLine(`${signal}: finishing running requests`);
-    stopping.abort();
-    void (async () => {
-      try {
-        await demo.audience?.stop();
-        const { cutOff } = await server.stop(drainMs);
-        printLine(cutOff === 0 ? "stopped; everything acknowledged is in the log" : `stopped; ${cutOff} requests were cut off after ${drainMs} ms`);
-        setExitCode(0);
-        // Whatever else still runs (a timer of a library) must not keep a stopped server alive.
-        systemClock.after(500, () => exitNow(0), { background: true });
-      } catch (thrown) {
-        printError(`millrace: ${toMillraceError(thrown).message}`);
-        exitNow(1);
-      }
-    })();
-  });
 
   const startMs = systemClock.monotonicMs();
   try {
     await server.gateway.opened;
   } catch (thrown) {
+    // Closed while it was rebuilt: the stop says how it ends.
+    if (stopping.signal.aborted) return;
     await server.stop(0).catch(() => undefined);
     if (thrown instanceof MillraceError && thrown.code === "conflict") {
       throw new MillraceError("conflict", `another server writes the data folder ${options.data}`, {
@@ -71,7 +85,9 @@ export async function start(options: StartCommandOptions & { readonly version: s
   printLine(`  page     ${server.address}/`);
   printLine(`  API      ${server.address}/openapi.json`);
   printLine(`  metrics  ${server.address}/metrics`);
-  printLine(`  redis    ${options.host}:${server.respPort}, ${Object.keys(config.tables).length} tables`);
+  const parameterTables = server.parameterTables();
+  const andParameters = parameterTables === 0 ? "" : `, ${parameterTables} parameter tables`;
+  printLine(`  redis    ${options.host}:${server.respPort}, ${Object.keys(config.tables).length} tables${andParameters}`);
 
   const world = await readDemoWorld(dataFolder);
   if (!options.demo || (world === undefined && items > 0)) return;
@@ -83,7 +99,7 @@ export async function start(options: StartCommandOptions & { readonly version: s
     world,
     onReport: demoLines(server, printLine),
   });
-  demo.audience = audience;
+  running.audience = audience;
   const failure = await audience.failed;
   if (failure !== undefined && !stopping.signal.aborted) printError(`millrace: the demo audience ended, the server goes on: ${failure.message}`);
 }

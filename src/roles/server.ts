@@ -49,7 +49,12 @@ export interface ServerOptions {
   readonly respPort: number;
   readonly version: string;
   readonly logger?: HttpLogger;
+  /** Aborted by who wants the server stopped: a start under way gives everything back in order, then rejects with the signal's reason. */
+  readonly stopping?: AbortSignal;
 }
+
+/** How long a stop waits for running requests. */
+export const drainMs = 5_000;
 
 /** What the configuration file says, section by section. */
 export interface ServerConfig {
@@ -69,13 +74,15 @@ export interface Server {
   /** Of the Redis protocol. */
   readonly respPort: number;
   readonly gateway: OpenGateway;
+  /** How many there are, whether they serve or not. */
+  parameterTables(): number;
   /** Stops in order, at the latest after `timeoutMs`; says how many requests were cut off. */
   stop(timeoutMs: number): Promise<{ cutOff: number }>;
 }
 
 /** Starts a server; resolves once it listens. `gateway.opened` resolves when it is ready. */
 export async function startServer(options: ServerOptions): Promise<Server> {
-  const { host, port, config, version, logger } = options;
+  const { host, port, config, version, logger, stopping } = options;
   const metrics = new GatewayMetrics();
   const loopStall = new LoopStallMeter();
   loopStall.start();
@@ -104,7 +111,8 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       parameters = startParameters({ workers: systemWorkers, clock: systemClock, config: config.parameters, dataFolder: options.dataFolder, warn });
       models = await openParameterModels({ registry: folder.registry, parameters, config: config.parameters, warn });
     }
-    features = await openFeatureStore({
+    // A store that is being read has acknowledged nothing yet, and ends by itself, or with the process.
+    const opening = openFeatureStore({
       dataFolder: options.dataFolder,
       folder,
       tables: config.tables,
@@ -119,8 +127,10 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       warn,
       onProgress: (of) => (progress = of),
     });
+    features = await unlessStopped(opening, stopping, drainMs);
     progress = () => "reading the checkpoints of parameter tables";
-    await parameters?.opened;
+    // From here on the Redis port serves: what it acknowledges is kept, also when the start ends here.
+    await unlessStopped(parameters?.opened, stopping);
     progress = () => "rebuilding from the log";
     const { model } = config.gateway;
     threads = model === undefined ? undefined : startModelThreads(model, options.dataFolder, warn);
@@ -163,11 +173,12 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       ...(logger === undefined ? {} : { logger }),
     });
     await http.listen();
+    stopping?.throwIfAborted();
   } catch (thrown) {
     loopStall.stop();
     await gateway?.close().catch(() => undefined);
     await threads?.stop();
-    await features?.stop(0);
+    await features?.stop(stopping?.aborted === true ? drainMs : 0);
     await models?.catalogue.close();
     await parameters?.stop();
     await folder?.close();
@@ -179,6 +190,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     address: http.address,
     respPort: features.resp.port,
     gateway,
+    parameterTables: () => parameters?.status().tables.length ?? 0,
     async stop(timeoutMs) {
       const drained = opened.http.drain(timeoutMs);
       // The gateway writes its last checkpoint into the store.
@@ -193,6 +205,30 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       return { cutOff: outcome.cutOff + ofRedis.cutOff };
     },
   };
+}
+
+/** `work`, or the reason of `stopping` when it is still under way `graceMs` after that. */
+async function unlessStopped<T>(work: Promise<T> | T, stopping: AbortSignal | undefined, graceMs = 0): Promise<T> {
+  if (stopping === undefined) return work;
+  const stopped = Promise.withResolvers<never>();
+  const done = new AbortController();
+  const stop = (): void => {
+    if (graceMs === 0) stopped.reject(stopping.reason);
+    else
+      void systemClock.sleep(graceMs, done.signal).then(
+        () => stopped.reject(stopping.reason),
+        () => undefined,
+      );
+  };
+  if (stopping.aborted) stop();
+  else stopping.addEventListener("abort", stop, { once: true, signal: done.signal });
+  try {
+    const value = await Promise.race([work, stopped.promise]);
+    if (graceMs === 0) stopping.throwIfAborted();
+    return value;
+  } finally {
+    done.abort();
+  }
 }
 
 /** Pulls and pushes, by tables and by models, and what changes these. */
