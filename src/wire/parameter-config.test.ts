@@ -42,6 +42,21 @@ test("promise: a section of parameters that cannot be is refused by the name of 
   }
 });
 
+test("promise: synchronisation listens beyond loopback only with a token", () => {
+  const section = (host: string | undefined, token?: string): ParametersConfig => ({
+    sync: { node: 1, port: 7_000, ...(host === undefined ? {} : { host }), ...(token === undefined ? {} : { token }) },
+  });
+  for (const host of ["0.0.0.0", "::", "10.0.0.1", "127.example.org", "node-1"]) {
+    assert.throws(() => checkParameters(section(host)), {
+      code: "invalid",
+      message: /parameters\.sync\.host is .* without a token: give parameters\.sync\.token/,
+    });
+    checkParameters(section(host, "long enough"));
+  }
+  for (const host of [undefined, "127.0.0.1", "127.0.0.9", "localhost", "::1", "[::1]"]) checkParameters(section(host));
+  assert.ok(!Value.Check(ParametersConfig, section("0.0.0.0", "")), "an empty token is none");
+});
+
 test("the parts of an answer stand where the client looks; a cut or foreign one is refused", () => {
   const places = pullPlaces("INT8", true, 33, 5);
   assert.deepEqual(places, { foundAt: 16, scalesAt: 24, numbersAt: 156, bytes: 156 + 165 });

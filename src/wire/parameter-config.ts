@@ -3,6 +3,7 @@
 
 import Type, { type Static } from "typebox";
 import { MillraceError } from "#base/errors";
+import { isLoopbackHost } from "./loopback-host.ts";
 import { parameterLimits } from "./parameter-limits.ts";
 import { tableNamePattern } from "./table-config.ts";
 
@@ -73,7 +74,7 @@ export const ParameterSyncConfig = Type.Object(
     node: Type.Integer({ minimum: 0, maximum: 255 }),
     /** Where followers connect. */
     port: Type.Integer({ minimum: 0, maximum: 65_535 }),
-    /** Default 127.0.0.1. */
+    /** Default 127.0.0.1. Beyond loopback only with `token`. */
     host: Type.Optional(Type.String({ minLength: 1, maxLength: 255 })),
     /** `host:port` of nodes that this one takes its tables from, the nearest first. Without it this node leads. */
     follow: Type.Optional(Type.Array(Type.String({ pattern: "^[^\\s]{1,255}:[0-9]{1,5}$" }), { minItems: 1, maxItems: limits.followMax, uniqueItems: true })),
@@ -129,7 +130,13 @@ export function checkParameterTable(name: string, { dim, factors, initialScale, 
 
 /** What the schema cannot say of the section. Throws `invalid` and names the field. */
 export function checkParameters(config: ParametersConfig): ParametersConfig {
-  const { tables = {}, models = {} } = config;
+  const { tables = {}, models = {}, sync } = config;
+  const { host = "127.0.0.1", token } = sync ?? {};
+  if (!isLoopbackHost(host) && token === undefined) {
+    throw new MillraceError("invalid", `parameters.sync.host is ${host}, which others than this machine reach, without a token`, {
+      todo: "give parameters.sync.token, the same on all nodes, or listen on 127.0.0.1",
+    });
+  }
   for (const [name, table] of Object.entries(tables)) checkParameterTable(name, table);
   const askedMb = Object.values(tables).reduce((sum, { memoryMb }) => sum + memoryMb, 0);
   if (askedMb > parameterMemoryMb(config)) {

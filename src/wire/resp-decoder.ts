@@ -4,8 +4,16 @@
 // Limits: `depthMax` levels (a hostile server must not overflow a stack), `bulkBytesMax` a bulk, `lineBytesMax` a line, `itemsMax` an aggregate.
 // Source: redis.io/docs, RESP2 and RESP3 specification.
 
-import { MillraceError } from "#base/errors";
+import { errorActors, type ErrorCode, MillraceError } from "#base/errors";
 import { textOf } from "./resp-arguments.ts";
+
+/** A code that our own servers write behind ERR, unless it stands for trying again, which has words of its own. */
+function namedCode(line: string): ErrorCode | undefined {
+  const name = /^ERR \[([a-z-]+)\]/.exec(line)?.[1] ?? "";
+  if (!Object.hasOwn(errorActors, name)) return undefined;
+  const code = name as ErrorCode;
+  return errorActors[code] === "retry" ? undefined : code;
+}
 
 /** An error that the server answered. `line` is its text, as "WRONGTYPE Operation against...". */
 export class RespError extends MillraceError {
@@ -20,7 +28,7 @@ export class RespError extends MillraceError {
           ? "overloaded"
           : word === "MISCONF" || word === "LOADING"
             ? "unavailable"
-            : "invalid",
+            : (namedCode(line) ?? "invalid"),
       `the server answered: ${line}`,
     );
     this.line = line;

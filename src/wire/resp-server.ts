@@ -8,6 +8,7 @@ import type { Clock, Timer } from "#platform/clock";
 import type { Connection, Listener, Network } from "#platform/network";
 import { flowOf } from "#platform/network-flow";
 import type { Authenticator } from "./access.ts";
+import { isLoopbackHost } from "./loopback-host.ts";
 import type { CommandEntry, CommandTable } from "./resp-command-table.ts";
 import type { Call, Args, CommandSpec } from "./resp-command.ts";
 import { RespCall, RespConnection } from "./resp-connection.ts";
@@ -52,11 +53,6 @@ export interface RespServer extends ServerFace {
    * after `timeoutMs`: what is left then is cut off and counted.
    */
   drain(timeoutMs: number): Promise<{ cutOff: number }>;
-}
-
-/** True for the names of this machine only. */
-export function isLoopbackHost(host: string): boolean {
-  return host === "localhost" || host === "::1" || host === "[::1]" || /^127(?:\.\d{1,3}){3}$/.test(host);
 }
 
 /**
