@@ -18,6 +18,8 @@ import { systemNetwork } from "#platform/system-network";
 import { Access } from "#wire/access-users";
 import { CommandTable } from "#wire/resp-command-table";
 import { type RespServer, startRespServer } from "#wire/resp-server";
+import { aclCommands } from "./acl.ts";
+import { connectionCommands } from "./connection.ts";
 import { parameterModelCommands } from "./parameter-models.ts";
 
 let folder: string;
@@ -59,8 +61,13 @@ before(async () => {
     usageOf: () => ({ rows: 0, bytes: 0 }),
     models: {},
   });
-  const commands = new CommandTable(parameterModelCommands(() => ({ models, control: host })));
-  server = await startRespServer({ network: systemNetwork, clock: systemClock, port: 0, commands, access: new Access({ commands, clock: systemClock }) });
+  const commands = new CommandTable(
+    parameterModelCommands(() => ({ models, control: host })),
+    connectionCommands(() => access),
+    aclCommands(() => access, new Prng(2)),
+  );
+  const access: Access = new Access({ commands, clock: systemClock });
+  server = await startRespServer({ network: systemNetwork, clock: systemClock, port: 0, commands, access });
   redis = new Redis({ port: server.port, enableReadyCheck: false, disableClientInfo: true, protocol: 2, maxRetriesPerRequest: 1 } as never);
 });
 
@@ -128,6 +135,38 @@ test("promise: a table is made and dropped, and not dropped while a model uses i
   await assert.rejects(call("PDROP", "users"), /declared in the configuration/);
 });
 
+test("PMODEL HELP names the subcommands", async () => {
+  const lines = (await call("PMODEL", "HELP")) as string[];
+  assert.match(lines[0]!, /^PMODEL <subcommand>/);
+  for (const name of ["REGISTER", "LIVE", "ROLLBACK", "RETIRE", "LIST", "AUDIT", "HELP"]) assert.ok(lines.includes(name), name);
+});
+
+test("promise: who registers a version needs the key patterns that reach its tables", async () => {
+  assert.equal(await call("ACL", "SETUSER", "half", "on", "nopass", "+@all", "~users", "~model:mine/*", "%R~items"), "OK");
+  const half = new Redis({
+    port: server.port,
+    username: "half",
+    password: "any",
+    enableReadyCheck: false,
+    disableClientInfo: true,
+    protocol: 2,
+    maxRetriesPerRequest: 1,
+  } as never);
+  const register = (...tables: string[]): Promise<unknown> => half.call("PMODEL", "REGISTER", "mine", "TABLES", tables.length, ...tables);
+  try {
+    for (const tables of [["items"], ["users", "items"], ["role=items"], ["users=items"], ["users", "model:mine/x=items"], ["absent"]]) {
+      await assert.rejects(register(...tables), /^\w*Error: NOPERM this user has no permissions to access one of the keys/, tables.join(" "));
+    }
+    assert.deepEqual(await call("PMODEL", "LIST"), []);
+    assert.match((await register("users")) as string, version);
+    assert.match((await register("role=users")) as string, version);
+    assert.match(String(await call("ACL", "LOG", 1)), /,object,(?:items|absent),username,half,/);
+    await call("PMODEL", "RETIRE", "mine", "ALL");
+  } finally {
+    half.disconnect();
+  }
+});
+
 test("what a command does not know is refused, with what to do", async () => {
   const refused: readonly [readonly (string | number)[], RegExp][] = [
     [["PCREATE", "x", "MEMORY", 4], /PCREATE without DIM/],
@@ -137,6 +176,8 @@ test("what a command does not know is refused, with what to do", async () => {
     [["PCREATE", "x", "DIM", 4, "COLOUR", 4], /docs\/parameters\.md/],
     [["PCREATE", "x", "DIM", 2, "SCALE", 1], /groups of 4/],
     [["PCREATE", "x", "DIM", 4, "MEMORY", 512], /MiB|memory/i],
+    [["PCREATE", "x", "DIM", 4, "dim", 5], /PCREATE with arguments that it does not know, or one of them twice/],
+    [["PMODEL", "REGISTER", "m", "TABLES", 1, "users", "LIVE", "live"], /one of them twice/],
     [["PMODEL", "REGISTER", "m", "TABLES", 3, "users"], /does not know/],
     [["PMODEL", "REGISTER", "m", "TABLES", 2, "users", "users"], /twice in one role/],
     [["PMODEL", "REGISTER", "m", "TABLES", 1, "absent"], /does not stand: create it with PCREATE/],

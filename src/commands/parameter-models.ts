@@ -1,17 +1,20 @@
 // The commands on parameter tables and models as things: PCREATE, PDROP, PMODEL REGISTER, LIVE, ROLLBACK, RETIRE, LIST, AUDIT. Pulls and pushes stand in
 // parameters.ts. Use: docs/parameters.md.
-// Invariants: 1. who sent a command stands in the audit  2. none of them has the category @write: a user who may push rows may not drop a table.
+// Invariants: 1. who sent a command stands in the audit  2. none of them has the category @write: a user who may push rows may not drop a table  3. who names a table needs the key patterns
+//             that reach it: through a model nobody reaches more than by himself.
 // Concurrency: the serving loop; each waits for the registry, PCREATE and PDROP for the parameters thread, and holds back its own connection alone.
 // Limits: catalogueLimits, parameterLimits.
 
 import { MillraceError } from "#base/errors";
 import { catalogueLimits } from "#params/catalogue/catalogue-state";
 import type { ParameterModels } from "#params/catalogue/parameter-models";
-import type { Args, CommandSpec, Reply } from "#wire/resp-command";
+import { RespArgs } from "#wire/resp-arguments";
+import type { Args, Call, CommandSpec, Reply } from "#wire/resp-command";
 import type { ParameterControl } from "#wire/parameter-api";
 import { checkParameterTable, type ParameterTableConfig } from "#wire/parameter-config";
 import { parameterLimits } from "#wire/parameter-limits";
 import type { ModelOverview } from "#wire/parameter-models-api";
+import { helpOf } from "./server-facts.ts";
 
 export interface ParameterModelParts {
   readonly models: ParameterModels;
@@ -27,6 +30,20 @@ export function parameterModelCommands(parts: () => ParameterModelParts): Comman
   const common = { categories: ["admin"], group: "parameters", since: "7.0.0", flags: ["admin", "no_multi"] } as const;
   const ofTable = { ...common, keys: { first: 1, last: 1, step: 1 }, keyAccess: "RW" } as const;
   const ofModel = { ...common, keys: undefined } as const;
+  const register: CommandSpec = {
+    ...ofModel,
+    name: "pmodel|register",
+    arity: -6,
+    keys: tableArguments,
+    keyAccess: "RW",
+    summary: "Registers a version of a model: PMODEL REGISTER name TABLES n [role=]table ... [EXTRACTOR v] [CONFIG json] [LIVE]. Answers the version.",
+    async run(call) {
+      const { args, reply, session } = call;
+      const { model, ...registration } = registrationOf(args);
+      if (isRefused(call, register, Object.values(registration.tables))) return;
+      reply.bulk(await parts().models.catalogue.register(model, registration, session.user.name));
+    },
+  };
   return [
     {
       ...ofTable,
@@ -53,15 +70,15 @@ export function parameterModelCommands(parts: () => ParameterModelParts): Comman
         reply.ok();
       },
     },
+    register,
     {
       ...ofModel,
-      name: "pmodel|register",
-      arity: -6,
-      summary: "Registers a version of a model: PMODEL REGISTER name TABLES n [role=]table ... [EXTRACTOR v] [CONFIG json] [LIVE]. Answers the version.",
-      async run({ args, reply, session }) {
-        const { model, ...registration } = registrationOf(args);
-        reply.bulk(await parts().models.catalogue.register(model, registration, session.user.name));
-      },
+      flags: ["readonly", "loading", "stale", "no_multi"],
+      categories: [],
+      name: "pmodel|help",
+      arity: 2,
+      summary: "Lists the subcommands",
+      run: (call) => helpOf(call, "pmodel"),
     },
     {
       ...ofModel,
@@ -147,7 +164,7 @@ export function parameterModelCommands(parts: () => ParameterModelParts): Comman
 }
 
 function syntax(command: string): MillraceError {
-  return new MillraceError("invalid", `${command} with arguments that it does not know`, { todo: "see docs/parameters.md" });
+  return new MillraceError("invalid", `${command} with arguments that it does not know, or one of them twice`, { todo: "see docs/parameters.md" });
 }
 
 function wholeAt(args: Args, i: number, what: string, min: number, max: number): number {
@@ -156,11 +173,44 @@ function wholeAt(args: Args, i: number, what: string, min: number, max: number):
   throw new MillraceError("invalid", `${what} that is no whole number from ${min} to ${max}`, { todo: "correct it" });
 }
 
+/** Where PMODEL REGISTER names tables by their names alone; those behind a role are no keys of Redis, `isRefused` asks for them. */
+function tableArguments(args: Args): number[] {
+  const count = args.count > 4 ? args.integer(4) : undefined;
+  if (typeof count !== "number") return [];
+  const found: number[] = [];
+  for (let i = 5; i < Math.min(args.count, 5 + count); i++) if (!args.text(i).includes("=")) found.push(i);
+  return found;
+}
+
+/** Answers NOPERM, with an entry of ACL LOG, when the user's patterns do not reach one of the tables. */
+function isRefused({ session, reply }: Call, spec: CommandSpec, tables: readonly string[]): boolean {
+  const { user, server } = session;
+  if (user.unrestricted) return false;
+  for (const table of tables) {
+    const refusal = user.refusal(spec, RespArgs.of(["PMODEL", "REGISTER", "", "TABLES", "1", table]));
+    if (refusal === undefined) continue;
+    server.access.refused({
+      reason: "key",
+      object: table,
+      user: user.name,
+      context: "toplevel",
+      client: `id=${session.id} addr=${session.remote} name=${session.name}`,
+    });
+    reply.error(refusal);
+    return true;
+  }
+  return false;
+}
+
 /** PCREATE name DIM d ... */
 function tableConfig(args: Args): ParameterTableConfig {
   const { dimMax, memoryMbMax, shardsMax } = parameterLimits;
   const given: { -readonly [Name in keyof ParameterTableConfig]?: ParameterTableConfig[Name] } = {};
+  const named = new Set<string>();
   for (let i = 2; i < args.count; i += 2) {
+    const option = args.text(i).toUpperCase();
+    if (named.has(option)) throw syntax("PCREATE");
+    named.add(option);
     if (args.is(i, "DIM")) given.dim = wholeAt(args, i + 1, "DIM", 1, dimMax);
     else if (args.is(i, "MEMORY")) given.memoryMb = wholeAt(args, i + 1, "MEMORY (MiB)", 1, memoryMbMax);
     else if (args.is(i, "SEED")) given.seed = wholeAt(args, i + 1, "SEED", 0, Number.MAX_SAFE_INTEGER);
@@ -196,7 +246,11 @@ function registrationOf(args: Args): Parameters<ParameterModels["catalogue"]["re
   let extractor = "";
   let config: unknown = null;
   let live = false;
+  const named = new Set<string>();
   for (let i = 5 + count; i < args.count; i++) {
+    const option = args.text(i).toUpperCase();
+    if (named.has(option)) throw syntax("PMODEL REGISTER");
+    named.add(option);
     if (args.is(i, "LIVE")) live = true;
     else if (args.is(i, "EXTRACTOR") && i + 1 < args.count) extractor = args.text(++i);
     else if (args.is(i, "CONFIG") && i + 1 < args.count) {
