@@ -3,6 +3,7 @@
 //   DATA/log/PARTITION/    segment files (docs/format/log-segment.md)
 // Invariant: one server writes a data folder; a second one gets `conflict` from the log's lock and changes nothing.
 
+import { MillraceError } from "#base/errors";
 import type { Durability, Log } from "#backbone/log";
 import { openEmbeddedLog } from "#backbone/embedded-log";
 import type { Registry } from "#backbone/registry";
@@ -10,6 +11,8 @@ import { openSqliteRegistry } from "#backbone/sqlite-registry";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemProcesses } from "#platform/system-processes";
+
+const registryName = "registry.sqlite";
 
 export interface DataFolder {
   readonly registry: Registry;
@@ -24,7 +27,7 @@ export const servingCheckpointPages = 8_000;
 export async function openDataFolder(folder: string, durability: Durability, intervalMs?: number, checkpointPages?: number): Promise<DataFolder> {
   await systemFiles.makeFolder(folder);
   const registry = openSqliteRegistry({
-    path: systemFiles.join(folder, "registry.sqlite"),
+    path: systemFiles.join(folder, registryName),
     clock: systemClock,
     processes: systemProcesses,
     ...(checkpointPages === undefined ? {} : { checkpointPages }),
@@ -45,6 +48,13 @@ export async function openDataFolder(folder: string, durability: Durability, int
       await registry.close();
     },
   };
+}
+
+/** For commands that read or change what a server made: a folder named wrongly must not become one. Throws `not-found` for a folder without a registry. */
+export async function requireDataFolder(folder: string): Promise<void> {
+  const names = await systemFiles.list(folder);
+  if (names?.includes(registryName) === true) return;
+  throw new MillraceError("not-found", `there is no data folder ${folder}`, { todo: "name the one of a server with --data" });
 }
 
 /** Is there nothing in the folder's log yet? */

@@ -7,7 +7,7 @@ import { systemClock } from "#platform/system-clock";
 import { processId } from "#platform/system-process";
 import { systemRandom } from "#platform/system-random";
 import type { ParametersConfig } from "#wire/parameter-config";
-import { openDataFolder } from "./data-folder.ts";
+import { openDataFolder, requireDataFolder } from "./data-folder.ts";
 import type { Parameters } from "./parameters.ts";
 
 export interface ParameterCatalogueOptions {
@@ -51,8 +51,9 @@ export async function openParameterModels({ registry, parameters, config, warn }
   }
 }
 
-/** Runs one step on the models of a data folder, whose server may be running. It holds no version, so nobody waits for it. */
+/** Runs one step on the models of a data folder, whose server may be running. It holds no version, so nobody waits for it. Throws `not-found` for a folder that is none, and makes nothing there. */
 export async function withModels<T>(dataFolder: string, step: (catalogue: ModelCatalogue) => Promise<T>): Promise<T> {
+  await requireDataFolder(dataFolder);
   const folder = await openDataFolder(dataFolder, "none");
   try {
     const catalogue = await ModelCatalogue.open({

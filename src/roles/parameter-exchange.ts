@@ -8,6 +8,7 @@ import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { randomId, systemRandom } from "#platform/system-random";
 import type { ParameterExchange } from "#wire/parameter-api";
+import { requireDataFolder } from "./data-folder.ts";
 import type { ServerCall } from "./server-call.ts";
 
 /** How long a command waits for a table. */
@@ -25,6 +26,7 @@ export interface ExchangeOptions {
 
 /** Has the server write a table's rows, and puts the files into `folder`, which must not hold an export. Throws `conflict`, what the server throws, `timeout`. */
 export async function exportParameters({ call, dataFolder, table, folder }: ExchangeOptions): Promise<ParameterExchange> {
+  await requireDataFolder(dataFolder);
   const { join } = systemFiles;
   for (const name of names) {
     if ((await systemFiles.sizeOf(join(folder, name))) === undefined) continue;
@@ -49,6 +51,7 @@ export async function exportParameters({ call, dataFolder, table, folder }: Exch
 
 /** Hands the files of an export to the server, which assigns their rows. Throws `not-found`, what the server throws, `timeout`. */
 export async function importParameters({ call, dataFolder, table, folder }: ExchangeOptions): Promise<ParameterExchange> {
+  await requireDataFolder(dataFolder);
   const { join } = systemFiles;
   if ((await systemFiles.sizeOf(join(folder, "manifest.json"))) === undefined) {
     throw new MillraceError("not-found", `${folder} holds no export: it has no manifest.json`, { todo: "name the folder of a complete export" });
