@@ -8,6 +8,7 @@ import { MemoryPool } from "#kernel/memory-pool";
 import { Simulation, type SimulatedNode } from "#platform/simulation";
 import type { ParameterTableConfig } from "#wire/parameter-config";
 import { compareVersions } from "../sync-table.ts";
+import { createUpdateRing, UpdateProducer } from "../update-ring.ts";
 import { HostSync, hostSyncLimits } from "./host-sync.ts";
 import { ParameterHost } from "./parameter-host.ts";
 
@@ -204,5 +205,44 @@ test("a follower comes back with the rows of its checkpoint and is sent what cam
     write(promoted, "assign", 0, 10, 3);
     await until(simulation, "followed the other way", () => same(promoted, before) && firstOf(before, 9) === 3);
     assert.deepEqual([firstOf(before, 49), firstOf(before, 3_999), live(before)], [2, 1, 4_000]);
+  });
+});
+
+test("promise: a flood of new rows at a leader with followers refuses none, and every follower has all that is left when it ends", async () => {
+  const simulation = new Simulation({ seed: "flood" });
+  await simulation.run(async () => {
+    const leader = await start(simulation, "n1");
+    const relay = await start(simulation, "n2", { follow: [`n1:${port}`] });
+    const leaf = await start(simulation, "n3", { follow: [`n2:${port}`] });
+    await until(simulation, "all are open", () => relay.opened.length === 1 && leaf.opened.length === 1);
+    // As the serving loop hands writes over: they wait in the ring while followers do not hold the tombstones.
+    const ring = createUpdateRing({ bytes: 1 << 20 }, leader.host.bell);
+    leader.host.attach(ring);
+    const producer = new UpdateProducer(ring);
+    const { id } = leader.host.required("user");
+    let answered = 0;
+    let refused = 0;
+    for (let round = 0; round < 150; round++) {
+      const keys = new Uint32Array(4_000);
+      for (let i = 0; i < 2_000; i++) keys[2 * i] = 10_000 + round * 2_000 + i;
+      const numbers = new Float32Array(8_000).fill(round);
+      while (producer.offer(id, "assign", keys, 2_000, numbers, 1) === undefined) {
+        producer.results((result) => (answered++, (refused += result.refused)));
+        await simulation.clock.sleep(5);
+      }
+    }
+    await until(simulation, "all applied", () => {
+      producer.results((result) => (answered++, (refused += result.refused)));
+      return answered === 150;
+    });
+    assert.equal(refused, 0);
+    await until(simulation, "the same everywhere", () => same(leader, relay) && same(leader, leaf));
+    assert.equal(firstOf(leaf, 10_000 + 299_999), 149);
+    assert.deepEqual([statusOf(relay).digestMismatches, statusOf(leaf).digestMismatches], [0, 0]);
+    // Past the ring nobody waits: tombstones go whoever holds them, and followers load such buckets anew.
+    for (let round = 0; round < 40; round++) write(leader, "assign", 1_000_000 + round * 2_000, 2_000, round);
+    assert.equal(leader.host.status().tables[0]!.refused, 0);
+    await until(simulation, "the same everywhere", () => same(leader, relay) && same(leader, leaf));
+    assert.equal(firstOf(leaf, 1_000_000 + 79_999), 39);
   });
 });

@@ -188,8 +188,8 @@ class SynchronisedTable implements TableSync {
     return noVersion;
   }
 
-  collectHeld(shard: number, bucket: number): void {
-    this.#nodes[shard]!.collectHeld(bucket);
+  collectHeld(shard: number, bucket: number, whoeverHolds?: boolean): void {
+    this.#nodes[shard]!.collectHeld(bucket, whoeverHolds);
   }
 
   notes(shard: number): Uint8Array {

@@ -30,10 +30,16 @@ export const parameterLanes = { host: 0, serving: 1, more: 2, count: 8 } as cons
 export const hostTableLimits = {
   /** Of the rows that a shard's memory can hold. */
   highShare: 0.86,
+  /** The same with synchronisation: tombstones wait for followers, who have them and rows on their way beside. */
+  syncedHighShare: 0.8,
   /** Of them, in one piece of a write. */
   pieceShare: 0.03,
   /** Of them, tombstones that wait for a checkpoint. */
   tombstoneShare: 0.05,
+  /** Of them, tombstones at which a write does not wait for followers any more. */
+  tombstoneShareMax: 0.1,
+  /** So many tombstones are collected in one go while writes wait. */
+  collectRows: 20_000,
   /** Rows of one slice of eviction, expiry and collection. */
   sliceRows: 500,
   /** Buckets of a shard that one slice looks at. */
@@ -55,8 +61,8 @@ export interface TableSync {
   collectUpTo(shard: number, bucket: number): Version;
   /** Goes into the checkpoint, in the step that takes it; comes back as `notes` of the opened table. */
   notes(shard: number): Uint8Array;
-  /** There are too many tombstones: collects those of the bucket that nobody who is connected needs. */
-  collectHeld(shard: number, bucket: number): void;
+  /** There are too many tombstones: collects those of the bucket that nobody who is connected needs; with `whoeverHolds` all, and followers load it anew. */
+  collectHeld(shard: number, bucket: number, whoeverHolds?: boolean): void;
   /** After writes were applied here. */
   written(): void;
   /** After a slice of eviction and expiry. */
@@ -84,19 +90,27 @@ export interface HostTableOptions {
 interface Bounds {
   /** Rows that live at most. */
   readonly high: number;
+  readonly syncedHigh: number;
+  readonly tombstonesMax: number;
   readonly piece: number;
   readonly tombstones: number;
 }
 
 /** Of an empty shard: what is taken by then is no row's. */
 function boundsOf(shard: ParameterShard): Bounds {
-  const { highShare, pieceShare, tombstoneShare } = hostTableLimits;
+  const { highShare, syncedHighShare, pieceShare, tombstoneShare, tombstoneShareMax } = hostTableLimits;
   const { bytes, usedBytes, rowBytes } = shard.statistics();
   const slabBytes = shard.memory.u32[shard.at / 4 + shardWord.slabBytes]!;
   // Rows lie in slabs; what is left at a slab's end is lost.
   const whole = (Math.floor(slabBytes / rowBytes) * rowBytes) / slabBytes;
   const rows = ((bytes - usedBytes) * whole) / (rowBytes + indexRowBytes);
-  return { high: Math.floor(highShare * rows), piece: Math.max(1, Math.floor(pieceShare * rows)), tombstones: Math.floor(tombstoneShare * rows) };
+  return {
+    high: Math.floor(highShare * rows),
+    syncedHigh: Math.floor(syncedHighShare * rows),
+    piece: Math.max(1, Math.floor(pieceShare * rows)),
+    tombstones: Math.floor(tombstoneShare * rows),
+    tombstonesMax: Math.floor(tombstoneShareMax * rows),
+  };
 }
 
 /** The highest epoch that rows have: higher than the record's when they came from another node. */
@@ -131,6 +145,8 @@ export class HostTable {
   #running: Promise<unknown> = Promise.resolve();
   #following: Promise<ParameterSaved> | undefined;
   #collectFrom = 0;
+  /** The same, for what is collected while memory is short. */
+  #roomFrom = 0;
   #hottestS = 0;
   readonly #sample: EntryBatch;
 
@@ -257,10 +273,44 @@ export class HostTable {
     const own = Math.ceil(count / shards.length);
     for (const [s, shard] of shards.entries()) {
       const { live } = shard.statistics();
-      const { high, piece } = this.#bounds[s]!;
-      const target = Math.max(0, high - Math.min(own, piece));
-      if (live > target) this.#evict(s, target, live - target);
+      const { piece, tombstonesMax } = this.#bounds[s]!;
+      const target = Math.max(0, this.#high(s) - Math.min(own, piece));
+      if (live <= target) continue;
+      this.#evict(s, target, live - target);
+      // Whoever applies writes has waited for followers as long as it does.
+      if (this.sync !== undefined && shard.statistics().tombstones > tombstonesMax) this.#collectTombstones(s, true);
     }
+  }
+
+  #high(s: number): number {
+    const { high, syncedHigh } = this.#bounds[s]!;
+    return this.sync === undefined ? high : syncedHigh;
+  }
+
+  /** Tombstones take so much room that writes should wait for the followers that do not hold them yet. Collects some that all hold. */
+  get shortOfRoom(): boolean {
+    if (this.sync === undefined || !this.sync.leads) return false;
+    let short = false;
+    for (const [s, shard] of this.store.shards.entries()) {
+      const { tombstones } = this.#bounds[s]!;
+      if (shard.statistics().tombstones <= tombstones) continue;
+      this.#collectTombstones(s, false);
+      short ||= shard.statistics().tombstones > tombstones;
+    }
+    return short;
+  }
+
+  #collectTombstones(s: number, whoeverHolds: boolean): void {
+    const shard = this.store.shards[s]!;
+    // Counts what was written: only then it can be collected.
+    this.sync!.written();
+    const { tombstones } = shard.statistics();
+    const least = Math.max(this.#bounds[s]!.tombstones / 2, tombstones - hostTableLimits.collectRows);
+    for (let i = 0; i < shard.buckets && shard.statistics().tombstones > least; i++) {
+      this.#roomFrom = (this.#roomFrom + 1) % shard.buckets;
+      if (shard.counts(this.#roomFrom).tombstones > 0) this.sync!.collectHeld(s, this.#roomFrom, whoeverHolds);
+    }
+    this.sync!.written();
   }
 
   #evict(s: number, rows: number, max: number): number {
@@ -280,7 +330,7 @@ export class HostTable {
     for (const [s, shard] of this.store.shards.entries()) {
       if (this.#mayRemove) {
         if (expireAfterS !== undefined && nowS > expireAfterS) shard.expireUntouched(nowS - expireAfterS, sliceBuckets, sliceRows, this.#atOnce(s));
-        const { high } = this.#bounds[s]!;
+        const high = this.#high(s);
         if (shard.statistics().live > high) this.#evict(s, high, sliceRows);
       }
       this.#collect(s);

@@ -36,6 +36,8 @@ export const parameterHostLimits = {
   turnRecords: 32,
   /** Between two slices of a table's work. */
   sweepMs: 20,
+  /** So long writes wait for followers to hold the tombstones that take their room; then these are collected, and such followers load the buckets anew. */
+  roomWaitMs: 500,
   /** At the end, for producers that do not stop writing. */
   lastTurns: 100_000,
 } as const;
@@ -92,6 +94,9 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
   /** Rung by the producers of all rings. */
   readonly bell: UpdateBell;
   #sweptMs = 0;
+  /** Since when writes wait for followers. */
+  #shortSinceMs: number | undefined;
+  #stopping = false;
 
   private constructor(options: ParameterHostOptions) {
     this.#options = options;
@@ -311,7 +316,11 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
     let applied = 0;
     for (const ring of this.#rings) {
       try {
-        applied += ring.drain(parameterHostLimits.turnRecords, (record) => this.apply(record));
+        // One by one: each may be the last that has room.
+        for (let left: number = parameterHostLimits.turnRecords; left > 0 && !this.#mustWait(); left--) {
+          if (ring.drain(1, (record) => this.apply(record)) === 0) break;
+          applied++;
+        }
       } catch (thrown) {
         this.#rings.delete(ring);
         warn(`a ring of parameter writes is given up: ${toMillraceError(thrown).message}`);
@@ -324,6 +333,19 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
       for (const table of this.#tables.values()) table.sweep(nowS);
     }
     return applied;
+  }
+
+  #mustWait(): boolean {
+    if (this.#stopping) return false;
+    let short = false;
+    for (const table of this.#tables.values()) if (table.shortOfRoom) short = true;
+    if (!short) {
+      this.#shortSinceMs = undefined;
+      return false;
+    }
+    const nowMs = this.#options.clock.monotonicMs();
+    this.#shortSinceMs ??= nowMs;
+    return nowMs - this.#shortSinceMs < parameterHostLimits.roomWaitMs;
   }
 
   /** Serves until the signal is aborted; then applies what waits, writes the last checkpoints and gives the memories back. */
@@ -345,6 +367,7 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
 
   /** Applies what waits, writes the last checkpoints and gives the memories back. Throws what the first table threw, after all were closed. */
   async stop(): Promise<void> {
+    this.#stopping = true;
     for (let turns = 0; turns < parameterHostLimits.lastTurns && this.turn() > 0; turns++);
     const failures: unknown[] = [];
     for (const table of this.#tables.values()) await table.close().catch((thrown: unknown) => void failures.push(thrown));

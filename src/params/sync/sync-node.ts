@@ -1044,6 +1044,30 @@ export class SyncNode {
     this.#pump(peer, now);
   }
 
+  /**
+   * This table was found full again, a try later: what it has too much (rows and tombstones that have left at the source, of buckets whose news found no room) would keep it so for good. An
+   * eighth of the rows begins anew, buckets of this push first.
+   */
+  #makeRoom({ sections, bucket: named }: Push): void {
+    const table = this.#table;
+    const counted = (bucket: number): number => {
+      const { live, tombstones } = table.counts(bucket);
+      return this.replica.ledEpoch[bucket] === 0 ? live + tombstones : 0;
+    };
+    let wanted = 0;
+    for (let bucket = 0; bucket < table.buckets; bucket++) wanted += counted(bucket) / 8;
+    const forget = (bucket: number): void => {
+      const rows = counted(bucket);
+      if (wanted <= 0 || rows === 0) return;
+      wanted -= rows;
+      this.replica.forget(bucket);
+      this.#renewed(bucket);
+    };
+    for (let s = 0; s < sections; s++) forget(named[s]!);
+    for (let bucket = 0; bucket < table.buckets; bucket++) forget(bucket);
+    this.#notReady();
+  }
+
   #onPush(peer: Peer, reader: FrameReader): void {
     const push = this.#pushIn;
     reader.push(push);
@@ -1054,6 +1078,7 @@ export class SyncNode {
       replica.apply(push, outcome);
     } catch (thrown) {
       peer.full = toMillraceError(thrown);
+      if (peer.full.code === "overloaded" && (peer.source?.slowTries ?? 0) > 0) this.#makeRoom(push);
       throw peer.full;
     }
     if (peer.pushId !== push.id) {
@@ -1422,13 +1447,16 @@ export class SyncNode {
     for (const peer of this.#peers) if (peer.boundsDue.size > 0) this.#pump(peer, now);
   }
 
-  /** Memory is short: collects the tombstones of a led bucket that every follower holds that is connected; who is away may have to load the bucket anew. */
-  collectHeld(bucket: number): void {
+  /**
+   * Memory is short: collects the tombstones of a led bucket that every follower holds that is connected; who is away may have to load the bucket anew. `whoeverHolds`: all of them, and
+   * followers that are behind load it anew, too.
+   */
+  collectHeld(bucket: number, whoeverHolds = false): void {
     if (this.replica.ledEpoch[bucket] === 0) return;
     const { origin, counter } = placeOfVersion(this.#table.newest(bucket));
     let held = counter;
     for (const { want, begun, cursor } of this.#peers) {
-      if (want === wants.nothing) continue;
+      if (want === wants.nothing || whoeverHolds) continue;
       if (!begun) return;
       held = Math.min(held, cursor!.acked.counterOf(bucket, origin));
     }
