@@ -86,6 +86,8 @@ export interface HttpServerOptions {
   readonly gauges?: readonly GaugeSource[];
   /** Why the feature store can write no more, once its log failed: then the server is not ready, though reads go on. */
   readonly writesFailed?: () => MillraceError | undefined;
+  /** What else the server waits for before it is ready, in words. */
+  readonly waitedFor?: () => readonly string[];
   readonly limits?: Partial<HttpLimits>;
 }
 
@@ -177,7 +179,9 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
 
   function readiness(): Readiness {
     if (draining) return { ready: false, waiting: ["the server is stopping"] };
-    const own = gateway.readiness();
+    const gatewayOwn = gateway.readiness();
+    const more = options.waitedFor?.() ?? [];
+    const own = more.length === 0 ? gatewayOwn : { ...gatewayOwn, ready: false, waiting: [...gatewayOwn.waiting, ...more] };
     const failed = options.writesFailed?.();
     if (failed === undefined) return own;
     return { ready: false, waiting: [...own.waiting, `writes are refused, ${failed.what}`], todo: failed.todo ?? own.todo ?? "start the server again" };

@@ -14,6 +14,17 @@ export function isReady({ state, tables }: ParametersStatus): boolean {
   return state === "open" && tables.every(isTableReady);
 }
 
+/** What /health/ready waits for: each table of the configuration that does not answer as it should, with the reason. A table that a command made keeps nobody waiting. */
+export function tablesWaitedFor({ tables }: ParametersStatus): string[] {
+  return tables
+    .filter((table) => table.declared && !isTableReady(table))
+    .map(({ name, reason, sync }) => {
+      if (sync === undefined) return `parameter table ${name} is not served: ${reason ?? "see the server's log"}`;
+      const from = sync.sources.map(({ address, connected, fault }) => `${address} (${fault ?? (connected ? "connected" : "not connected")})`);
+      return `parameter table ${name} is not as new as ${from.length === 0 ? "its followers" : from.join(", ")}`;
+    });
+}
+
 /** Seconds by which each follower lags behind: the largest of the tables. */
 export function lagByReplica({ tables }: ParametersStatus): Map<string, number> {
   const lags = new Map<string, number>();

@@ -12,7 +12,7 @@ import { feastRoutes } from "#gateway/feast-http";
 import { HttpFront } from "#gateway/http-front";
 import { createHttpServer, httpLimitsDefault, type HttpServer } from "#gateway/http-server";
 import type { HttpLogger } from "#gateway/http-errors";
-import { parameterGauges } from "#gateway/parameter-metrics";
+import { parameterGauges, tablesWaitedFor } from "#gateway/parameter-metrics";
 import { parameterRoutes } from "#gateway/parameters-http";
 import { type StoreFace, storeRoutes } from "#gateway/store-http";
 import { storeGauges } from "#gateway/store-metrics";
@@ -26,7 +26,7 @@ import { machineMemoryBytes } from "#platform/system-process";
 import { randomId, systemRandom } from "#platform/system-random";
 import { systemWorkers } from "#platform/system-workers";
 import type { AccessConfig } from "#wire/access-config";
-import type { ParametersConfig } from "#wire/parameter-config";
+import { type ParametersConfig, parameterMemoryMb } from "#wire/parameter-config";
 import type { CommandSpec } from "#wire/resp-command";
 import type { StorageConfig } from "#wire/storage-config";
 import type { FeastConfig, TablesConfig } from "#wire/table-config";
@@ -108,6 +108,10 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     });
     folder = await openDataFolder(options.dataFolder, options.durability, options.intervalMs, servingCheckpointPages);
     if (config.parameters !== undefined) {
+      const [askedMb, machineMb] = [parameterMemoryMb(config.parameters), Math.floor(machineMemoryBytes() / 2 ** 20)];
+      if (askedMb > machineMb) {
+        warn(`parameters.memoryMb is ${askedMb} and this machine has ${machineMb} MiB: a table that fills ends the server; give the tables less`);
+      }
       parameters = startParameters({ workers: systemWorkers, clock: systemClock, config: config.parameters, dataFolder: options.dataFolder, warn });
       models = await openParameterModels({ registry: folder.registry, parameters, config: config.parameters, warn });
     }
@@ -157,6 +161,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       build: { version, kernel: liveVariant() },
       loopStall,
       writesFailed: () => (features?.store.state.refused?.reason === "log-failed" ? features.store.state.refused.error : parameters?.writesFailed()),
+      waitedFor: () => (parameters === undefined ? [] : tablesWaitedFor(parameters.status())),
       access: features.access,
       routes: [
         ...tableRoutes(features.tables, systemClock),
