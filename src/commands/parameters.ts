@@ -113,18 +113,20 @@ export function parameterCommands({ served, control, use = tableItself, admit }:
 
   function pullOf({ args, reply }: Call, table: ServedTable, ofModel: string | undefined): void {
     const { dim, reader, counts } = table;
-    let form: PullForm = "F32";
+    let named: PullForm | undefined;
     let withFound = false;
-    let model = ofModel;
+    let ofCaller: string | undefined;
     for (let i = 3; i < args.count; i++) {
-      if (args.is(i, "FOUND")) withFound = true;
-      else if (args.is(i, "MODEL") && i + 1 < args.count) model = args.text(++i);
+      if (args.is(i, "FOUND") && !withFound) withFound = true;
+      else if (args.is(i, "MODEL") && i + 1 < args.count && ofCaller === undefined) ofCaller = args.text(++i);
       else {
-        const named = (Object.keys(pullForms) as PullForm[]).find((one) => args.is(i, one));
-        if (named === undefined) throw syntax("PPULL");
-        form = named;
+        const other = (Object.keys(pullForms) as PullForm[]).find((one) => args.is(i, one));
+        if (other === undefined || named !== undefined) throw syntax("PPULL");
+        named = other;
       }
     }
+    const form = named ?? "F32";
+    const model = ofCaller ?? ofModel;
     const rows = takeKeys(args, 2, dim);
     admit?.({ model, table: table.name, kind: "pull", rows });
     const { keys, numbers, scales } = columns;
@@ -170,23 +172,24 @@ export function parameterCommands({ served, control, use = tableItself, admit }:
     const { dim } = table;
     let worker: string | undefined;
     let seq: number | undefined;
-    let model = ofModel;
+    let ofCaller: string | undefined;
     const from = kind === "delete" ? 3 : 4;
     for (let i = from; i < args.count; i += 2) {
       if (i + 1 >= args.count) throw syntax(name);
-      if (args.is(i, "WORKER")) {
+      if (args.is(i, "WORKER") && worker === undefined) {
         if (args.end(i + 1) - args.start(i + 1) > parameterLimits.workerBytesMax) {
           throw new MillraceError("invalid", "a worker's name that is too long", { todo: `use at most ${parameterLimits.workerBytesMax} bytes` });
         }
         worker = args.text(i + 1);
-      } else if (args.is(i, "SEQ")) {
+      } else if (args.is(i, "SEQ") && seq === undefined) {
         const given = args.integer(i + 1);
         if (typeof given !== "number" || given < 1)
           throw new MillraceError("invalid", "a SEQ that is no number from 1 on", { todo: "count the pushes of a worker from 1" });
         seq = given;
-      } else if (args.is(i, "MODEL")) model = args.text(i + 1);
+      } else if (args.is(i, "MODEL") && ofCaller === undefined) ofCaller = args.text(i + 1);
       else throw syntax(name);
     }
+    const model = ofCaller ?? ofModel;
     if ((worker === undefined) !== (seq === undefined))
       throw new MillraceError("invalid", `${name} with one of WORKER and SEQ`, { todo: "send both, or none" });
     const rows = takeKeys(args, 2, kind === "delete" ? 1 : dim);
@@ -324,7 +327,7 @@ function shown(name: string): string {
 }
 
 function syntax(command: string): MillraceError {
-  return new MillraceError("invalid", `${command} with arguments that it does not know`, { todo: "see docs/parameters.md" });
+  return new MillraceError("invalid", `${command} with arguments that it does not know, or one of them twice`, { todo: "see docs/parameters.md" });
 }
 
 /** Bit i of the blob says whether key i was found; what is left of the last four bytes is 0. */

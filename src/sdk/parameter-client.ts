@@ -39,7 +39,7 @@ export interface ParameterClientOptions {
   readonly random?: RandomSource;
 }
 
-/** Keys: u64. */
+/** Keys: u64; plain numbers up to 2^53 - 1. Another one throws `invalid`. */
 export type ParameterKeys = BigUint64Array | readonly (bigint | number)[];
 
 export interface PullOptions {
@@ -59,12 +59,19 @@ export interface PulledRows {
   readonly found: Uint8Array | undefined;
 }
 
+const u64Max = 0xffff_ffff_ffff_ffffn;
 const retryPauseMs = 50;
 const emptyHead: Pick<PullHead, "dim" | "missing"> = { dim: 0, missing: 0 };
 
 function keyBytes(keys: ParameterKeys): Uint8Array {
-  const whole = keys instanceof BigUint64Array ? keys : BigUint64Array.from(keys, (key) => BigInt(key));
+  const whole = keys instanceof BigUint64Array ? keys : BigUint64Array.from(keys, u64Of);
   return new Uint8Array(whole.buffer, whole.byteOffset, whole.byteLength);
+}
+
+/** A key that was rounded or wrapped would be another one's. */
+function u64Of(key: bigint | number): bigint {
+  if (typeof key === "bigint" ? key >= 0n && key <= u64Max : Number.isSafeInteger(key) && key >= 0) return BigInt(key);
+  throw new MillraceError("invalid", "a key that is no whole number from 0 to 2^64 - 1", { todo: "send keys beyond 2^53 - 1 as bigint" });
 }
 
 /** A table of parameters. */
@@ -78,23 +85,23 @@ export class ParameterTable {
     this.name = name;
   }
 
-  /** Rows of the keys. Throws `invalid` for a table that is not there. */
-  pull(keys: ParameterKeys, options: PullOptions = {}): Promise<PulledRows> {
+  /** Rows of the keys. Throws `not-found` for a table that is not there. */
+  async pull(keys: ParameterKeys, options: PullOptions = {}): Promise<PulledRows> {
     return this.#client.pullRows(this.name, keyBytes(keys), options);
   }
 
   /** Adds to rows, `dim` numbers a key; a missing key begins at its initial values. Returns how many rows were written: not those that admission held back or that are not finite. */
-  add(keys: ParameterKeys, deltas: Float32Array): Promise<number> {
+  async add(keys: ParameterKeys, deltas: Float32Array): Promise<number> {
     return this.#client.push("PADD", this.name, keyBytes(keys), deltas);
   }
 
   /** Sets rows, `dim` numbers a key. Returns how many were written. */
-  assign(keys: ParameterKeys, values: Float32Array): Promise<number> {
+  async assign(keys: ParameterKeys, values: Float32Array): Promise<number> {
     return this.#client.push("PASSIGN", this.name, keyBytes(keys), values);
   }
 
   /** Deletes rows; how many there were. */
-  delete(keys: ParameterKeys): Promise<number> {
+  async delete(keys: ParameterKeys): Promise<number> {
     return this.#client.push("PDELETE", this.name, keyBytes(keys), undefined);
   }
 

@@ -61,6 +61,8 @@ test(
       [["PPULL", "nobody", keysBlob(1)], /no parameter table "nobody"/],
       [["PPULL", "user", Buffer.alloc(12)], /keys of 12 bytes/],
       [["PPULL", "user", keysBlob(1), "F64"], /does not know/],
+      [["PPULL", "user", keysBlob(1), "F16", "INT8"], /one of them twice/],
+      [["PADD", "user", keysBlob(1), rowsBlob(1, 1), "WORKER", "w", "SEQ", "1", "SEQ", "2"], /one of them twice/],
       [["PPULL", "user", Buffer.alloc(8 * 8_193)], /8193 keys.*send at most 8192/],
       [["PADD", "user", keysBlob(1), rowsBlob(1, 1, 15)], /rows of 60 bytes for 1 keys of table user.*64 bytes/],
       [["PADD", "user", keysBlob(1), rowsBlob(2, 1)], /rows of 128 bytes/],
@@ -123,7 +125,8 @@ test(
       );
     }
     await assert.rejects(users.add([1, 2], new Float32Array(33)), { code: "invalid" });
-    await assert.rejects(client.table("nobody").pull([1]), { code: "invalid", message: /no parameter table/ });
+    await assert.rejects(client.table("nobody").pull([1]), { code: "not-found", message: /no parameter table/ });
+    for (const key of [-1, 1.5, 2 ** 53, 1n << 64n, -1n]) await assert.rejects(users.pull([key]), { code: "invalid", message: /no whole number from 0/ });
     assert.equal(await users.delete([1_000n]), 1);
 
     await users.save();
