@@ -86,7 +86,7 @@ export async function start(options: StartCommandOptions & { readonly version: s
   printLine(`  API      ${server.address}/openapi.json`);
   printLine(`  metrics  ${server.address}/metrics`);
   const parameterTables = server.parameterTables();
-  const andParameters = parameterTables === 0 ? "" : `, ${parameterTables} parameter tables`;
+  const andParameters = parameterTables === 0 ? "" : `, ${parameterTables} of parameters`;
   printLine(`  redis    ${options.host}:${server.respPort}, ${Object.keys(config.tables).length} tables${andParameters}`);
 
   const world = await readDemoWorld(dataFolder);
