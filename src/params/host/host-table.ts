@@ -6,8 +6,9 @@
 // that (their bucket is then written whole).
 // Durability. Rows are checkpointed, not logged: what was written after the last checkpoint is lost by a kill -9. Training repeats itself; a log would cost each push its bytes again.
 //
-// Invariants: 1. one call never works on more than about a thousand rows without returning (writes: what they were given)  2. tombstones are collected only when a checkpoint holds them, or
-//                when there are too many  3. a table that was synchronised asks its `sync` before it removes anything.
+// Invariants: 1. one call never works on more than about a thousand rows without returning (writes: what they were given; tombstones that take their room: `collectRows`)  2. tombstones are collected only when a checkpoint holds them, or
+//                when there are too many  3. a table that was synchronised asks its `sync` before it removes anything  4. tombstones that followers do not hold yet cost no write its room:
+//                whoever applies writes waits while `shortOfRoom`, and what comes nevertheless finds them collected.
 // Concurrency: the parameters thread. Limits: those of ParameterStore.
 
 import { MillraceError } from "#base/errors";

@@ -198,6 +198,27 @@ test("a follower whose table is full says so, tries again ever more seldom, and 
   });
 });
 
+test("promise: a follower that is full of rows which its leader has no more makes room itself and has all again", async () => {
+  const simulation = new Simulation({ seed: 10 });
+  await simulation.run(async () => {
+    const root = await side(simulation, "n1");
+    leadAll(root);
+    root.sync.start();
+    const bytes = 1 << 17;
+    const table = ParameterShard.create(KernelMemory.create({ dataBytes: bytes, lanes: 1, laneBytes: 1 << 17 }, kernels()), { ...shape, bytes });
+    // Until no more fit.
+    for (let bucket = 0; bucket < shape.buckets; bucket++) table.lead(bucket, 1, 9);
+    const keys = Uint32Array.from({ length: 8_000 }, (_, word) => (word % 2 === 0 ? 50_000 + word : 3));
+    assert.ok(table.assign(keys, 4_000, new Float32Array(4_000 * dim).fill(9), 1) > 0);
+    const most = table.live;
+    write(root, 0, Math.floor(0.7 * most), 1);
+    const full = await side(simulation, "n2", { table });
+    follow(full, "n1");
+    await until(simulation, "all there", () => full.sync.ready && same(root, full), 20_000);
+    assert.ok(full.sync.metrics.tableFull >= 2, `${full.sync.metrics.tableFull} times full`);
+  });
+});
+
 test("small pushes keep their distance and carry what came meanwhile; after a pause, and behind large ones, a push leaves at once", async () => {
   const simulation = new Simulation({ seed: 13 });
   await simulation.run(async () => {

@@ -286,6 +286,8 @@ export class SyncNode {
   #loadAtMs: number;
   #pushNumber = 0;
   #collectNext = 0;
+  /** The last bucket that began anew for want of room. */
+  #roomNext = 0;
   #leaseUntilMs = Infinity;
   readonly #counts = {
     pushesOut: 0,
@@ -1046,25 +1048,25 @@ export class SyncNode {
 
   /**
    * This table was found full again, a try later: what it has too much (rows and tombstones that have left at the source, of buckets whose news found no room) would keep it so for good. An
-   * eighth of the rows begins anew, buckets of this push first.
+   * eighth of the rows begins anew, at the next try a quarter, a half, at last all: what the source has then finds the room that it has there.
    */
-  #makeRoom({ sections, bucket: named }: Push): void {
+  #makeRoom(tries: number): void {
     const table = this.#table;
     const counted = (bucket: number): number => {
       const { live, tombstones } = table.counts(bucket);
       return this.replica.ledEpoch[bucket] === 0 ? live + tombstones : 0;
     };
-    let wanted = 0;
-    for (let bucket = 0; bucket < table.buckets; bucket++) wanted += counted(bucket) / 8;
-    const forget = (bucket: number): void => {
-      const rows = counted(bucket);
-      if (wanted <= 0 || rows === 0) return;
+    let all = 0;
+    for (let bucket = 0; bucket < table.buckets; bucket++) all += counted(bucket);
+    let wanted = Math.min(1, 2 ** (tries - 4)) * all;
+    for (let looked = 0; looked < table.buckets && wanted > 0; looked++) {
+      this.#roomNext = (this.#roomNext + 1) % table.buckets;
+      const rows = counted(this.#roomNext);
+      if (rows === 0) continue;
       wanted -= rows;
-      this.replica.forget(bucket);
-      this.#renewed(bucket);
-    };
-    for (let s = 0; s < sections; s++) forget(named[s]!);
-    for (let bucket = 0; bucket < table.buckets; bucket++) forget(bucket);
+      this.replica.forget(this.#roomNext);
+      this.#renewed(this.#roomNext);
+    }
     this.#notReady();
   }
 
@@ -1078,7 +1080,8 @@ export class SyncNode {
       replica.apply(push, outcome);
     } catch (thrown) {
       peer.full = toMillraceError(thrown);
-      if (peer.full.code === "overloaded" && (peer.source?.slowTries ?? 0) > 0) this.#makeRoom(push);
+      const tries = peer.source?.slowTries ?? 0;
+      if (peer.full.code === "overloaded" && tries > 0) this.#makeRoom(tries);
       throw peer.full;
     }
     if (peer.pushId !== push.id) {
