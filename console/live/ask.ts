@@ -2,7 +2,7 @@
 // Invariant: every request ends after `timeoutMs`, whatever the server does.
 
 import type { ErrorAnswer } from "#wire/api";
-import { noticeStatus, tokenHeader } from "./token.ts";
+import { noticeStatus, token, tokenHeader } from "./token.ts";
 
 const timeoutMsDefault = 10_000;
 
@@ -44,6 +44,7 @@ function keepDigits(_key: string, value: unknown, context?: { readonly source?: 
 
 /** Whole numbers beyond 2^53 come as `Digits`. */
 export async function ask<Answer>(method: "GET" | "POST" | "DELETE", path: string, body?: unknown, timeoutMs = timeoutMsDefault): Promise<Answer> {
+  const asked = token.get();
   let response: Response;
   try {
     response = await fetch(path, {
@@ -62,7 +63,7 @@ export async function ask<Answer>(method: "GET" | "POST" | "DELETE", path: strin
   if (response.ok && answer !== undefined) return answer as Answer;
   const error = (answer as ErrorAnswer | undefined)?.error;
   if (error === undefined) throw new Refused("internal", `The server answered with status ${response.status}.`, "See its log.");
-  noticeStatus(response.status, plain(error.message, error.todo));
+  noticeStatus(response.status, plain(error.message, error.todo), asked);
   // A refused list says why in its rows.
   throw new Refused(error.code, error.rejected?.[0]?.message ?? error.message, error.todo);
 }

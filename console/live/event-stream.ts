@@ -2,7 +2,7 @@
 // Invariants: 1. after `close` nothing is told any more  2. `ended` is told once, whatever ended it, unless it was closed.
 // Limits: one event of at most `eventCharactersMax`; a longer one ends the stream.
 
-import { noticeStatus, tokenHeader } from "./token.ts";
+import { noticeStatus, token, tokenHeader } from "./token.ts";
 
 const eventCharactersMax = 1 << 20;
 
@@ -16,9 +16,10 @@ export interface StreamEars {
 export function openEventStream(path: string, ears: StreamEars): { close(): void } {
   const stop = new AbortController();
   const run = async (): Promise<void> => {
+    const asked = token.get();
     const response = await fetch(path, { headers: { accept: "text/event-stream", ...tokenHeader() }, signal: stop.signal });
     if (!response.ok || response.body === null) {
-      noticeStatus(response.status, "The live stream needs a token.");
+      noticeStatus(response.status, "The live stream needs a token.", asked);
       return;
     }
     ears.opened();

@@ -32,7 +32,7 @@ export function tokenHeader(): Readonly<Record<string, string>> {
   return token.get() === "" ? {} : { authorization: `Bearer ${token.get()}` };
 }
 
-/** To be called with the status of every answer: 401 asks the user for a token. */
-export function noticeStatus(status: number, message: string): void {
-  if (status === 401) tokenWanted.set(message);
+/** To be called with the status of every answer and the token it was asked with: 401 asks the user for one, unless there has been another since. */
+export function noticeStatus(status: number, message: string, asked: string): void {
+  if (status === 401 && asked === token.get()) tokenWanted.set(message);
 }

@@ -140,6 +140,8 @@ export class HostTable {
   readonly #saved: readonly Uint32Array[];
   /** Sum of the counters in the last checkpoint. */
   #savedWrites = 0;
+  /** Rows that had left without a version (evicted or expired at once) by the last checkpoint. */
+  #savedLeft = 0;
   #checkpoint: ParameterTableStatus["checkpoint"];
   /** Monotonic. */
   #nextSaveMs: number;
@@ -171,6 +173,7 @@ export class HostTable {
     this.#bounds = bounds;
     for (const s of store.shards.keys()) this.#noteSaved(s);
     this.#savedWrites = this.#writes();
+    this.#savedLeft = this.#left();
     this.#nextSaveMs = clock.monotonicMs() + this.#everyMs;
   }
 
@@ -367,7 +370,7 @@ export class HostTable {
     const done = (): void => {
       this.#nextSaveMs = Math.max(began + this.#everyMs, this.#clock.monotonicMs() + Math.min(1_000, this.#everyMs));
     };
-    if (this.#unsaved() === 0) done();
+    if (!this.#hasUnsaved()) done();
     // Its error stands in the status.
     else void this.save().then(done, done);
   }
@@ -385,7 +388,7 @@ export class HostTable {
 
   async #save(): Promise<ParameterSaved> {
     const began = this.#clock.monotonicMs();
-    const cut = { atMs: 0, writes: 0, saved: this.#saved.map((): Uint32Array => new Uint32Array(0)) };
+    const cut = { atMs: 0, writes: 0, left: 0, saved: this.#saved.map((): Uint32Array => new Uint32Array(0)) };
     try {
       const report = await this.#checkpointer.save({
         notes: (s) => {
@@ -393,6 +396,7 @@ export class HostTable {
           if (s === 0) {
             cut.atMs = this.#clock.nowMs();
             cut.writes = this.#writes();
+            cut.left = this.#left();
           }
           const more = this.sync?.notes(s) ?? new Uint8Array(0);
           const note = new Uint8Array(noteHeadBytes + more.length);
@@ -403,6 +407,7 @@ export class HostTable {
       });
       for (const [s, saved] of this.#saved.entries()) saved.set(cut.saved[s]!);
       this.#savedWrites = cut.writes;
+      this.#savedLeft = cut.left;
       const ms = this.#clock.monotonicMs() - began;
       this.#checkpoint = { id: report.number, atMs: cut.atMs, bytes: report.bytes, ms, files: report.files, unsavedRows: 0 };
       return { id: report.number, full: report.full, rows: report.entries, bytes: report.bytes, ms };
@@ -441,8 +446,15 @@ export class HostTable {
     return sum;
   }
 
-  #unsaved(): number {
-    return Math.max(0, this.#writes() - this.#savedWrites);
+  #left(): number {
+    let sum = 0;
+    for (const shard of this.store.shards) for (let b = 0; b < shard.buckets; b++) sum += shard.left(b);
+    return sum;
+  }
+
+  /** Rows that only left count too: a restart would have them again. */
+  #hasUnsaved(): boolean {
+    return this.#writes() > this.#savedWrites || this.#left() !== this.#savedLeft;
   }
 
   /** About a millisecond. Counts of commands are the serving side's: 0 here. */
@@ -514,7 +526,7 @@ export class HostTable {
     await this.sync?.close();
     try {
       await this.#running;
-      if (this.#unsaved() > 0) await this.save();
+      if (this.#hasUnsaved()) await this.save();
     } finally {
       this.store.release();
     }
