@@ -4,7 +4,7 @@
 // are duplicates to the last event, (3) at the end the exact counters of every (user, item) pair that ranking reads.
 // At `interval` the aggregations are kept in tables all the time, so that kills meet checkpoints and starts load them: the sums are the same.
 // Killing a process does not lose what the operating system has, so `interval` must lose nothing here either; power cuts are simulated elsewhere
-// (test/power-cut.test.ts). 12 kills, with MILLRACE_LONG 20.
+// (test/power-cut.test.ts). 6 kills, with MILLRACE_LONG 20.
 
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
@@ -18,7 +18,7 @@ import { type ServerProcess, startServerProcess, temporaryFolder } from "../benc
 
 const seed = Number(process.env["SEED"] ?? 20_26);
 const long = process.env["MILLRACE_LONG"] !== undefined;
-const kills = long ? 20 : 12;
+const kills = long ? 20 : 6;
 const connections = 3;
 const users = 8;
 const items = 12;
