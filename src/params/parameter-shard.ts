@@ -167,6 +167,16 @@ class ShardAccess {
     return this.word(shardWord.live);
   }
 
+  /** Rows that are deleted and not yet collected. */
+  get tombstones(): number {
+    return this.word(shardWord.tombstones);
+  }
+
+  /** Numbers of writes that were not finite, modulo 2^32. */
+  get skipped(): number {
+    return this.word(shardWord.skipped);
+  }
+
   /** What they and the index take now; what rows that left have given back is not counted. */
   get heldBytes(): number {
     return this.live * rowBytesOf(this.dim) + this.word(shardWord.indexBytes);
@@ -420,7 +430,7 @@ export class ParameterShard extends ShardAccess implements SyncTable {
       this.put(entries.values, from * this.dim, size * this.dim, 4 * (flags + size));
       newer += calls.shardJoin(this.at, columns, size, scratchAt) >>> 0;
       if (u32[scratchAt / 4 + 2] === size) return;
-      throw new MillraceError("overloaded", `a parameter shard that is full at ${this.statistics().live} rows while it joins entries`, {
+      throw new MillraceError("overloaded", `a parameter shard that is full at ${this.live} rows while it joins entries`, {
         todo: "give followers at least the memory of their primary",
       });
     });
@@ -542,7 +552,7 @@ export class ParameterShard extends ShardAccess implements SyncTable {
       refused: word(shardWord.refused),
       heldBack: word(shardWord.heldBack),
       notLed: word(shardWord.notLed),
-      skipped: word(shardWord.skipped),
+      skipped: this.skipped,
       conflicts: word(shardWord.conflicts),
       evicted: word(shardWord.evicted),
       expired: word(shardWord.expired),

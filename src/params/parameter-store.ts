@@ -148,6 +148,6 @@ export class ParameterStore extends ShardedPulls<ParameterShard> {
   }
 
   get live(): number {
-    return this.shards.reduce((sum, shard) => sum + shard.statistics().live, 0);
+    return this.shards.reduce((sum, shard) => sum + shard.live, 0);
   }
 }

@@ -265,7 +265,7 @@ export class HostTable {
 
   #sum(field: "skipped" | "live" | "tombstones"): number {
     let sum = 0;
-    for (const shard of this.store.shards) sum += shard.statistics()[field];
+    for (const shard of this.store.shards) sum += shard[field];
     return sum;
   }
 
@@ -276,13 +276,13 @@ export class HostTable {
     // A shard's part of a batch is near the mean; what it has beyond is in the share above `high`.
     const own = Math.ceil(count / shards.length);
     for (const [s, shard] of shards.entries()) {
-      const { live } = shard.statistics();
+      const { live } = shard;
       const { piece, tombstonesMax } = this.#bounds[s]!;
       const target = Math.max(0, this.#high(s) - Math.min(own, piece));
       if (live <= target) continue;
       this.#evict(s, target, live - target);
       // Whoever applies writes has waited for followers as long as it does.
-      if (this.sync !== undefined && shard.statistics().tombstones > tombstonesMax) this.#collectTombstones(s, true);
+      if (this.sync !== undefined && shard.tombstones > tombstonesMax) this.#collectTombstones(s, true);
     }
   }
 
@@ -297,9 +297,9 @@ export class HostTable {
     let short = false;
     for (const [s, shard] of this.store.shards.entries()) {
       const { tombstones } = this.#bounds[s]!;
-      if (shard.statistics().tombstones <= tombstones) continue;
+      if (shard.tombstones <= tombstones) continue;
       this.#collectTombstones(s, false);
-      short ||= shard.statistics().tombstones > tombstones;
+      short ||= shard.tombstones > tombstones;
     }
     return short;
   }
@@ -308,9 +308,9 @@ export class HostTable {
     const shard = this.store.shards[s]!;
     // Counts what was written: only then it can be collected.
     this.sync!.written();
-    const { tombstones } = shard.statistics();
+    const { tombstones } = shard;
     const least = Math.max(this.#bounds[s]!.tombstones / 2, tombstones - hostTableLimits.collectRows);
-    for (let i = 0; i < shard.buckets && shard.statistics().tombstones > least; i++) {
+    for (let i = 0; i < shard.buckets && shard.tombstones > least; i++) {
       this.#roomFrom = (this.#roomFrom + 1) % shard.buckets;
       if (shard.counts(this.#roomFrom).tombstones > 0) this.sync!.collectHeld(s, this.#roomFrom, whoeverHolds);
     }
@@ -324,7 +324,7 @@ export class HostTable {
 
   /** Rows that leave without a tombstone: there are too many of those already. */
   #atOnce(s: number): boolean {
-    return this.sync === undefined && this.store.shards[s]!.statistics().tombstones >= this.#bounds[s]!.tombstones;
+    return this.sync === undefined && this.store.shards[s]!.tombstones >= this.#bounds[s]!.tombstones;
   }
 
   /** One slice of what is always to be done, some hundred microseconds: expiry, eviction, tombstones; begins a checkpoint when its time has come. `nowS`: seconds since 1970. */
@@ -335,7 +335,7 @@ export class HostTable {
       if (this.#mayRemove) {
         if (expireAfterS !== undefined && nowS > expireAfterS) shard.expireUntouched(nowS - expireAfterS, sliceBuckets, sliceRows, this.#atOnce(s));
         const high = this.#high(s);
-        if (shard.statistics().live > high) this.#evict(s, high, sliceRows);
+        if (shard.live > high) this.#evict(s, high, sliceRows);
       }
       this.#collect(s);
     }
@@ -346,7 +346,7 @@ export class HostTable {
 
   #collect(s: number): void {
     const shard = this.store.shards[s]!;
-    const { tombstones } = shard.statistics();
+    const { tombstones } = shard;
     if (tombstones === 0) return;
     const { sliceRows, sliceBuckets } = hostTableLimits;
     const saved = this.#saved[s]!;

@@ -173,14 +173,19 @@ test("a follower that hears nothing for long is not ready until it has caught up
   });
 });
 
+/** Fewer than 4,000 rows fill it. */
+function smallTable(): ParameterShard {
+  const bytes = 1 << 17;
+  return ParameterShard.create(KernelMemory.create({ dataBytes: bytes, lanes: 1, laneBytes: 1 << 17 }, kernels()), { ...shape, bytes });
+}
+
 test("a follower whose table is full says so, tries again ever more seldom, and goes on when there is room", async () => {
   const simulation = new Simulation({ seed: 9 });
   await simulation.run(async () => {
     const root = await side(simulation, "n1");
     leadAll(root);
     root.sync.start();
-    const bytes = 1 << 17;
-    const table = ParameterShard.create(KernelMemory.create({ dataBytes: bytes, lanes: 1, laneBytes: 1 << 17 }, kernels()), { ...shape, bytes });
+    const table = smallTable();
     write(root, 0, 3_000, 1);
     const small = await side(simulation, "n2", { table });
     follow(small, "n1");
@@ -204,8 +209,7 @@ test("promise: a follower that is full of rows which its leader has no more make
     const root = await side(simulation, "n1");
     leadAll(root);
     root.sync.start();
-    const bytes = 1 << 17;
-    const table = ParameterShard.create(KernelMemory.create({ dataBytes: bytes, lanes: 1, laneBytes: 1 << 17 }, kernels()), { ...shape, bytes });
+    const table = smallTable();
     // Until no more fit.
     for (let bucket = 0; bucket < shape.buckets; bucket++) table.lead(bucket, 1, 9);
     const keys = Uint32Array.from({ length: 8_000 }, (_, word) => (word % 2 === 0 ? 50_000 + word : 3));
