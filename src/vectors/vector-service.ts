@@ -1,0 +1,142 @@
+// What commands, HTTP and the pipeline know of the vector engine: collections by name, asked and written through messages to the thread that owns them.
+// A collection is a base version (a snapshot) with a live tail and tombstones over it; one answer is of one version and of every write acknowledged before it was asked.
+// Invariants: 1. a write is answered when it is durable by the server's policy, and every search asked after that sees it  2. a search never waits for a build, a fold or a switch
+//             3. expected misses (no such collection, no such element) are values.
+// Concurrency: any number of calls under way, up to `vectorLimits.callsMax`; each ends by its deadline.
+// Limits: vectorLimits.
+
+/** How two vectors are compared. Scores: cosine and ip, larger is nearer; l2, the squared distance, smaller is nearer. */
+export type VectorMetric = "cosine" | "ip" | "l2";
+
+export const vectorLimits = {
+  dimsMax: 4_096,
+  elementBytesMax: 1_024,
+  attributesBytesMax: 16_384,
+  /** Answers of one query. */
+  countMax: 10_000,
+  /** Queries of one batch, and answers of a batch together. */
+  queriesMax: 1_024,
+  answersMax: 1_000_000,
+  /** Rows of one write. */
+  rowsMax: 10_000,
+  collectionsMax: 1_000,
+  nameBytesMax: 512,
+  callsMax: 10_000,
+} as const;
+
+/** How a collection is made. By VADD: metric cosine, dims of the first vector. */
+export interface CollectionShape {
+  readonly dims: number;
+  readonly metric: VectorMetric;
+}
+
+/** Rows to write: element i has the numbers `vectors[i * dims ...]`. */
+export interface VectorRows {
+  readonly elements: readonly string[];
+  readonly vectors: Float32Array<ArrayBuffer>;
+  /** JSON text; undefined leaves what was there (nothing for a new element), "" takes it away. */
+  readonly attributes?: readonly (string | undefined)[];
+}
+
+export interface SearchRequest {
+  readonly collection: string;
+  /** A loaded version by its name; default: the one served. */
+  readonly version?: string;
+  /** Row-major queries, or an element whose vector is the query. */
+  readonly queries: Float32Array<ArrayBuffer> | { readonly element: string };
+  readonly count: number;
+  /** An expression over attributes (docs/vectors.md); only elements that pass are answers. */
+  readonly filter?: string;
+  /** Compare with every row. */
+  readonly exact?: boolean;
+  readonly withAttributes?: boolean;
+  /** Overrides of the tuned settings, for experiments: lists looked into, candidates kept. */
+  readonly probes?: number;
+  readonly candidates?: number;
+  /** The answer is worth nothing after so long; default 1,000. */
+  readonly timeoutMs?: number;
+}
+
+/** Answers of all queries one after the other, best first; those of query q are `from[q] .. from[q + 1] - 1`. */
+export interface SearchAnswer {
+  /** Served version; "" when the collection has no base yet. */
+  readonly version: string;
+  readonly from: Uint32Array;
+  readonly elements: readonly string[];
+  readonly scores: Float32Array;
+  readonly attributes?: readonly (string | undefined)[];
+  /** Time in the vectors thread, and rows compared. */
+  readonly searchMs: number;
+  readonly rowsCompared: number;
+}
+
+export interface VectorLookup {
+  /** 1 where the element is there. */
+  readonly found: Uint8Array;
+  /** Row-major; zeros where it is not. As stored: of length 1 in a cosine collection. */
+  readonly vectors: Float32Array;
+  /** Length before normalising, of a cosine collection; else 1. */
+  readonly norms: Float32Array;
+  readonly attributes: readonly (string | undefined)[];
+}
+
+export interface CollectionVersion {
+  readonly version: string;
+  readonly state: "serving" | "spare" | "loading" | "refused";
+  readonly rows: number;
+  readonly bytes: number;
+  readonly reason?: string;
+}
+
+export interface CollectionStatus extends CollectionShape {
+  readonly name: string;
+  /** Elements that a search can find. */
+  readonly elements: number;
+  readonly baseRows: number;
+  readonly tailRows: number;
+  readonly deletedRows: number;
+  readonly bytes: number;
+  readonly versions: readonly CollectionVersion[];
+  readonly settings: { readonly lists: number; readonly probes: number; readonly candidates: number };
+  readonly upserts: number;
+  readonly removes: number;
+  readonly searches: number;
+  readonly searchP50Ms: number;
+  readonly searchP99Ms: number;
+  /** Of sampled live queries against exact search; undefined before the first sample. */
+  readonly recall?: { readonly at: number; readonly value: number; readonly samples: number };
+  readonly folding?: { readonly sinceMs: number; readonly share: number };
+  readonly folds: number;
+  readonly failure?: string;
+}
+
+export interface VectorsStatus {
+  readonly collections: readonly CollectionStatus[];
+  readonly memoryBytes: number;
+  readonly memoryBytesMax: number;
+  readonly loopStallMaxMs: number;
+}
+
+export interface VectorService {
+  /** Makes a collection; `conflict` when one of another shape is there, false when the same was there. */
+  create(name: string, shape: CollectionShape): Promise<boolean>;
+  /** Forgets a collection with its versions and its log; false when there was none. */
+  drop(name: string): Promise<boolean>;
+  /** Writes rows; 1 in the answer for each that was new. undefined: no such collection. */
+  upsert(collection: string, rows: VectorRows): Promise<Uint8Array | undefined>;
+  /** 1 for each element that was there. undefined: no such collection. */
+  remove(collection: string, elements: readonly string[]): Promise<Uint8Array | undefined>;
+  /** Sets or, with "", takes away attributes; 1 for each element that was there. */
+  setAttributes(collection: string, elements: readonly string[], attributes: readonly string[]): Promise<Uint8Array | undefined>;
+  get(collection: string, elements: readonly string[]): Promise<VectorLookup | undefined>;
+  /** `count` elements, each at most once; negative: |count| of them, also several times (as SRANDMEMBER). */
+  random(collection: string, count: number): Promise<readonly string[] | undefined>;
+  /** undefined: no such collection (or version, or element to search by: `not-found` says which). */
+  search(request: SearchRequest): Promise<SearchAnswer | undefined>;
+  /** Shape of a collection, without asking the thread; undefined when there is none. */
+  shapeOf(name: string): CollectionShape | undefined;
+  /** Grows with every write and switch of the collection: what a cache of results is keyed by. */
+  changesOf(name: string): number;
+  /** At most about a second old. */
+  status(): VectorsStatus;
+}
