@@ -1,6 +1,7 @@
 // Reads a configuration file: `.json`, or `.ts`/`.js`/`.mjs` with a default export. What it names replaces the default of the same name; pipelines and
 // event types are merged by name, so that a file may add one, and so are the fields of the model. `"model": null` is a server without one.
-// Sections of their own: `tables` and `feast` (docs/tables.md), `access` (docs/access.md), `storage`, `parameters` (docs/parameters.md).
+// Sections of their own: `tables` and `feast` (docs/tables.md), `access` (docs/access.md), `storage`, `parameters` (docs/parameters.md),
+// `vectors` (docs/vectors.md).
 
 import { MillraceError } from "#base/errors";
 import { checkConfig, defaultConfig, type GatewayConfig, type ModelConfig, shopConfig } from "#gateway/index";
@@ -12,12 +13,13 @@ import { checkAccessConfig } from "#wire/access-config";
 import { checkParameters, ParametersConfig } from "#wire/parameter-config";
 import { StorageConfig } from "#wire/storage-config";
 import { FeastConfig, TablesConfig } from "#wire/table-config";
+import { checkVectors, VectorsConfig } from "#wire/vector-config";
 
 export const presets = { feed: defaultConfig, shop: shopConfig } as const;
 export type PresetName = keyof typeof presets;
 
 /** Sections that are not the gateway's. */
-const sections: ReadonlySet<string> = new Set(["tables", "feast", "access", "storage", "parameters"]);
+const sections: ReadonlySet<string> = new Set(["tables", "feast", "access", "storage", "parameters", "vectors"]);
 
 type GatewayFile = Partial<Omit<GatewayConfig, "model">> & { readonly model?: Partial<ModelConfig> | null | undefined };
 
@@ -38,7 +40,7 @@ export async function readConfig(path: string | undefined, preset: PresetName): 
     throw new MillraceError("invalid", `the configuration ${path} is no object`, { todo: "export an object as default" });
   }
   const todo = (page: string): string => `correct that field in ${path}, ${page} says what may stand there`;
-  const { tables = {}, feast = {}, access, storage = {}, parameters } = given as Readonly<Record<string, unknown>>;
+  const { tables = {}, feast = {}, access, storage = {}, parameters, vectors } = given as Readonly<Record<string, unknown>>;
   const named = Object.fromEntries(Object.entries(given).filter(([name]) => !sections.has(name))) as GatewayFile;
   const merging = merged(base, named.model === null ? { ...named, model: undefined } : named);
   return {
@@ -54,6 +56,9 @@ export async function readConfig(path: string | undefined, preset: PresetName): 
     ...(parameters === undefined
       ? {}
       : { parameters: checkParameters(schemaCheck(ParametersConfig).required(parameters, "the configuration's parameters", todo("docs/parameters.md"))) }),
+    ...(vectors === undefined
+      ? {}
+      : { vectors: checkVectors(schemaCheck(VectorsConfig).required(vectors, "the configuration's vectors", todo("docs/vectors.md"))) }),
   };
 }
 

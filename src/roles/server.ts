@@ -30,6 +30,7 @@ import { type ParametersConfig, parameterMemoryMb } from "#wire/parameter-config
 import type { CommandSpec } from "#wire/resp-command";
 import type { StorageConfig } from "#wire/storage-config";
 import type { FeastConfig, TablesConfig } from "#wire/table-config";
+import type { VectorsConfig } from "#wire/vector-config";
 import { type DataFolder, openDataFolder, servingCheckpointPages } from "./data-folder.ts";
 import { type FeatureStore, openFeatureStore } from "./feature-store.ts";
 import { type ModelThreads, startModelThreads } from "./model-threads.ts";
@@ -66,6 +67,8 @@ export interface ServerConfig {
   readonly storage: StorageConfig;
   /** Undefined: no parameter server. */
   readonly parameters?: ParametersConfig;
+  /** Undefined: no vector collections but that of the model's items. */
+  readonly vectors?: VectorsConfig;
 }
 
 export interface Server {
