@@ -54,6 +54,12 @@ export function storeGauges(face: StoreFace, tables: Tables, redis: RespMetrics)
     ),
     perTable("rec_table_keys_read", "Keys read since the start", ({ counts }) => counts.keysRead),
     perTable("rec_table_keys_absent", "Of them without a row", ({ counts }) => counts.keysAbsent),
+    perTable(
+      "rec_table_disk_reads",
+      "Reads of the disk by the imported version that serves, with storage disk, since it was loaded",
+      ({ diskReads }) => diskReads.reads,
+    ),
+    perTable("rec_table_disk_read_bytes", "Bytes of these", ({ diskReads }) => diskReads.bytes),
     perTable("rec_table_rows_written", "Rows written live since the start", ({ counts }) => counts.rowsWritten),
   ];
 }

@@ -15,6 +15,8 @@ export interface BaseRuns {
   memoryOf(source: number): KernelMemory;
   /** One page in key order, as Store.scan. */
   scan(range: ScanRange, into: ScanPage): boolean | Promise<boolean>;
+  /** Reads of the disk since the version was loaded; 0 for one that lies in memory. */
+  readonly diskReads?: { readonly reads: number; readonly bytes: number };
 }
 
 export interface BaseVersion {

@@ -108,6 +108,8 @@ export interface TableState {
   readonly versions: readonly string[];
   /** Of the imported version. */
   readonly baseRows: number;
+  /** Of a version on disk, since it was loaded: reads, and their bytes. */
+  readonly diskReads: { readonly reads: number; readonly bytes: number };
   readonly logOffset: number;
   readonly counts: {
     readonly reads: number;
@@ -332,6 +334,7 @@ export class Table {
     const lease = this.#base?.lease();
     const version = lease?.value.version ?? "";
     const baseRows = lease?.value.rows ?? 0;
+    const diskReads = lease?.value.runs.diskReads ?? { reads: 0, bytes: 0 };
     lease?.release();
     return {
       name: schema.name,
@@ -345,6 +348,7 @@ export class Table {
       live: this.#base?.live ?? version,
       versions: this.#base?.versions ?? [],
       baseRows,
+      diskReads,
       logOffset: this.#store.offset,
       counts: {
         reads: this.#reads,
