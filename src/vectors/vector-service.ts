@@ -129,13 +129,15 @@ export interface VectorService {
   /** Sets or, with "", takes away attributes; 1 for each element that was there. */
   setAttributes(collection: string, elements: readonly string[], attributes: readonly string[]): Promise<Uint8Array | undefined>;
   get(collection: string, elements: readonly string[]): Promise<VectorLookup | undefined>;
+  /** Elements that a search can find, with every write acknowledged before. undefined: no such collection. */
+  count(collection: string): Promise<number | undefined>;
   /** `count` elements, each at most once; negative: |count| of them, also several times (as SRANDMEMBER). */
   random(collection: string, count: number): Promise<readonly string[] | undefined>;
-  /** undefined: no such collection (or version, or element to search by: `not-found` says which). */
+  /** undefined: no such collection. Throws `not-found` for a version that is not loaded and an element to search by that is not there. */
   search(request: SearchRequest): Promise<SearchAnswer | undefined>;
   /** Shape of a collection, without asking the thread; undefined when there is none. */
   shapeOf(name: string): CollectionShape | undefined;
-  /** Grows with every write and switch of the collection: what a cache of results is keyed by. */
+  /** Grows with every write and switch of the collection, before the write is acknowledged: what a cache of results is keyed by. */
   changesOf(name: string): number;
   /** At most about a second old. */
   status(): VectorsStatus;
