@@ -8,6 +8,7 @@ import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
 import type { SnapshotStore } from "#snapshot/snapshot-store";
 import type { StatisticCheck } from "#snapshot/statistic-checks";
+import type { SearchSettings } from "../segment/search-settings.ts";
 import type { VectorMetric } from "../vector-service.ts";
 
 export const vectorsKind = "vectors";
@@ -21,12 +22,14 @@ export interface VersionConfig {
   readonly recallAt?: number;
   /** Lists of the index; left out: chosen by the tuner. 1: exact search. */
   readonly lists?: number;
+  /** Queries to tune and validate by, row-major, for collections that are searched by other vectors than their own (users for items). Default: rows held out. */
+  readonly queries?: Float32Array;
   /** The task's own checks, beside those that every version must pass (validation.ts). */
   readonly checks?: readonly StatisticCheck[];
   /** Offset of the collection's delta log before the first row was read; writes from there on are newer than these rows. */
   readonly deltaOffset: number;
   /** `search` of the version before: tried first, kept when it still meets the target (a fold does this). */
-  readonly settings?: unknown;
+  readonly settings?: SearchSettings;
   /** False: publish, and leave the live one. Default true. */
   readonly live?: boolean;
   readonly seed?: number;
@@ -59,6 +62,10 @@ export interface BuildParts {
 /** What became of a build: stands in the history of its task. */
 export interface BuiltVersion {
   readonly version: string;
+  /** `staged`: as asked (`live` false), or because a version that was begun later is live already. `refused`: kept, with `reasons`. */
+  readonly outcome: "live" | "staged" | "refused";
+  readonly reasons: readonly string[];
+  readonly settings: SearchSettings;
   readonly rows: number;
   readonly bytes: number;
   /** Rows left out: no vector, not finite, length 0 under cosine; and rows that a later one of the same id replaced. */
