@@ -1,0 +1,205 @@
+// A search of a view, in steps: the base by its index or exactly, then every chunk of the tail, merged; between steps the thread does other work, writes among it.
+// Why writes may come between: nobody waits for a long exact search. What an answer shows is of some moment since it was asked for each of its elements; a write that was acknowledged
+// before it was asked is in it. An element that moved meanwhile, from a slot to the tail, may be found in both places: its newer one stays.
+// Order: nearer first, equal ones by place: slots of the base before rows of the tail, each ascending. The same state gives the same answer.
+// Cost: a step is one call of a kernel over at most `stepBytes`, or one search of the index. Limits: vectorLimits.
+
+import { createTopK, type TopK } from "#kernel/dot-top-k";
+import { codeBytes, rowFloats, setSlot, slotsUnit } from "#kernel/vector-layout";
+import { candidatesFor, countSlots, ExactScan, normalise } from "#kernel/vector-rows";
+import type { Filter } from "../filter/filter.ts";
+import type { SearchSettings } from "../segment/search-settings.ts";
+import type { CollectionView } from "./collection-view.ts";
+
+export const viewSearchLimits = {
+  /** What one step of an exact search reads: some 0.3 ms. */
+  stepBytes: 3 << 20,
+  /** Elements that a filter looks at in one step. */
+  filterRows: 256,
+  /** A filter that passes fewer rows of the base than this share is answered by exact search over them. */
+  exactShareMax: 0.05,
+} as const;
+
+export interface ViewSearch {
+  /** Row-major. */
+  readonly queries: Float32Array;
+  readonly count: number;
+  readonly settings?: SearchSettings;
+  readonly exact: boolean;
+  readonly filter?: Filter;
+}
+
+/** Places and scores of all queries one after the other, those of query q from `from[q]` on. */
+export interface Found {
+  readonly from: Uint32Array;
+  readonly places: Int32Array;
+  readonly scores: Float32Array;
+  readonly rowsCompared: number;
+}
+
+/** The best of several sorted lists. */
+class Best {
+  size = 0;
+  places: Int32Array;
+  scores: Float32Array;
+  #morePlaces: Int32Array;
+  #moreScores: Float32Array;
+  readonly #count: number;
+  readonly #smallerIsNearer: boolean;
+
+  constructor(count: number, smallerIsNearer: boolean) {
+    this.#count = count;
+    this.#smallerIsNearer = smallerIsNearer;
+    this.places = new Int32Array(count);
+    this.scores = new Float32Array(count);
+    this.#morePlaces = new Int32Array(count);
+    this.#moreScores = new Float32Array(count);
+  }
+
+  /** Adds a sorted list that comes after all before it among equals. Place of row r: `base + r * step`. */
+  add(top: TopK, base: number, step: 1 | -1): void {
+    const { places, scores } = this;
+    const [newPlaces, newScores, less] = [this.#morePlaces, this.#moreScores, this.#smallerIsNearer];
+    let [size, old, added] = [0, 0, 0];
+    while (size < this.#count && (old < this.size || added < top.size)) {
+      const takesOld = added >= top.size || (old < this.size && (less ? scores[old]! <= top.scores[added]! : scores[old]! >= top.scores[added]!));
+      if (takesOld) {
+        newPlaces[size] = places[old]!;
+        newScores[size++] = scores[old++]!;
+      } else {
+        newPlaces[size] = base + step * top.rows[added]!;
+        newScores[size++] = top.scores[added++]!;
+      }
+    }
+    [this.places, this.#morePlaces] = [newPlaces, places];
+    [this.scores, this.#moreScores] = [newScores, scores];
+    this.size = size;
+  }
+}
+
+let spare: TopK | undefined;
+
+/** A TopK of exactly `k` that nobody holds over a step. */
+function topOf(k: number): TopK {
+  if (spare?.rows.length !== k) spare = createTopK(k);
+  return spare;
+}
+
+/** Runs a search; each `yield` is a place where other work may come. */
+export function* searchView(view: CollectionView, search: ViewSearch): Generator<void, Found, void> {
+  const { shape, base, tail } = view;
+  const { dims, metric } = shape;
+  const { count, filter, exact } = search;
+  const many = search.queries.length / dims;
+  const queries = search.queries.slice();
+  if (metric === "cosine") normalise(queries, dims);
+  const before = view.changes;
+  const bests = Array.from({ length: many }, () => new Best(count, metric === "l2"));
+  let compared = 0;
+
+  // --- the base
+  if (base !== undefined && base.segment.liveRows > 0) {
+    const { segment } = base;
+    let filterAt = 0;
+    let byExact = exact || segment.lists <= 1;
+    if (filter !== undefined) {
+      filterAt = segment.filterRoomAt;
+      const { memory } = segment;
+      for (let from = 0; from < segment.slots; from += viewSearchLimits.filterRows) {
+        const to = Math.min(segment.slots, from + viewSearchLimits.filterRows);
+        for (let slot = from; slot < to; slot++) setSlot(memory, filterAt, slot, segment.isLive(slot) && filter.passes(base.attributesOf(slot)));
+        yield;
+      }
+      const passing = countSlots(segment.block, filterAt);
+      if (passing < Math.max(2 * count, segment.liveRows * viewSearchLimits.exactShareMax)) byExact = true;
+    }
+    if (byExact) {
+      const rowBytes = exact ? rowFloats(dims) * 4 : codeBytes(dims);
+      const step = Math.max(slotsUnit, Math.floor(viewSearchLimits.stepBytes / rowBytes / slotsUnit) * slotsUnit);
+      const group = queriesTogether(segment.memory.lane.free, count, dims);
+      for (let first = 0; first < many; first += group) {
+        const last = Math.min(many, first + group);
+        const k = Math.min(count, segment.slots);
+        const scan = new ExactScan(segment.block);
+        scan.begin(queries.subarray(first * dims, last * dims), k, { filterAt, use: exact || segment.block.codesAt === 0 ? "f32" : "int8" });
+        for (let from = 0; from < segment.slots; from += step) {
+          scan.scan(from, Math.min(segment.slots, from + step));
+          yield;
+        }
+        const tops = Array.from({ length: last - first }, () => createTopK(k));
+        scan.end(tops);
+        tops.forEach((top, i) => bests[first + i]!.add(top, 0, 1));
+        compared += segment.liveRows * (last - first);
+      }
+    } else {
+      const settings = search.settings ?? base.settings;
+      for (let q = 0; q < many; q++) {
+        const top = topOf(count);
+        segment.search(queries.subarray(q * dims, (q + 1) * dims), settings, top, ...(filterAt === 0 ? [] : [filterAt]));
+        bests[q]!.add(top, 0, 1);
+        compared += segment.work.slots;
+        yield;
+      }
+    }
+  }
+
+  // --- the tail. Chunks that come meanwhile hold what was written after the search was asked.
+  for (const chunk of [...tail.chunks]) {
+    if (chunk.used === 0) continue;
+    if (filter !== undefined) {
+      const { memory } = chunk.block;
+      for (let from = 0; from < chunk.used; from += viewSearchLimits.filterRows) {
+        const to = Math.min(chunk.used, from + viewSearchLimits.filterRows);
+        for (let slot = from; slot < to; slot++) setSlot(memory, chunk.filterAt, slot, filter.passes(tail.attributesOf(chunk.first + slot)));
+        yield;
+      }
+      // Rows that came while this went on are not looked at.
+      for (let slot = chunk.used; slot % slotsUnit !== 0; slot++) setSlot(memory, chunk.filterAt, slot, false);
+    }
+    for (let q = 0; q < many; q++) {
+      const top = topOf(Math.min(count, chunk.block.slots));
+      tail.searchChunk(chunk, queries.subarray(q * dims, (q + 1) * dims), top, exact, filter !== undefined);
+      bests[q]!.add(top, -1 - chunk.first, -1);
+      compared += chunk.used;
+      yield;
+    }
+  }
+  return gathered(view, bests, view.changes !== before, compared);
+}
+
+/** Queries whose heaps fit a lane. */
+function queriesTogether(laneBytes: number, count: number, dims: number): number {
+  const each = 16 + 8 * count + 16 + 8 * candidatesFor(count) + 12 * codeBytes(dims);
+  return Math.max(1, Math.min(64, Math.floor(laneBytes / 2 / each)));
+}
+
+/** All answers behind one another. `hasMoved`: writes came between the steps, so an element may stand in two places. */
+function gathered(view: CollectionView, bests: readonly Best[], hasMoved: boolean, rowsCompared: number): Found {
+  const all = bests.reduce((sum, { size }) => sum + size, 0);
+  const from = new Uint32Array(bests.length + 1);
+  const places = new Int32Array(all);
+  const scores = new Float32Array(all);
+  let at = 0;
+  bests.forEach((best, q) => {
+    // The place in the tail is the newer one: once written, an element of the base stays there.
+    const inTail = new Set<string>();
+    if (hasMoved) for (let i = 0; i < best.size; i++) if (best.places[i]! < 0) inTail.add(view.elementAt(best.places[i]!));
+    for (let i = 0; i < best.size; i++) {
+      const place = best.places[i]!;
+      if (hasMoved && place >= 0 && inTail.has(view.elementAt(place))) continue;
+      places[at] = place;
+      scores[at++] = best.scores[i]!;
+    }
+    from[q + 1] = at;
+  });
+  return { from, places: places.subarray(0, at), scores: scores.subarray(0, at), rowsCompared };
+}
+
+/** Runs all steps at once. */
+export function searchAtOnce(view: CollectionView, search: ViewSearch): Found {
+  const steps = searchView(view, search);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
+}
