@@ -4,23 +4,21 @@
 // through one (measured: 8 streams read 51 MB 1.4x as fast as 1), one load of the query serves eight rows, and eight accumulators hide the
 // latency of multiply-add. Why a filter: after some hundred rows nearly no score passes the root of the heap, so the scan has one
 // predictable branch for eight rows.
-// Order: higher score first; equal scores by the lower row. A score that is NaN or -Infinity never enters.
-//
-// The heap, at an address of the host:
-//   +0 u32 k   +4 u32 size   +8 u32 0   +12 u32 0   +16 f32 scores[k]   then u32 rows[k]
-// While scanning entry 0 is the worst kept; topKSort turns the entries best first.
+// Order and heap: top-k.ts.
+
+import { offer, thresholdOf } from "./top-k";
 
 // @ts-ignore: known to the AssemblyScript compiler, a constant while compiling
 const relaxed: bool = ASC_FEATURE_RELAXED_SIMD;
-const scoresFrom: usize = 16;
 
-function multiplyAdd(a: v128, b: v128, c: v128): v128 {
+/** a * b + c, fused where the binary may. */
+export function multiplyAdd(a: v128, b: v128, c: v128): v128 {
   if (relaxed) return f32x4.relaxed_madd(a, b, c);
   return f32x4.add(f32x4.mul(a, b), c);
 }
 
 /** Four accumulators to one vector of their four sums: a transpose and additions instead of four horizontal sums. */
-function sumEach(a0: v128, a1: v128, a2: v128, a3: v128): v128 {
+export function sumEach(a0: v128, a1: v128, a2: v128, a3: v128): v128 {
   const t0 = v128.shuffle<f32>(a0, a1, 0, 4, 1, 5);
   const t1 = v128.shuffle<f32>(a0, a1, 2, 6, 3, 7);
   const t2 = v128.shuffle<f32>(a2, a3, 0, 4, 1, 5);
@@ -31,75 +29,13 @@ function sumEach(a0: v128, a1: v128, a2: v128, a3: v128): v128 {
 }
 
 /** One row, summed in the same order as a row of a group of eight, so that its place in a block does not change its score. */
-function dotOne(row: usize, rowBytes: usize, query: usize): f32 {
+export function dotOne(row: usize, rowBytes: usize, query: usize): f32 {
   let sum = f32x4.splat(0);
   for (let at: usize = 0; at < rowBytes; at += 16) sum = multiplyAdd(v128.load(row + at), v128.load(query + at), sum);
   const low = v128.shuffle<f32>(sum, sum, 0, 1, 0, 1);
   const high = v128.shuffle<f32>(sum, sum, 2, 3, 2, 3);
   const pairs = f32x4.add(low, high);
   return f32x4.extract_lane(pairs, 0) + f32x4.extract_lane(pairs, 1);
-}
-
-function isWorse(score: f32, row: u32, otherScore: f32, otherRow: u32): bool {
-  return score < otherScore || (score == otherScore && row > otherRow);
-}
-
-/** Lets an entry sink from the root of a heap of `size` entries. */
-function sink(scores: usize, rows: usize, size: u32, score: f32, row: u32): void {
-  let hole: u32 = 0;
-  for (;;) {
-    let child: u32 = 2 * hole + 1;
-    if (child >= size) break;
-    let childScore = load<f32>(scores + ((<usize>child) << 2));
-    let childRow = load<u32>(rows + ((<usize>child) << 2));
-    if (child + 1 < size) {
-      const rightScore = load<f32>(scores + ((<usize>child) << 2), 4);
-      const rightRow = load<u32>(rows + ((<usize>child) << 2), 4);
-      if (isWorse(rightScore, rightRow, childScore, childRow)) {
-        child += 1;
-        childScore = rightScore;
-        childRow = rightRow;
-      }
-    }
-    if (!isWorse(childScore, childRow, score, row)) break;
-    store<f32>(scores + ((<usize>hole) << 2), childScore);
-    store<u32>(rows + ((<usize>hole) << 2), childRow);
-    hole = child;
-  }
-  store<f32>(scores + ((<usize>hole) << 2), score);
-  store<u32>(rows + ((<usize>hole) << 2), row);
-}
-
-/** Offers one scored row to the heap; returns the threshold after it: below it nothing can enter. */
-function offer(heap: usize, score: f32, row: u32): f32 {
-  const k = load<u32>(heap);
-  const size = load<u32>(heap, 4);
-  const scores = heap + scoresFrom;
-  const rows = scores + ((<usize>k) << 2);
-  if (size < k) {
-    if (!(score > -Infinity)) return -Infinity;
-    let hole = size;
-    while (hole > 0) {
-      const parent = (hole - 1) >> 1;
-      const parentScore = load<f32>(scores + ((<usize>parent) << 2));
-      const parentRow = load<u32>(rows + ((<usize>parent) << 2));
-      if (!isWorse(score, row, parentScore, parentRow)) break;
-      store<f32>(scores + ((<usize>hole) << 2), parentScore);
-      store<u32>(rows + ((<usize>hole) << 2), parentRow);
-      hole = parent;
-    }
-    store<f32>(scores + ((<usize>hole) << 2), score);
-    store<u32>(rows + ((<usize>hole) << 2), row);
-    store<u32>(heap, size + 1, 4);
-    return size + 1 < k ? -Infinity : load<f32>(scores);
-  }
-  // A score that is no number is worse than nothing and better than nothing: it must not come past this line.
-  if (score == score && isWorse(load<f32>(scores), load<u32>(rows), score, row)) sink(scores, rows, k, score, row);
-  return load<f32>(scores);
-}
-
-function thresholdOf(heap: usize): f32 {
-  return load<u32>(heap, 4) < load<u32>(heap) ? -Infinity : load<f32>(heap, 16);
 }
 
 /** Offers the lanes that reach the threshold; the row of lane i is `row + i * step`. */
@@ -113,30 +49,6 @@ function offerFour(heap: usize, scores: v128, row: u32, step: u32, threshold: f3
   score = f32x4.extract_lane(scores, 3);
   if (score >= threshold) threshold = offer(heap, score, row + 3 * step);
   return threshold;
-}
-
-/** Empties the heap at `heap` and sets how many it keeps (k >= 1). */
-export function topKReset(heap: usize, k: u32): void {
-  store<u32>(heap, k);
-  store<u64>(heap, 0, 4);
-  store<u32>(heap, 0, 12);
-}
-
-/** Sorts the kept entries best first and returns how many there are. The heap takes no more offers until it is reset. */
-export function topKSort(heap: usize): u32 {
-  const k = load<u32>(heap);
-  const size = load<u32>(heap, 4);
-  const scores = heap + scoresFrom;
-  const rows = scores + ((<usize>k) << 2);
-  for (let last = size; last > 1;) {
-    last -= 1;
-    const score = load<f32>(scores + ((<usize>last) << 2));
-    const row = load<u32>(rows + ((<usize>last) << 2));
-    store<f32>(scores + ((<usize>last) << 2), load<f32>(scores));
-    store<u32>(rows + ((<usize>last) << 2), load<u32>(rows));
-    sink(scores, rows, last, score, row);
-  }
-  return size;
 }
 
 /**

@@ -2,12 +2,12 @@
 // Invariants: 1. no static data and no mutable globals: every address comes from the host, because an active data segment would be
 //                written again by each instance that joins a shared memory (the build refuses a binary that has one)
 //             2. every export takes a whole batch  3. nothing allocates, throws or calls out
-//             4. each export has a twin of the same name and arguments in src/kernel/scalar-calls.ts, scalar-parameters.ts, scalar-parameter-shard.ts, scalar-shard-factorisation.ts, scalar-optimizers.ts, scalar-entries.ts or scalar-staging.ts, held equal by one suite.
+//             4. each export has a twin of the same name and arguments in src/kernel/scalar-calls.ts, scalar-parameters.ts, scalar-parameter-shard.ts, scalar-shard-factorisation.ts, scalar-optimizers.ts, scalar-entries.ts, scalar-staging.ts or scalar-vectors.ts, held equal by one suite.
 // Addresses are byte offsets into the memory; counts are unsigned. The caller (src/kernel) checks bounds; kernels check only indices that
 // come from data. Functions carry no inline mark: at -O3 the optimizer inlines those of the inner loops (checked in the text form).
 
 export { crc32c, crc32cBlocks } from "./crc32c";
-export { dotTopK, dotTopKOf, topKReset, topKSort } from "./dot-top-k";
+export { dotTopK, dotTopKOf } from "./dot-top-k";
 export { entryProbe, indexProbe } from "./entry-probe";
 export { entriesInOrder, entrySort, entrySortBegin, entrySortFill, entrySortTake } from "./entry-sort";
 export { fmLearn, fmLogits, fmSums, fmVectors } from "./factorisation";
@@ -24,3 +24,7 @@ export { runClose, runIndexBuild, runPack } from "./run-file";
 export { shardLearn, shardLogits, shardSums, shardVectors } from "./shard-factorisation";
 export { findRecords, sortRecords } from "./sort-records";
 export { packRows, stageRows } from "./stage-rows";
+export { topKReset, topKSort } from "./top-k";
+export { bitsCount, bitsList } from "./vector-bits";
+export { vectorCodes, vectorScales } from "./vector-codes8";
+export { vectorBatch, vectorBatch8, vectorDistances, vectorScan, vectorScan8, vectorScanOf } from "./vector-rows";

@@ -54,6 +54,29 @@ export interface StagingCalls {
   sortRecords(addresses: number, count: number, shared: number, items: number, spare: number, work: number): number;
 }
 
+/** Vectors by slot: kernels/vector-rows.ts, vector-codes8.ts, vector-bits.ts. `args`: scanWords of vector-layout.ts. */
+export interface VectorCalls {
+  /** Offers slots by their f32 rows to the heap of one query. */
+  vectorScan(args: number): void;
+  /** As vectorScan, by their codes first. */
+  vectorScan8(args: number): void;
+  /** As vectorScan, of a list of slots. */
+  vectorScanOf(args: number): void;
+  /** As vectorScan and vectorScan8, for several queries. */
+  vectorBatch(args: number): void;
+  vectorBatch8(args: number): void;
+  /** Offers minus the squared distance of each slot of a list. */
+  vectorDistances(args: number): void;
+  /** Raises scales to the largest absolute numbers of live rows; returns how many live rows are not finite. */
+  vectorScales(rowsAt: number, rowBytes: number, live: number, from: number, to: number, scales: number): number;
+  /** Writes codes of rows. */
+  vectorCodes(rowsAt: number, rowBytes: number, scales: number, codesAt: number, codeBytes: number, from: number, to: number): void;
+  /** Bits set in both bitmaps (address 0: all are) in [from, to). */
+  bitsCount(first: number, second: number, from: number, to: number): number;
+  /** Their slots, ascending, at most `max`; returns how many. */
+  bitsList(first: number, second: number, from: number, to: number, out: number, max: number): number;
+}
+
 /**
  * Shards of parameters: kernels/parameter-shard.ts. Keys: a u64 each. `scratch`: shardScratch of parameter-shard-layout.ts. Columns: room for n entries as keys u64,
  * versions u32 x 2 (high, low), touched u32, flags u32, values f32 x dim.
@@ -166,7 +189,7 @@ export interface ShardMachineCalls {
   ): void;
 }
 
-export interface KernelCalls extends EngineCalls, StagingCalls, ShardCalls, ShardMachineCalls, OptimizerStepCalls {
+export interface KernelCalls extends EngineCalls, StagingCalls, VectorCalls, ShardCalls, ShardMachineCalls, OptimizerStepCalls {
   /** Empties the heap at `heap` (16 + 8 k bytes, 16-aligned) and sets how many it keeps. */
   topKReset(heap: number, k: number): void;
   /** Sorts the kept entries best first; returns how many. The heap must be reset before it takes offers again. */
@@ -288,6 +311,16 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "runClose",
   "runIndexBuild",
   "gatherFields",
+  "vectorScan",
+  "vectorScan8",
+  "vectorScanOf",
+  "vectorBatch",
+  "vectorBatch8",
+  "vectorDistances",
+  "vectorScales",
+  "vectorCodes",
+  "bitsCount",
+  "bitsList",
   "packRows",
   "stageRows",
   "findRecords",

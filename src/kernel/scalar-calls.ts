@@ -2,7 +2,7 @@
 // Why: it runs where the binaries are missing or refused, it is the readable definition of what they do, and one test suite holds all equal.
 // Invariants: 1. same arguments, layouts and answers as kernels/*.ts; a table built by one variant is read by any other
 //             2. scores are summed in f64 and rounded once, so they may differ from the binaries' in the last bits (f32 sums depend on order).
-// Parameters and factorisation machines stand in scalar-parameters.ts, shards of parameters in scalar-parameter-shard.ts, optimizers in scalar-optimizers.ts, the engine's calls in scalar-entries.ts, bulk loads in scalar-staging.ts.
+// Parameters and factorisation machines stand in scalar-parameters.ts, shards of parameters in scalar-parameter-shard.ts, optimizers in scalar-optimizers.ts, the engine's calls in scalar-entries.ts, bulk loads in scalar-staging.ts, vectors by slot in scalar-vectors.ts.
 // Cost: 3-5x a SIMD scan, about 3x a batched probe. Concurrency: as the kernels (one inserting thread, any number of readers of a table).
 
 import { absentRow, type KernelCalls } from "./kernel-calls.ts";
@@ -13,6 +13,7 @@ import { bindScalarParameterShard } from "./scalar-parameter-shard.ts";
 import { bindScalarParameters } from "./scalar-parameters.ts";
 import { bindScalarShardMachine } from "./scalar-shard-factorisation.ts";
 import { bindScalarStaging } from "./scalar-staging.ts";
+import { bindScalarVectors } from "./scalar-vectors.ts";
 import type { WasmMemory } from "./web-assembly.ts";
 
 const scoresFrom = 16;
@@ -74,6 +75,11 @@ export function bindScalar(memory: WasmMemory): KernelCalls {
   function thresholdOf(heap: number): number {
     const head = heap >>> 2;
     return u32[head + 1]! < u32[head]! ? -Infinity : f32[head + (scoresFrom >>> 2)]!;
+  }
+
+  function topKReset(heap: number, k: number): void {
+    u32.fill(0, heap >>> 2, (heap >>> 2) + 4);
+    u32[heap >>> 2] = k;
   }
 
   /** The query in f64, or each use would widen it again. */
@@ -148,10 +154,9 @@ export function bindScalar(memory: WasmMemory): KernelCalls {
     ...bindScalarEntries(memory),
     ...bindScalarStaging(memory),
 
-    topKReset(heap, k) {
-      u32.fill(0, heap >>> 2, (heap >>> 2) + 4);
-      u32[heap >>> 2] = k;
-    },
+    ...bindScalarVectors(memory, { offer, thresholdOf, topKReset }),
+
+    topKReset,
 
     topKSort(heap) {
       const head = heap >>> 2;

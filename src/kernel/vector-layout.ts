@@ -47,6 +47,36 @@ export interface VectorBlock {
   readonly liveAt: number;
 }
 
+/** Words of the arguments of the scans: kernels/vector-rows.ts says what each holds. */
+export const scanWords = {
+  from: 0,
+  to: 1,
+  rows: 2,
+  rowBytes: 3,
+  codes: 4,
+  codeBytes: 5,
+  scales: 6,
+  bias: 7,
+  live: 8,
+  filter: 9,
+  queries: 10,
+  queryCount: 11,
+  heaps: 12,
+  heapBytes: 13,
+  candidates: 14,
+  candidateBytes: 15,
+  scratch: 16,
+  list: 17,
+  listCount: 18,
+  slots: 19,
+  count: 20,
+} as const;
+
+/** Bytes of a heap of k answers: kernels/top-k.ts. */
+export function heapBytes(k: number): number {
+  return roundUp(16 + 8 * k, 16);
+}
+
 function checkDims(dims: number): void {
   if (!Number.isInteger(dims) || dims < 1 || dims > vectorRowLimits.dimsMax) {
     throw new MillraceError("invalid", `vectors of ${dims} dimensions`, { todo: `use 1 to ${vectorRowLimits.dimsMax}` });
@@ -84,10 +114,11 @@ export interface VectorParts {
 /** Bytes that `createVectorBlock` reserves. */
 export function vectorBlockBytes(shape: VectorShape, slots: number, parts: VectorParts): number {
   const { dims, metric } = shape;
-  let bytes = roundUp(slots * rowFloats(dims) * 4, 64);
-  if (parts.codes) bytes += roundUp(slots * codeBytes(dims), 64) + roundUp(codeBytes(dims) * 4, 64);
-  if (metric === "l2") bytes += roundUp(slots * 4, 64);
-  if (parts.live) bytes += roundUp(bitmapBytes(slots), 64);
+  const whole = slotsFor(slots);
+  let bytes = roundUp(whole * rowFloats(dims) * 4, 64);
+  if (parts.codes) bytes += roundUp(whole * codeBytes(dims), 64) + roundUp(codeBytes(dims) * 4, 64);
+  if (metric === "l2") bytes += roundUp(whole * 4, 64);
+  if (parts.live) bytes += roundUp(bitmapBytes(whole), 64);
   return bytes;
 }
 

@@ -1,0 +1,524 @@
+// Exact search over rows by slot: f32, or int8 first and the best of it again in f32; single queries, lists of slots, batches of queries.
+//
+// Why eight streams, eight rows at once and a heap that filters: dot-top-k.ts. What comes on top:
+// - Bitmaps (live, filter) are looked at only for rows that pass the threshold, before the heap: nearly free, and a dead row never takes a place.
+// - int8 (vector-codes8.ts) reads a quarter of the bytes. It fills a heap of candidates; their rows are then scored in f32 in the same call.
+// - A batch reads a tile of rows that stays in the inner cache for all queries; four queries by two rows are eight accumulators.
+// Each form sums a row in the same order, so the same row has the same score in all of them (of one binary).
+//
+// `args`, u32 words (src/kernel/vector-layout.ts names them: scanWords):
+//   0 from  1 to: slots to look at           2 rows  3 bytes of a row (a multiple of 16; the query holds as many)
+//   4 codes  5 bytes of a code  6 scales     7 bias (0 = none)  8 live (0 = all)  9 filter (0 = all)
+//   10 queries  11 how many                  12 heaps  13 bytes of a heap    14 candidate heaps  15 bytes of one
+//   16 scratch: 2 bytes of codes a query, and 8 bytes a query, both for a number of queries rounded up to four
+//   17 list of slots  18 how many  19 slots that exist
+// Heaps are reset by the host; candidate heaps are reset here.
+
+import { dotOne, multiplyAdd, sumEach } from "./dot-top-k";
+import { offer, thresholdOf, topKReset } from "./top-k";
+import { foldQuery } from "./vector-codes8";
+
+/** Bytes of a tile of rows that a batch passes over: with the queries it stays in the innermost cache. */
+const tileBytes: u32 = 24 << 10;
+
+function word(args: usize, index: usize): u32 {
+  return load<u32>(args + (index << 2));
+}
+
+/** Whether both bitmaps have the slot. */
+export function slotPasses(live: usize, filter: usize, slot: u32): bool {
+  const at = (<usize>(slot >> 5)) << 2;
+  let bits: u32 = 0xffffffff;
+  if (live) bits = load<u32>(live + at);
+  if (filter) bits &= load<u32>(filter + at);
+  return ((bits >> (slot & 31)) & 1) != 0;
+}
+
+/** The slot of lane `lane`: from a list, or counted. */
+function slotOf(list: usize, slot: u32, step: u32, lane: u32): u32 {
+  return list ? load<u32>(list + ((<usize>lane) << 2)) : slot + lane * step;
+}
+
+/** Offers one score if its slot passes. */
+function offerSlot(heap: usize, score: f32, slot: u32, live: usize, filter: usize, threshold: f32): f32 {
+  return slotPasses(live, filter, slot) ? offer(heap, score, slot) : threshold;
+}
+
+/** Offers the lanes that reach the threshold. */
+function offerLanes(heap: usize, scores: v128, list: usize, slot: u32, step: u32, live: usize, filter: usize, threshold: f32): f32 {
+  let score = f32x4.extract_lane(scores, 0);
+  if (score >= threshold) threshold = offerSlot(heap, score, slotOf(list, slot, step, 0), live, filter, threshold);
+  score = f32x4.extract_lane(scores, 1);
+  if (score >= threshold) threshold = offerSlot(heap, score, slotOf(list, slot, step, 1), live, filter, threshold);
+  score = f32x4.extract_lane(scores, 2);
+  if (score >= threshold) threshold = offerSlot(heap, score, slotOf(list, slot, step, 2), live, filter, threshold);
+  score = f32x4.extract_lane(scores, 3);
+  if (score >= threshold) threshold = offerSlot(heap, score, slotOf(list, slot, step, 3), live, filter, threshold);
+  return threshold;
+}
+
+/** The bias of four slots. */
+function biasOf(bias: usize, list: usize, slot: u32, step: u32): v128 {
+  let four = v128.load32_zero(bias + ((<usize>slotOf(list, slot, step, 0)) << 2));
+  four = v128.load_lane<f32>(bias + ((<usize>slotOf(list, slot, step, 1)) << 2), four, 1);
+  four = v128.load_lane<f32>(bias + ((<usize>slotOf(list, slot, step, 2)) << 2), four, 2);
+  return v128.load_lane<f32>(bias + ((<usize>slotOf(list, slot, step, 3)) << 2), four, 3);
+}
+
+/** Offers the slots of [from, to) by their f32 rows, one query. */
+export function vectorScan(args: usize): void {
+  const from = word(args, 0);
+  const to = word(args, 1);
+  if (from >= to) return;
+  const rows = <usize>word(args, 2);
+  const rowBytes = <usize>word(args, 3);
+  const bias = <usize>word(args, 7);
+  const live = <usize>word(args, 8);
+  const filter = <usize>word(args, 9);
+  const query = <usize>word(args, 10);
+  const heap = <usize>word(args, 12);
+  let threshold = thresholdOf(heap);
+  let bar = f32x4.splat(threshold);
+  const part = (to - from) >> 3;
+  const leap = rowBytes * <usize>part;
+  let r0 = rows + rowBytes * <usize>from;
+  let r1 = r0 + leap;
+  let r2 = r1 + leap;
+  let r3 = r2 + leap;
+  let r4 = r3 + leap;
+  let r5 = r4 + leap;
+  let r6 = r5 + leap;
+  let r7 = r6 + leap;
+  for (let i: u32 = 0; i < part; i++) {
+    let a0 = f32x4.splat(0);
+    let a1 = a0;
+    let a2 = a0;
+    let a3 = a0;
+    let a4 = a0;
+    let a5 = a0;
+    let a6 = a0;
+    let a7 = a0;
+    for (let at: usize = 0; at < rowBytes; at += 16) {
+      const x = v128.load(query + at);
+      a0 = multiplyAdd(v128.load(r0 + at), x, a0);
+      a1 = multiplyAdd(v128.load(r1 + at), x, a1);
+      a2 = multiplyAdd(v128.load(r2 + at), x, a2);
+      a3 = multiplyAdd(v128.load(r3 + at), x, a3);
+      a4 = multiplyAdd(v128.load(r4 + at), x, a4);
+      a5 = multiplyAdd(v128.load(r5 + at), x, a5);
+      a6 = multiplyAdd(v128.load(r6 + at), x, a6);
+      a7 = multiplyAdd(v128.load(r7 + at), x, a7);
+    }
+    let s = sumEach(a0, a1, a2, a3);
+    let t = sumEach(a4, a5, a6, a7);
+    if (bias) {
+      s = f32x4.add(s, biasOf(bias, 0, from + i, part));
+      t = f32x4.add(t, biasOf(bias, 0, from + i + 4 * part, part));
+    }
+    if (v128.any_true(v128.or(f32x4.ge(s, bar), f32x4.ge(t, bar)))) {
+      threshold = offerLanes(heap, s, 0, from + i, part, live, filter, threshold);
+      threshold = offerLanes(heap, t, 0, from + i + 4 * part, part, live, filter, threshold);
+      bar = f32x4.splat(threshold);
+    }
+    r0 += rowBytes;
+    r1 += rowBytes;
+    r2 += rowBytes;
+    r3 += rowBytes;
+    r4 += rowBytes;
+    r5 += rowBytes;
+    r6 += rowBytes;
+    r7 += rowBytes;
+  }
+  for (let slot = from + (part << 3); slot < to; slot++) {
+    let score = dotOne(rows + rowBytes * <usize>slot, rowBytes, query);
+    if (bias) score += load<f32>(bias + ((<usize>slot) << 2));
+    if (score >= threshold) threshold = offerSlot(heap, score, slot, live, filter, threshold);
+  }
+}
+
+/** Offers the slots of a list by their f32 rows; slots that do not exist are passed over. */
+export function scanList(
+  heap: usize,
+  list: usize,
+  count: u32,
+  slots: u32,
+  rows: usize,
+  rowBytes: usize,
+  query: usize,
+  bias: usize,
+  live: usize,
+  filter: usize,
+): void {
+  let threshold = thresholdOf(heap);
+  const top = i32x4.splat(slots);
+  let i: u32 = 0;
+  while (i < count) {
+    const entry = list + ((<usize>i) << 2);
+    // Eight that all exist go together; otherwise, and at the end, one by one.
+    if (count - i >= 8 && i32x4.all_true(v128.and(i32x4.lt_u(v128.load(entry), top), i32x4.lt_u(v128.load(entry, 16), top)))) {
+      const r0 = rows + rowBytes * <usize>load<u32>(entry);
+      const r1 = rows + rowBytes * <usize>load<u32>(entry, 4);
+      const r2 = rows + rowBytes * <usize>load<u32>(entry, 8);
+      const r3 = rows + rowBytes * <usize>load<u32>(entry, 12);
+      const r4 = rows + rowBytes * <usize>load<u32>(entry, 16);
+      const r5 = rows + rowBytes * <usize>load<u32>(entry, 20);
+      const r6 = rows + rowBytes * <usize>load<u32>(entry, 24);
+      const r7 = rows + rowBytes * <usize>load<u32>(entry, 28);
+      let a0 = f32x4.splat(0);
+      let a1 = a0;
+      let a2 = a0;
+      let a3 = a0;
+      let a4 = a0;
+      let a5 = a0;
+      let a6 = a0;
+      let a7 = a0;
+      for (let at: usize = 0; at < rowBytes; at += 16) {
+        const x = v128.load(query + at);
+        a0 = multiplyAdd(v128.load(r0 + at), x, a0);
+        a1 = multiplyAdd(v128.load(r1 + at), x, a1);
+        a2 = multiplyAdd(v128.load(r2 + at), x, a2);
+        a3 = multiplyAdd(v128.load(r3 + at), x, a3);
+        a4 = multiplyAdd(v128.load(r4 + at), x, a4);
+        a5 = multiplyAdd(v128.load(r5 + at), x, a5);
+        a6 = multiplyAdd(v128.load(r6 + at), x, a6);
+        a7 = multiplyAdd(v128.load(r7 + at), x, a7);
+      }
+      let s = sumEach(a0, a1, a2, a3);
+      let t = sumEach(a4, a5, a6, a7);
+      if (bias) {
+        s = f32x4.add(s, biasOf(bias, entry, 0, 0));
+        t = f32x4.add(t, biasOf(bias, entry + 16, 0, 0));
+      }
+      const bar = f32x4.splat(threshold);
+      if (v128.any_true(v128.or(f32x4.ge(s, bar), f32x4.ge(t, bar)))) {
+        threshold = offerLanes(heap, s, entry, 0, 0, live, filter, threshold);
+        threshold = offerLanes(heap, t, entry + 16, 0, 0, live, filter, threshold);
+      }
+      i += 8;
+      continue;
+    }
+    const slot = load<u32>(entry);
+    if (slot < slots) {
+      let score = dotOne(rows + rowBytes * <usize>slot, rowBytes, query);
+      if (bias) score += load<f32>(bias + ((<usize>slot) << 2));
+      if (score >= threshold) threshold = offerSlot(heap, score, slot, live, filter, threshold);
+    }
+    i += 1;
+  }
+}
+
+/** Offers the slots of the list by their f32 rows, one query. */
+export function vectorScanOf(args: usize): void {
+  scanList(
+    <usize>word(args, 12),
+    <usize>word(args, 17),
+    word(args, 18),
+    word(args, 19),
+    <usize>word(args, 2),
+    <usize>word(args, 3),
+    <usize>word(args, 10),
+    <usize>word(args, 7),
+    <usize>word(args, 8),
+    <usize>word(args, 9),
+  );
+}
+
+/** Scores the rows of a candidate heap again in f32 and offers them to the heap. */
+function again(args: usize, candidates: usize, query: usize, heap: usize): void {
+  // The candidates passed the bitmaps already.
+  const list = candidates + 16 + ((<usize>load<u32>(candidates)) << 2);
+  scanList(heap, list, load<u32>(candidates, 4), word(args, 19), <usize>word(args, 2), <usize>word(args, 3), query, <usize>word(args, 7), 0, 0);
+}
+
+/** Sixteen products of a code with a query's code, as four sums. x, y: the query's first and last eight. */
+function dotCodes(code: usize, x: v128, y: v128, sum: v128): v128 {
+  const low = i32x4.dot_i16x8_s(v128.load_ext<i8>(code), x);
+  const high = i32x4.dot_i16x8_s(v128.load_ext<i8>(code, 8), y);
+  return i32x4.add(i32x4.add(low, high), sum);
+}
+
+/** As sumEach, of whole numbers. */
+function sumEachWhole(a0: v128, a1: v128, a2: v128, a3: v128): v128 {
+  const t0 = v128.shuffle<i32>(a0, a1, 0, 4, 1, 5);
+  const t1 = v128.shuffle<i32>(a0, a1, 2, 6, 3, 7);
+  const t2 = v128.shuffle<i32>(a2, a3, 0, 4, 1, 5);
+  const t3 = v128.shuffle<i32>(a2, a3, 2, 6, 3, 7);
+  const u0 = i32x4.add(t0, t1);
+  const u1 = i32x4.add(t2, t3);
+  return i32x4.add(v128.shuffle<i32>(u0, u1, 0, 1, 4, 5), v128.shuffle<i32>(u0, u1, 2, 3, 6, 7));
+}
+
+/** Offers the slots of [from, to), one query: the best by their codes, of which the rows are scored in f32. */
+export function vectorScan8(args: usize): void {
+  const from = word(args, 0);
+  const to = word(args, 1);
+  if (from >= to) return;
+  const codes = <usize>word(args, 4);
+  const codeBytes = <usize>word(args, 5);
+  const bias = <usize>word(args, 7);
+  const live = <usize>word(args, 8);
+  const filter = <usize>word(args, 9);
+  const query = <usize>word(args, 10);
+  const heap = <usize>word(args, 14);
+  const codedQuery = <usize>word(args, 16);
+  const unit = foldQuery(query, <usize>word(args, 3), <usize>word(args, 6), codeBytes, codedQuery);
+  const units = f32x4.splat(unit);
+  topKReset(heap, load<u32>(heap));
+  let threshold: f32 = -Infinity;
+  let bar = f32x4.splat(threshold);
+  const part = (to - from) >> 3;
+  const leap = codeBytes * <usize>part;
+  let r0 = codes + codeBytes * <usize>from;
+  let r1 = r0 + leap;
+  let r2 = r1 + leap;
+  let r3 = r2 + leap;
+  let r4 = r3 + leap;
+  let r5 = r4 + leap;
+  let r6 = r5 + leap;
+  let r7 = r6 + leap;
+  for (let i: u32 = 0; i < part; i++) {
+    let a0 = i32x4.splat(0);
+    let a1 = a0;
+    let a2 = a0;
+    let a3 = a0;
+    let a4 = a0;
+    let a5 = a0;
+    let a6 = a0;
+    let a7 = a0;
+    for (let at: usize = 0; at < codeBytes; at += 16) {
+      const x = v128.load(codedQuery + (at << 1));
+      const y = v128.load(codedQuery + (at << 1), 16);
+      a0 = dotCodes(r0 + at, x, y, a0);
+      a1 = dotCodes(r1 + at, x, y, a1);
+      a2 = dotCodes(r2 + at, x, y, a2);
+      a3 = dotCodes(r3 + at, x, y, a3);
+      a4 = dotCodes(r4 + at, x, y, a4);
+      a5 = dotCodes(r5 + at, x, y, a5);
+      a6 = dotCodes(r6 + at, x, y, a6);
+      a7 = dotCodes(r7 + at, x, y, a7);
+    }
+    let s = f32x4.mul(f32x4.convert_i32x4_s(sumEachWhole(a0, a1, a2, a3)), units);
+    let t = f32x4.mul(f32x4.convert_i32x4_s(sumEachWhole(a4, a5, a6, a7)), units);
+    if (bias) {
+      s = f32x4.add(s, biasOf(bias, 0, from + i, part));
+      t = f32x4.add(t, biasOf(bias, 0, from + i + 4 * part, part));
+    }
+    if (v128.any_true(v128.or(f32x4.ge(s, bar), f32x4.ge(t, bar)))) {
+      threshold = offerLanes(heap, s, 0, from + i, part, live, filter, threshold);
+      threshold = offerLanes(heap, t, 0, from + i + 4 * part, part, live, filter, threshold);
+      bar = f32x4.splat(threshold);
+    }
+    r0 += codeBytes;
+    r1 += codeBytes;
+    r2 += codeBytes;
+    r3 += codeBytes;
+    r4 += codeBytes;
+    r5 += codeBytes;
+    r6 += codeBytes;
+    r7 += codeBytes;
+  }
+  for (let slot = from + (part << 3); slot < to; slot++) {
+    const code = codes + codeBytes * <usize>slot;
+    let sum = i32x4.splat(0);
+    for (let at: usize = 0; at < codeBytes; at += 16) {
+      sum = dotCodes(code + at, v128.load(codedQuery + (at << 1)), v128.load(codedQuery + (at << 1), 16), sum);
+    }
+    let score = <f32>(i32x4.extract_lane(sum, 0) + i32x4.extract_lane(sum, 1) + i32x4.extract_lane(sum, 2) + i32x4.extract_lane(sum, 3)) * unit;
+    if (bias) score += load<f32>(bias + ((<usize>slot) << 2));
+    if (score >= threshold) threshold = offerSlot(heap, score, slot, live, filter, threshold);
+  }
+  again(args, heap, query, <usize>word(args, 12));
+}
+
+/** Writes the bars of `count` heaps; the lanes that fill up the last four never pass. */
+function barsOf(heaps: usize, heapBytes: usize, count: u32, bars: usize): void {
+  for (let q: u32 = 0; q < ((count + 3) & ~3); q++) {
+    store<f32>(bars + ((<usize>q) << 2), q < count ? thresholdOf(heaps + heapBytes * <usize>q) : NaN);
+  }
+}
+
+/** Offers one row's scores to four heaps of four queries. */
+function offerQueries(heaps: usize, heapBytes: usize, scores: v128, slot: u32, bars: usize): void {
+  let score = f32x4.extract_lane(scores, 0);
+  if (score >= load<f32>(bars)) store<f32>(bars, offer(heaps, score, slot));
+  score = f32x4.extract_lane(scores, 1);
+  if (score >= load<f32>(bars, 4)) store<f32>(bars, offer(heaps + heapBytes, score, slot), 4);
+  score = f32x4.extract_lane(scores, 2);
+  if (score >= load<f32>(bars, 8)) store<f32>(bars, offer(heaps + 2 * heapBytes, score, slot), 8);
+  score = f32x4.extract_lane(scores, 3);
+  if (score >= load<f32>(bars, 12)) store<f32>(bars, offer(heaps + 3 * heapBytes, score, slot), 12);
+}
+
+/** Offers the slots of [from, to) by their f32 rows to each query's heap. */
+export function vectorBatch(args: usize): void {
+  const to = word(args, 1);
+  const rows = <usize>word(args, 2);
+  const rowBytes = <usize>word(args, 3);
+  const bias = <usize>word(args, 7);
+  const live = <usize>word(args, 8);
+  const filter = <usize>word(args, 9);
+  const queries = <usize>word(args, 10);
+  const count = word(args, 11);
+  const heaps = <usize>word(args, 12);
+  const heapBytes = <usize>word(args, 13);
+  const bars = <usize>word(args, 16);
+  barsOf(heaps, heapBytes, count, bars);
+  const tileRows = max<u32>(tileBytes / <u32>rowBytes, 2) & ~1;
+  for (let first = word(args, 0); first < to; first += tileRows) {
+    const end = min(first + tileRows, to);
+    for (let q: u32 = 0; q < count; q += 4) {
+      const q0 = queries + rowBytes * <usize>q;
+      // Of fewer than four the last is taken again; its bar lets nothing pass.
+      const q1 = queries + rowBytes * <usize>min(q + 1, count - 1);
+      const q2 = queries + rowBytes * <usize>min(q + 2, count - 1);
+      const q3 = queries + rowBytes * <usize>min(q + 3, count - 1);
+      const bar = bars + ((<usize>q) << 2);
+      for (let slot = first; slot < end; slot += 2) {
+        const r0 = rows + rowBytes * <usize>slot;
+        // The second row of the last pair may be beyond the end: the first is taken again and not offered.
+        const r1 = slot + 1 < end ? r0 + rowBytes : r0;
+        let a0 = f32x4.splat(0);
+        let a1 = a0;
+        let a2 = a0;
+        let a3 = a0;
+        let b0 = a0;
+        let b1 = a0;
+        let b2 = a0;
+        let b3 = a0;
+        for (let at: usize = 0; at < rowBytes; at += 16) {
+          const x = v128.load(r0 + at);
+          const y = v128.load(r1 + at);
+          let p = v128.load(q0 + at);
+          a0 = multiplyAdd(x, p, a0);
+          b0 = multiplyAdd(y, p, b0);
+          p = v128.load(q1 + at);
+          a1 = multiplyAdd(x, p, a1);
+          b1 = multiplyAdd(y, p, b1);
+          p = v128.load(q2 + at);
+          a2 = multiplyAdd(x, p, a2);
+          b2 = multiplyAdd(y, p, b2);
+          p = v128.load(q3 + at);
+          a3 = multiplyAdd(x, p, a3);
+          b3 = multiplyAdd(y, p, b3);
+        }
+        let s = sumEach(a0, a1, a2, a3);
+        let t = sumEach(b0, b1, b2, b3);
+        if (bias) {
+          s = f32x4.add(s, v128.load32_splat(bias + ((<usize>slot) << 2)));
+          if (slot + 1 < end) t = f32x4.add(t, v128.load32_splat(bias + ((<usize>slot) << 2), 4));
+        }
+        const least = v128.load(bar);
+        if (v128.any_true(v128.or(f32x4.ge(s, least), f32x4.ge(t, least)))) {
+          const to4 = heaps + heapBytes * <usize>q;
+          if (slotPasses(live, filter, slot)) offerQueries(to4, heapBytes, s, slot, bar);
+          if (slot + 1 < end && slotPasses(live, filter, slot + 1)) offerQueries(to4, heapBytes, t, slot + 1, bar);
+        }
+      }
+    }
+  }
+}
+
+/** As vectorScan8 for several queries. */
+export function vectorBatch8(args: usize): void {
+  const to = word(args, 1);
+  const rowBytes = <usize>word(args, 3);
+  const codes = <usize>word(args, 4);
+  const codeBytes = <usize>word(args, 5);
+  const bias = <usize>word(args, 7);
+  const live = <usize>word(args, 8);
+  const filter = <usize>word(args, 9);
+  const queries = <usize>word(args, 10);
+  const count = word(args, 11);
+  const candidates = <usize>word(args, 14);
+  const candidateBytes = <usize>word(args, 15);
+  const bars = <usize>word(args, 16);
+  const padded = (count + 3) & ~3;
+  const units = bars + ((<usize>padded) << 2);
+  const coded = units + ((<usize>padded) << 2);
+  const codedBytes = codeBytes << 1;
+  for (let q: u32 = 0; q < padded; q++) {
+    const query = queries + rowBytes * <usize>min(q, count - 1);
+    store<f32>(units + ((<usize>q) << 2), foldQuery(query, rowBytes, <usize>word(args, 6), codeBytes, coded + codedBytes * <usize>q));
+    if (q < count) topKReset(candidates + candidateBytes * <usize>q, load<u32>(candidates + candidateBytes * <usize>q));
+  }
+  barsOf(candidates, candidateBytes, count, bars);
+  const tileRows = max<u32>(tileBytes / <u32>codeBytes, 2) & ~1;
+  for (let first = word(args, 0); first < to; first += tileRows) {
+    const end = min(first + tileRows, to);
+    for (let q: u32 = 0; q < count; q += 4) {
+      const q0 = coded + codedBytes * <usize>q;
+      const q1 = q0 + codedBytes;
+      const q2 = q1 + codedBytes;
+      const q3 = q2 + codedBytes;
+      const bar = bars + ((<usize>q) << 2);
+      const unit = v128.load(units + ((<usize>q) << 2));
+      for (let slot = first; slot < end; slot += 2) {
+        const r0 = codes + codeBytes * <usize>slot;
+        const r1 = slot + 1 < end ? r0 + codeBytes : r0;
+        let a0 = i32x4.splat(0);
+        let a1 = a0;
+        let a2 = a0;
+        let a3 = a0;
+        let b0 = a0;
+        let b1 = a0;
+        let b2 = a0;
+        let b3 = a0;
+        for (let at: usize = 0; at < codeBytes; at += 8) {
+          const x = v128.load_ext<i8>(r0 + at);
+          const y = v128.load_ext<i8>(r1 + at);
+          let p = v128.load(q0 + (at << 1));
+          a0 = i32x4.add(i32x4.dot_i16x8_s(x, p), a0);
+          b0 = i32x4.add(i32x4.dot_i16x8_s(y, p), b0);
+          p = v128.load(q1 + (at << 1));
+          a1 = i32x4.add(i32x4.dot_i16x8_s(x, p), a1);
+          b1 = i32x4.add(i32x4.dot_i16x8_s(y, p), b1);
+          p = v128.load(q2 + (at << 1));
+          a2 = i32x4.add(i32x4.dot_i16x8_s(x, p), a2);
+          b2 = i32x4.add(i32x4.dot_i16x8_s(y, p), b2);
+          p = v128.load(q3 + (at << 1));
+          a3 = i32x4.add(i32x4.dot_i16x8_s(x, p), a3);
+          b3 = i32x4.add(i32x4.dot_i16x8_s(y, p), b3);
+        }
+        let s = f32x4.mul(f32x4.convert_i32x4_s(sumEachWhole(a0, a1, a2, a3)), unit);
+        let t = f32x4.mul(f32x4.convert_i32x4_s(sumEachWhole(b0, b1, b2, b3)), unit);
+        if (bias) {
+          s = f32x4.add(s, v128.load32_splat(bias + ((<usize>slot) << 2)));
+          if (slot + 1 < end) t = f32x4.add(t, v128.load32_splat(bias + ((<usize>slot) << 2), 4));
+        }
+        const least = v128.load(bar);
+        if (v128.any_true(v128.or(f32x4.ge(s, least), f32x4.ge(t, least)))) {
+          const to4 = candidates + candidateBytes * <usize>q;
+          if (slotPasses(live, filter, slot)) offerQueries(to4, candidateBytes, s, slot, bar);
+          if (slot + 1 < end && slotPasses(live, filter, slot + 1)) offerQueries(to4, candidateBytes, t, slot + 1, bar);
+        }
+      }
+    }
+  }
+  const heaps = <usize>word(args, 12);
+  const heapBytes = <usize>word(args, 13);
+  for (let q: u32 = 0; q < count; q++) again(args, candidates + candidateBytes * <usize>q, queries + rowBytes * <usize>q, heaps + heapBytes * <usize>q);
+}
+
+/**
+ * Offers minus the squared distance of the `count` slots of the list to the heap: what a search by q.x - |x|^2 / 2 found, with distances as exact as f32 allows
+ * (the difference of large products is not, where the distance is small).
+ */
+export function vectorDistances(args: usize): void {
+  const heap = <usize>word(args, 12);
+  const list = <usize>word(args, 17);
+  const count = word(args, 18);
+  const rows = <usize>word(args, 2);
+  const rowBytes = <usize>word(args, 3);
+  const query = <usize>word(args, 10);
+  for (let i: u32 = 0; i < count; i++) {
+    const slot = load<u32>(list + ((<usize>i) << 2));
+    const row = rows + rowBytes * <usize>slot;
+    let sum = f32x4.splat(0);
+    for (let at: usize = 0; at < rowBytes; at += 16) {
+      const apart = f32x4.sub(v128.load(row + at), v128.load(query + at));
+      sum = multiplyAdd(apart, apart, sum);
+    }
+    const total = f32x4.extract_lane(sum, 0) + f32x4.extract_lane(sum, 1) + f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3);
+    offer(heap, -total, slot);
+  }
+}
