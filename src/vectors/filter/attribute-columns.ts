@@ -13,8 +13,8 @@ import { fieldsOfText } from "./filter-values.ts";
 export const attributeLimits = {
   /** Fields with a column. */
   columnsMax: 32,
-  /** UTF-8 bytes of a field's name; longer ones have no column. */
-  nameBytesMax: 256,
+  /** Of a field's name; longer ones have no column. */
+  nameCharsMax: 256,
   slotsMax: 2 ** 31,
 } as const;
 
@@ -111,10 +111,14 @@ export class SourceFilter {
 export class AttributeColumns implements AttributeSource {
   readonly #texts: (string | undefined)[] = [];
   readonly #columns = new Map<string, AttributeColumn>();
-  /** Columns that hold a value of a slot's text now, or before it was changed. */
+  readonly #columnsMax: number;
   #capacity = 0;
   #complete = true;
   #textChars = 0;
+
+  constructor(columnsMax: number = attributeLimits.columnsMax) {
+    this.#columnsMax = columnsMax;
+  }
 
   get slots(): number {
     return this.#texts.length;
@@ -129,6 +133,10 @@ export class AttributeColumns implements AttributeSource {
     let bytes = 2 * this.#textChars;
     for (const column of this.#columns.values()) bytes += this.#capacity * (column.kind === "numbers" ? 8 : 4);
     return bytes;
+  }
+
+  get columns(): Iterable<AttributeColumn> {
+    return this.#columns.values();
   }
 
   column(name: string): AttributeColumn | undefined {
@@ -162,7 +170,7 @@ export class AttributeColumns implements AttributeSource {
     for (const [name, value] of fields) {
       let column = this.#columns.get(name);
       if (column === undefined) {
-        if (this.#columns.size >= attributeLimits.columnsMax) {
+        if (this.#columns.size >= this.#columnsMax || name.length > attributeLimits.nameCharsMax) {
           this.#complete = false;
           continue;
         }
