@@ -8,11 +8,14 @@ import { type Entry, type Keyspace, keyspaceLimits } from "#features/keyspace/ke
 import { entryKinds } from "#kernel/entry-record";
 import type { Args, Call, CommandFlag, CommandSpec, KeySpec } from "#wire/resp-command";
 import { keyAccessOf } from "./key-access.ts";
+import type { NamedCollections } from "./named-collections.ts";
 
 /** What the families of commands on keys work on. */
 export interface DataParts {
   readonly keyspace: Keyspace;
   readonly hashes: Hashes;
+  /** Vector collections, which are keys too. */
+  readonly collections?: NamedCollections;
 }
 
 /** Ends a command with an error for the client, before it has written anything. */

@@ -37,7 +37,7 @@ function typeOf(entry: Entry): "string" | "hash" {
 }
 
 export function keyCommands(parts: DataParts): CommandSpec[] {
-  const { keyspace, hashes } = parts;
+  const { keyspace, hashes, collections } = parts;
   const command = (
     name: string,
     arity: number,
@@ -51,20 +51,37 @@ export function keyCommands(parts: DataParts): CommandSpec[] {
   const allKeys = { first: 1, last: -1, step: 1 };
   const twoKeys = { first: 1, last: 2, step: 1 };
 
-  const remove = ({ args, reply }: Call): void => {
+  const remove = (call: Call): void | Promise<void> => {
+    const { args, reply } = call;
     let removed = 0;
+    const dropped = new Set<string>();
     for (let i = 1; i < args.count; i++) {
       const key = args.bytes(i);
       const entry = keyspace.find(key);
-      if (entry === undefined) continue;
+      if (entry === undefined) {
+        const collection = collections?.nameOf(key);
+        if (collection !== undefined) dropped.add(collection);
+        continue;
+      }
       hashes.remove(key, entry);
       removed++;
     }
-    reply.integer(removed);
+    if (dropped.size === 0) {
+      reply.integer(removed);
+      return undefined;
+    }
+    // A collection goes by itself: it is no part of the keyspace's write.
+    if (!keyspace.inTransaction) hold(keyspace, call, keyspace.commit());
+    return Promise.all([...dropped].map((name) => collections!.drop(name))).then((gone) => {
+      reply.integer(removed + gone.filter(Boolean).length);
+    });
   };
   const countExisting = ({ args, reply }: Call): void => {
     let there = 0;
-    for (let i = 1; i < args.count; i++) if (keyspace.find(args.bytes(i)) !== undefined) there++;
+    for (let i = 1; i < args.count; i++) {
+      const key = args.bytes(i);
+      if (keyspace.find(key) !== undefined || collections?.nameOf(key) !== undefined) there++;
+    }
     reply.integer(there);
   };
 
@@ -332,8 +349,9 @@ export function keyCommands(parts: DataParts): CommandSpec[] {
     command("exists", -2, fastRead, allKeys, "1.0.0", "Determine if a key exists", countExisting),
     command("touch", -2, fastRead, allKeys, "3.2.1", "Alters the last access time of a key(s). Returns the number of existing keys specified", countExisting),
     command("type", 2, fastRead, oneKey, "1.0.0", "Determine the type stored at key", ({ args, reply }) => {
-      const entry = keyspace.find(args.bytes(1));
-      reply.simple(entry === undefined ? "none" : typeOf(entry));
+      const key = args.bytes(1);
+      const entry = keyspace.find(key);
+      reply.simple(entry !== undefined ? typeOf(entry) : collections?.nameOf(key) === undefined ? "none" : "vectorset");
     }),
     command("rename", 3, write, twoKeys, "1.0.0", "Rename a key", rename(false)),
     command("renamenx", 3, ["write", "fast"], twoKeys, "1.0.0", "Rename a key, only if the new key does not exist", rename(true)),

@@ -173,6 +173,7 @@ export class PlainVectors implements VectorService {
     const queries = request.queries instanceof Float32Array ? request.queries : collection.rows.get(request.queries.element)?.vector;
     if (queries === undefined) throw new MillraceError("not-found", "no such element to search by", { todo: "add it first" });
     if (queries.length % dims !== 0) throw new MillraceError("invalid", `queries of ${queries.length} numbers`, { todo: `send ${dims} each` });
+    if (request.filter !== undefined) passes(request.filter, "{}");
     const count = queries.length / dims;
     const from = new Uint32Array(count + 1);
     const elements: string[] = [];
