@@ -14,6 +14,7 @@ import { streamFile } from "#platform/file-stream";
 import type { Files } from "#platform/files";
 import type { SnapshotFile } from "#snapshot/manifest";
 import type { Build, PublishOptions } from "#snapshot/snapshot-build";
+import { attributeRoom, loadAttributes, writeAttributes } from "../filter/attribute-files.ts";
 import { buildSegment, listsFor, segmentBytes } from "../segment/build-segment.ts";
 import { defaultSearchSettings, exhaustiveSettings, type SearchSettings } from "../segment/search-settings.ts";
 import { loadSegment, writeSegment } from "../segment/segment-files.ts";
@@ -191,7 +192,7 @@ async function buildCandidate(rows: GatheredRows, lists: number, config: Version
       { vectors: rows.vectors, count: rows.count, dims: rows.dims },
       { metric, lists, seed, onProgress: (share) => watch.show(share), ...(signal === undefined ? {} : { signal }) },
     );
-    segmentFiles = await writeSegment(segment, rows.ids, files, folder);
+    segmentFiles = [...(await writeSegment(segment, rows.ids, files, folder)), ...(await writeAttributes(segment.order, rows.attributes, files, folder))];
   }
   watch.enter("tune");
   const pool = new MemoryPool({ capBytes: memoryBytes });
