@@ -3,7 +3,7 @@
 // instruction here and two exact 32-bit products in the TypeScript twin.
 // Reads up to 7 bytes past the end of a key (and ignores them): the caller keeps them inside the memory.
 
-const golden: u64 = 0x9e3779b97f4a7c15;
+export const golden: u64 = 0x9e3779b97f4a7c15;
 
 export function mix64(z: u64): u64 {
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
@@ -54,7 +54,7 @@ export function secretOf(start: u64, i: u64): v128 {
 }
 
 /** Sum of the products of 32-bit words of `a` with those of `b`, and of `c` with `d`, each word added to its secret. */
-function sumOfProducts(a: v128, b: v128, c: v128, d: v128, s0: v128, s1: v128, s2: v128, s3: v128): u64 {
+export function sumOfProducts(a: v128, b: v128, c: v128, d: v128, s0: v128, s1: v128, s2: v128, s3: v128): u64 {
   a = i32x4.add(a, s0);
   b = i32x4.add(b, s1);
   c = i32x4.add(c, s2);

@@ -316,6 +316,41 @@ export function entriesContract(variant: KernelVariant): void {
     assertProbe(run, model, keys);
   });
 
+  test(under(`keys that all have lines: all lengths, one byte apart, of one group and one tag, asked alone and among others (SEED=${seed})`), () => {
+    const prng = new Prng(seed).fork("all lines");
+    const of = (key: Uint8Array): ModelEntry => ({ key, kind: 8, value: prng.bytes(new Uint8Array(250)), expiryMs: 0, timeMs: prng.pick([0, 5]) });
+    const seedOfRun = keySeed(5n);
+    const colliding: Uint8Array[] = [];
+    // A run of 400 entries of so many bytes has 52 groups.
+    for (let i = 0; colliding.length < 60; i++) {
+      const key = text(`z collision ${i}`.padEnd(48 + (i % 15), "."));
+      const hash = stripeHash(key, seedOfRun);
+      if (((hash >> 32n) * 52n) >> 32n === 7n && (hash & 0xffn) < 40n) colliding.push(key);
+    }
+    const others = Array.from({ length: 360 }, (_, i) => text(`k${String(i).padStart(4, "0")} `.padEnd(48 + (i % 15), "abcdefg")));
+    const entries = ascending([...others, ...colliding.slice(0, 40)].map(of));
+    const run = load(buildRun(entries));
+    assert.equal(run.header.groups, 52);
+    const model = new Map(entries.map((entry) => [hex(entry.key), entry]));
+    const lined: Uint8Array[] = [];
+    const view = new EntryView();
+    for (let position = run.first; position !== run.end;) {
+      position = run.entryAt(position, view);
+      if (view.headAt !== view.at) lined.push(view.key().slice());
+    }
+    assert.ok(lined.length > 300, `${lined.length} lines`);
+    const apart = lined.flatMap((key, i) => [
+      key.map((byte, at) => (at === i % key.length ? byte ^ 0x80 : byte)),
+      key.subarray(0, -1),
+      Uint8Array.of(...key, 46),
+    ]);
+    const asked = prng.shuffle([...lined, ...apart.filter(({ length }) => length >= 48), ...colliding.slice(40)]);
+    assertProbe(run, model, asked);
+    assertProbe(run, model, lined);
+    assertProbe(run, model, prng.shuffle([...asked, ...entries.map(({ key }) => key), ...apart]));
+    for (const key of [...lined.slice(0, 3), ...apart.slice(0, 9)]) assertProbe(run, model, [key]);
+  });
+
   test(under(`sources one after the other: the first that holds a key keeps it, tombstones too, and answers before stay (SEED=${seed})`), () => {
     const prng = new Prng(seed).fork("sources");
     const newer = newTable({ entriesMax: 100, recordBytesMax: 10_000 });

@@ -57,8 +57,8 @@ export const probeWords = {
   striped: 19,
 } as const;
 export const probeArgumentBytes = 80;
-/** 64 keys of 32 bytes. */
-export const probeScratchBytes = 2_048;
+/** 64 keys of 32 bytes, and 256 bytes more. */
+export const probeScratchBytes = 2_304;
 
 /** Words of the arguments of indexProbe, kernels/entry-probe.ts. */
 export const indexProbeWords = {

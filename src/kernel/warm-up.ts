@@ -16,6 +16,7 @@ import {
   groupBytes,
   indexProbeWords,
   memTableWords,
+  probeScratchBytes,
   probeWords,
   runWriterStateBytes,
   runWriterWords,
@@ -214,7 +215,7 @@ function warmUpEntries(kernels: Kernels): void {
   const keyFrom = 3;
   // A page each: CRC tables and arguments, a table, records and lists, a chunk, a writer's lists, answers.
   const scratch = crcTablesAt + 16_384;
-  const args = scratch + 1_024;
+  const args = scratch + probeScratchBytes;
   const stack = args + 512;
   const offsets = stack + 2_048;
   const addresses = offsets + 2_048;
