@@ -15,7 +15,7 @@ export function openApiOptions(version: string): FastifyDynamicSwaggerOptions {
         version,
         description: "Real-time recommendation infrastructure. Limits and examples: docs/http-api.md; errors: docs/errors.md.",
       },
-      tags: ["events", "items", "users", "recommend", "learning", "tables", "feast", "store", "parameters", "server"].map((name) => ({ name })),
+      tags: ["events", "items", "users", "recommend", "learning", "tables", "feast", "store", "parameters", "vectors", "server"].map((name) => ({ name })),
     },
     refResolver: { buildLocalReference: (schema, _base, _fragment, at) => (typeof schema["$id"] === "string" ? schema["$id"] : `def-${at}`) },
   };

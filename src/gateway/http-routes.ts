@@ -80,7 +80,7 @@ export interface Route {
   /** With `:name` for parameters. */
   readonly url: string;
   readonly summary: string;
-  readonly tag: "events" | "items" | "users" | "recommend" | "learning" | "tables" | "feast" | "store" | "parameters" | "server";
+  readonly tag: "events" | "items" | "users" | "recommend" | "learning" | "tables" | "feast" | "store" | "parameters" | "vectors" | "server";
   /** Names of the query parameters, each with its description. */
   readonly query?: Readonly<Record<string, string>>;
   readonly body?: TSchema;

@@ -1,0 +1,119 @@
+// Tasks of the vector builder over HTTP, for operators, the console and outside jobs. Shapes: src/wire/vector-task-api.ts. Use: docs/vector-tasks.md.
+// Invariants: 1. nothing is built by the serving process: a run is an ask that a builder takes up  2. a change names the edition it was made from.
+// Limits: vectorTaskLimits.
+
+import { MillraceError } from "#base/errors";
+import type { TaskControl } from "#vectors/builder/task-control";
+import Type from "typebox";
+import type { VectorTaskDetail } from "#wire/vector-task-api";
+import { VectorTaskConfig, vectorTaskNamePattern } from "#wire/vector-task-config";
+import type { Route } from "./http-routes.ts";
+import { schemaCheck } from "./schema-check.ts";
+
+const closed = { additionalProperties: false } as const;
+const CreateBody = Type.Object({ name: Type.String({ pattern: vectorTaskNamePattern }), config: VectorTaskConfig }, closed);
+const ChangeBody = Type.Object({ edition: Type.Integer({ minimum: 1, description: "the edition that was looked at" }), config: VectorTaskConfig }, closed);
+const Version = Type.String({ minLength: 1, maxLength: 64, description: "a version, or the beginning of one" });
+const LiveBody = Type.Object({ version: Version, refusedToo: Type.Optional(Type.Boolean({ description: "although its checks refused it" })) }, closed);
+const RollbackBody = Type.Object({ version: Type.Optional(Version) }, closed);
+const Answer = Type.Unknown();
+
+/** `control`: undefined on a server without vector collections; the routes say so then. */
+export function vectorTaskRoutes(control: TaskControl | undefined): Route[] {
+  const tag = "vectors" as const;
+  const create = schemaCheck(CreateBody).required;
+  const change = schemaCheck(ChangeBody).required;
+  const live = schemaCheck(LiveBody).required;
+  const rollback = schemaCheck(RollbackBody).required;
+
+  const here = (): TaskControl => {
+    if (control !== undefined) return control;
+    throw new MillraceError("not-found", "this server has no vector tasks", { todo: "add a section `vectors` to its configuration (docs/vector-tasks.md)" });
+  };
+  const nameOf = (params: Readonly<Record<string, string>>): string => params["task"] ?? "";
+  const step = (name: string, summary: string, handle: (task: string, caller: string) => unknown): Route => ({
+    method: "POST",
+    url: `/v1/vector-tasks/:task/${name}`,
+    tag,
+    summary,
+    answer: Answer,
+    handle: ({ params, caller }) => handle(nameOf(params), caller),
+  });
+
+  return [
+    {
+      method: "GET",
+      url: "/v1/vector-tasks",
+      tag,
+      summary: "Tasks of the vector builder: what runs, how the last builds ended, which builders there are",
+      answer: Answer,
+      always: true,
+      handle: () => here().list(),
+    },
+    {
+      method: "POST",
+      url: "/v1/vector-tasks",
+      tag,
+      summary: "Make a task",
+      body: CreateBody,
+      answer: Answer,
+      handle({ body, caller }): Promise<VectorTaskDetail> {
+        const { name, config } = create(body, "the body");
+        return here().create(name, config, caller);
+      },
+    },
+    {
+      method: "GET",
+      url: "/v1/vector-tasks/:task",
+      tag,
+      summary: "One task: configuration, versions of its collection, builds, changes",
+      answer: Answer,
+      always: true,
+      handle: ({ params }) => here().detail(nameOf(params)),
+    },
+    {
+      method: "POST",
+      url: "/v1/vector-tasks/:task/change",
+      tag,
+      summary: "Change what a task is told; it names the edition that was looked at",
+      body: ChangeBody,
+      answer: Answer,
+      handle({ params, body, caller }): Promise<VectorTaskDetail> {
+        const { edition, config } = change(body, "the body");
+        return here().change(nameOf(params), edition, config, caller);
+      },
+    },
+    step("run", "Build now, or as soon as a builder is free", (task, caller) => here().run(task, caller)),
+    step("finished", "An outside job has ended: build, if the task is built by it (schedule.webhook)", (task, caller) => here().finished(task, caller)),
+    step("enable", "Let a task run by itself again", (task, caller) => here().enable(task, true, caller)),
+    step("disable", "A task no longer runs by itself", (task, caller) => here().enable(task, false, caller)),
+    step("remove", "Remove a task; its collection and versions stay", async (task, caller) => {
+      await here().remove(task, caller);
+      return { removed: task };
+    }),
+    {
+      method: "POST",
+      url: "/v1/vector-tasks/:task/live",
+      tag,
+      summary: "Put a version of the task's collection live",
+      body: LiveBody,
+      answer: Answer,
+      handle({ params, body, caller }) {
+        const { version, refusedToo = false } = live(body, "the body");
+        return here().live(nameOf(params), version, refusedToo, caller);
+      },
+    },
+    {
+      method: "POST",
+      url: "/v1/vector-tasks/:task/rollback",
+      tag,
+      summary: "Go back to the version before, or to a named one",
+      body: RollbackBody,
+      answer: Answer,
+      handle({ params, body, caller }) {
+        const { version } = rollback(body ?? {}, "the body");
+        return here().rollback(nameOf(params), version, caller);
+      },
+    },
+  ];
+}
