@@ -205,9 +205,21 @@ async function buildCandidate(rows: GatheredRows, lists: number, config: Version
     figures: undefined,
     probes: { queries: new Float32Array(0), answers: [], recall: 1 },
   };
+  const pathOf = (name: string): string => files.join(folder, name);
+  /** As a server does it, attributes too. */
+  const load = async (): Promise<VectorSegment> => {
+    const loading = await loadSegment(files, pathOf, pool, { owner: `build of ${config.collection}`, extraBytes: await attributeRoom(files, pathOf) });
+    try {
+      await loadAttributes(files, pathOf, { memory: loading.memory, at: loading.extraAt, room: loading.extraBytes, slots: loading.slots });
+      return loading;
+    } catch (thrown) {
+      loading.release();
+      throw thrown;
+    }
+  };
   let segment: VectorSegment;
   try {
-    segment = await loadSegment(files, (name) => files.join(folder, name), pool, { owner: `build of ${config.collection}` });
+    segment = await load();
   } catch (thrown) {
     const error = toMillraceError(thrown);
     if (error.retryable) throw error;
@@ -234,7 +246,7 @@ async function buildCandidate(rows: GatheredRows, lists: number, config: Version
     const settings = tuned.met ? tuned.settings : settingsFirst;
     const figures = searchFigures(segment, validation, settings, clock);
     segment.release();
-    segment = await loadSegment(files, (name) => files.join(folder, name), pool, { owner: `build of ${config.collection}` });
+    segment = await load();
     return { ...failed, bytesLoaded: segment.bytes, reasons: [], tuned, figures, probes: probesOf(segment, probeQueries, tuned.settings) };
   } finally {
     segment.release();
