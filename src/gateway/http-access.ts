@@ -7,7 +7,7 @@ import { HttpRefusal } from "./http-errors.ts";
 import type { Route } from "./http-routes.ts";
 
 /** Routes that change nothing although they are no GET. */
-const readingPosts = /\/(?:read|scan|similar|score)$|^\/get-online-features$/;
+const readingPosts = /\/(?:read|scan|search|similar|score)$|^\/get-online-features$/;
 
 /** The scope that a route needs; `undefined`: none. */
 export function scopeOf(route: Pick<Route, "method" | "url">): AccessScope | undefined {
@@ -15,7 +15,7 @@ export function scopeOf(route: Pick<Route, "method" | "url">): AccessScope | und
   if (url === "/" || url.startsWith("/assets/") || url.startsWith("/health")) return undefined;
   if (url.startsWith("/v1/events")) return "events";
   if (url.startsWith("/v1/recommend") || url.startsWith("/v1/rank")) return "recommend";
-  if (/^\/v1\/(?:imports|snapshots|parameters)(?:\/|$)/.test(url)) return method === "GET" ? "read" : "import";
+  if (/^\/v1\/(?:imports|snapshots|parameters|vector-tasks)(?:\/|$)/.test(url)) return method === "GET" ? "read" : "import";
   if (method === "GET" || readingPosts.test(url)) return "read";
   if (url.startsWith("/v1/training")) return "admin";
   return "write";

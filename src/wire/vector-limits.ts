@@ -1,5 +1,5 @@
 // Bounds of what the configuration says of vector collections, and of the bytes of their commands. Apart from the schemas (vector-config.ts), which bring a library that a client must
-// not load. Bounds of one call: vectorLimits of src/vectors/vector-service.ts, whose numbers a client reads here.
+// not load. Bounds of one call: vectorLimits of src/vectors/vector-service.ts.
 
 export const vectorConfigLimits = {
   collectionsMax: 1_000,
@@ -10,18 +10,14 @@ export const vectorConfigLimits = {
   tasksMax: 1_000,
 } as const;
 
-/** Of one call of a client: what it cuts its batches by. */
-export const vectorCallLimits = {
-  /** Queries of a search, and answers of a batch together. */
-  queriesMax: 1_024,
-  answersMax: 1_000_000,
-  countMax: 10_000,
-  /** Rows of a write, and its numbers together: what the serving loop copies in about a millisecond. */
-  rowsMax: 10_000,
-  numbersMax: 1 << 20,
-} as const;
-
 /** Collections that show what another part of the server holds; they are read only (docs/vectors.md). */
-export const liveItemsCollection = "model:items";
+export const shownCollections = {
+  /** Factors of the learned model's items, by cosine. */
+  items: "model:items",
+  /** The same with the item's own part of the logit behind, by inner product: the query is a user's vector. */
+  scores: "model:scores",
+  /** Vectors of users, worked out when they are asked for; not searched. */
+  users: "model:users",
+} as const;
 /** No configured collection and none that a command makes begins so. */
 export const reservedCollectionPrefix = "model:";
