@@ -300,6 +300,7 @@ async function publishVersion(
     dims: rows.dims,
     lists: best.lists,
     deltaOffset,
+    ...(config.deltaLog === undefined ? {} : { deltaLog: config.deltaLog }),
     memoryBytes: best.bytesLoaded,
     "norm.mean": norm.mean,
     "norm.deviation": norm.deviation,

@@ -28,6 +28,8 @@ export interface VersionConfig {
   readonly checks?: readonly StatisticCheck[];
   /** Offset of the collection's delta log before the first row was read; writes from there on are newer than these rows. */
   readonly deltaOffset: number;
+  /** Which log that is: the id of the collection's record (collection-record.ts). Left out: that of whichever collection of this name serves the version. */
+  readonly deltaLog?: number;
   /** `search` of the version before: tried first, kept when it still meets the target (a fold does this). */
   readonly settings?: SearchSettings;
   /** False: publish, and leave the live one. Default true. */

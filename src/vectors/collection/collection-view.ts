@@ -69,7 +69,7 @@ export class CollectionView {
   }
 
   attributesAt(place: number): string | undefined {
-    return place < 0 ? this.tail.attributesOf(-1 - place) : this.base!.attributesOf(place);
+    return place < 0 ? this.tail.attributesOf(-1 - place) : this.base!.attributes?.textOf(place);
   }
 
   normAt(place: number): number {
@@ -131,7 +131,7 @@ export class CollectionView {
   apply(record: DeltaRecord): void {
     if (record.kind === "upsert") this.upsert(record.element, record.vector, 0, record.attributes);
     else if (record.kind === "remove") this.remove(record.element);
-    else this.setAttributes(record.element, record.attributes);
+    else if (record.kind === "attributes") this.setAttributes(record.element, record.attributes);
     this.nextOffset += 1;
   }
 

@@ -4,12 +4,13 @@ import { ByteWriter } from "#base/byte-writer";
 import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import { freshSeed } from "#platform/fresh-seed";
-import { type DeltaRecord, readDelta, writeAttributes, writeRemove, writeUpsert } from "./delta-record.ts";
+import { type DeltaRecord, readDelta, writeAttributes, writeNothing, writeRemove, writeUpsert } from "./delta-record.ts";
 
 const write = (record: DeltaRecord): Uint8Array => {
   const writer = new ByteWriter(16);
   if (record.kind === "upsert") writeUpsert(writer, record.element, record.vector, 0, record.vector.length, record.attributes);
   else if (record.kind === "remove") writeRemove(writer, record.element);
+  else if (record.kind === "nothing") writeNothing(writer);
   else writeAttributes(writer, record.element, record.attributes);
   return writer.since(0).slice();
 };
@@ -22,6 +23,7 @@ test("golden bytes of each kind (docs/format/vector-record.md)", () => {
     [{ kind: "upsert", element: "b", vector: Float32Array.of(0), attributes: "" }, "01010162" + "0100" + "0400000000"],
     [{ kind: "remove", element: "a1" }, "0201026131"],
     [{ kind: "attributes", element: "a1", attributes: "{}" }, "0301026131027b7d"],
+    [{ kind: "nothing" }, "0401"],
   ];
   for (const [record, bytes] of golden) {
     assert.equal(hex(write(record)), bytes);
@@ -44,7 +46,8 @@ test("what is no record is refused: unknown kinds, later versions, wrong sizes, 
       (thrown) => thrown instanceof MillraceError && thrown.code === code,
       bytes,
     );
-  refused("0401026131", "unsupported");
+  refused("0501026131", "unsupported");
+  refused("040100", "corrupt");
   refused("0202026131", "unsupported");
   refused("0201", "corrupt");
   refused("020100", "corrupt");

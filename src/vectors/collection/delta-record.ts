@@ -10,7 +10,7 @@ import type { ByteWriter } from "#base/byte-writer";
 import { MillraceError } from "#base/errors";
 import { vectorLimits } from "../vector-service.ts";
 
-export const deltaKind = { upsert: 1, remove: 2, attributes: 3 } as const;
+export const deltaKind = { upsert: 1, remove: 2, attributes: 3, nothing: 4 } as const;
 export const deltaVersion = 1;
 
 const todo = "restore the data folder from a backup, or drop the collection and write it again";
@@ -25,7 +25,9 @@ export type DeltaRecord =
       readonly attributes: string | undefined;
     }
   | { readonly kind: "remove"; readonly element: string }
-  | { readonly kind: "attributes"; readonly element: string; readonly attributes: string };
+  | { readonly kind: "attributes"; readonly element: string; readonly attributes: string }
+  /** Takes an offset: where a power cut cost records that were not acknowledged as synced, and a version says that it holds them. */
+  | { readonly kind: "nothing" };
 
 /** Appends one record; what was written since `writer.length` before the call is its bytes. `vector` is `dims` numbers from `from` on. */
 export function writeUpsert(writer: ByteWriter, element: string, vectors: Float32Array, from: number, dims: number, attributes: string | undefined): void {
@@ -50,15 +52,24 @@ export function writeAttributes(writer: ByteWriter, element: string, attributes:
   writer.string(attributes);
 }
 
+export function writeNothing(writer: ByteWriter): void {
+  writer.u8(deltaKind.nothing);
+  writer.u8(deltaVersion);
+}
+
 /** Reads one record of a collection of `dims` dimensions. The vector is a copy. */
 export function readDelta(bytes: Uint8Array, dims: number): DeltaRecord {
   const reader = new ByteReader(bytes, "a record of a collection's log", todo);
   const kind = reader.u8();
   const version = reader.u8();
-  if (version !== deltaVersion || (kind !== deltaKind.upsert && kind !== deltaKind.remove && kind !== deltaKind.attributes)) {
+  if (version !== deltaVersion || kind < deltaKind.upsert || kind > deltaKind.nothing) {
     throw new MillraceError("unsupported", `a record of kind ${kind}, version ${version}, in a collection's log`, {
       todo: "use the millrace that wrote it, or a later one",
     });
+  }
+  if (kind === deltaKind.nothing) {
+    reader.end();
+    return { kind: "nothing" };
   }
   const element = boundedString(reader, vectorLimits.elementBytesMax, "an element");
   if (element === "") throw reader.damaged("an element without a name");

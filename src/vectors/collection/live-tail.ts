@@ -24,6 +24,8 @@ import {
   type VectorShape,
 } from "#kernel/vector-layout";
 import { candidatesFor, exactSearch, quantise, scalesOf, writeRows } from "#kernel/vector-rows";
+import { AttributeColumns, SourceFilter } from "../filter/attribute-columns.ts";
+import type { Filter } from "../filter/filter.ts";
 import { ElementMap } from "./element-map.ts";
 
 export const tailLimits = {
@@ -68,7 +70,8 @@ export class LiveTail {
   readonly #owner: string;
   readonly #rows = new ElementMap();
   readonly #elements: string[] = [];
-  readonly #attributes: (string | undefined)[] = [];
+  /** Made with the first text: most collections have none. */
+  #attributes: AttributeColumns | undefined;
   readonly #norm = new Float32Array(1);
   #room = 0;
   #used = 0;
@@ -105,7 +108,7 @@ export class LiveTail {
   }
 
   attributesOf(row: number): string | undefined {
-    return this.#attributes[row];
+    return this.#attributes?.textOf(row);
   }
 
   normOf(row: number): number {
@@ -143,7 +146,7 @@ export class LiveTail {
     const slot = row - chunk.first;
     writeRows(chunk.block, slot, vectors.subarray(from, from + this.shape.dims), this.#norm);
     if (chunk.norms.length > 0) chunk.norms[slot] = norm ?? this.#norm[0]!;
-    this.#attributes[row] = attributes;
+    this.setAttributes(row, attributes);
     if (known === undefined) {
       this.#elements[row] = element;
       this.#rows.set(element, row);
@@ -160,7 +163,15 @@ export class LiveTail {
   }
 
   setAttributes(row: number, attributes: string | undefined): void {
-    this.#attributes[row] = attributes;
+    if (attributes === undefined && this.#attributes === undefined) return;
+    (this.#attributes ??= new AttributeColumns()).set(row, attributes);
+  }
+
+  /** Bits of those rows of a chunk whose attributes pass; false when there are none. */
+  filterInto(filter: Filter, chunk: TailChunk, into: Uint32Array): boolean {
+    if (this.#attributes === undefined) return false;
+    const source = new SourceFilter(this.#attributes, filter);
+    return !source.isEmpty && source.bitmap(chunk.first, chunk.first + chunk.block.slots, into) > 0;
   }
 
   /** Takes an element out; false when it was not there. */
@@ -170,7 +181,7 @@ export class LiveTail {
     const { block, first } = this.chunkOf(row);
     setSlot(block.memory, block.liveAt, row - first, false);
     this.#rows.delete(element);
-    this.#attributes[row] = undefined;
+    this.setAttributes(row, undefined);
     this.#live -= 1;
     return true;
   }

@@ -5,8 +5,9 @@
 // Cost: a step is one call of a kernel over at most `stepBytes`, or one search of the index. Limits: vectorLimits.
 
 import { createTopK, type TopK } from "#kernel/dot-top-k";
-import { codeBytes, rowFloats, setSlot, slotsUnit } from "#kernel/vector-layout";
+import { codeBytes, rowFloats, slotsUnit } from "#kernel/vector-layout";
 import { candidatesFor, countSlots, ExactScan, normalise } from "#kernel/vector-rows";
+import { SourceFilter } from "../filter/attribute-columns.ts";
 import type { Filter } from "../filter/filter.ts";
 import type { SearchSettings } from "../segment/search-settings.ts";
 import type { CollectionView } from "./collection-view.ts";
@@ -14,8 +15,8 @@ import type { CollectionView } from "./collection-view.ts";
 export const viewSearchLimits = {
   /** What one step of an exact search reads: some 0.3 ms. */
   stepBytes: 3 << 20,
-  /** Elements that a filter looks at in one step. */
-  filterRows: 256,
+  /** Slots of a base that a filter looks at in one step. */
+  filterSlots: 1 << 14,
   /** A filter that passes fewer rows of the base than this share is answered by exact search over them. */
   exactShareMax: 0.05,
 } as const;
@@ -104,11 +105,16 @@ export function* searchView(view: CollectionView, search: ViewSearch): Generator
     let byExact = exact || segment.lists <= 1;
     if (filter !== undefined) {
       filterAt = segment.filterRoomAt;
-      const { memory } = segment;
-      for (let from = 0; from < segment.slots; from += viewSearchLimits.filterRows) {
-        const to = Math.min(segment.slots, from + viewSearchLimits.filterRows);
-        for (let slot = from; slot < to; slot++) setSlot(memory, filterAt, slot, segment.isLive(slot) && filter.passes(base.attributesOf(slot)));
-        yield;
+      const { u32 } = segment.memory;
+      const wordsFrom = filterAt / 4;
+      const source = base.attributes === undefined ? undefined : new SourceFilter(base.attributes, filter);
+      if (source === undefined || source.isEmpty) u32.fill(0, wordsFrom, wordsFrom + segment.slots / 32);
+      else {
+        for (let from = 0; from < segment.slots; from += viewSearchLimits.filterSlots) {
+          const to = Math.min(segment.slots, from + viewSearchLimits.filterSlots);
+          source.bitmap(from, to, u32.subarray(wordsFrom + from / 32, wordsFrom + to / 32));
+          yield;
+        }
       }
       const passing = countSlots(segment.block, filterAt);
       if (passing < Math.max(2 * count, segment.liveRows * viewSearchLimits.exactShareMax)) byExact = true;
@@ -147,14 +153,10 @@ export function* searchView(view: CollectionView, search: ViewSearch): Generator
   for (const chunk of [...tail.chunks]) {
     if (chunk.used === 0) continue;
     if (filter !== undefined) {
-      const { memory } = chunk.block;
-      for (let from = 0; from < chunk.used; from += viewSearchLimits.filterRows) {
-        const to = Math.min(chunk.used, from + viewSearchLimits.filterRows);
-        for (let slot = from; slot < to; slot++) setSlot(memory, chunk.filterAt, slot, filter.passes(tail.attributesOf(chunk.first + slot)));
-        yield;
-      }
-      // Rows that came while this went on are not looked at.
-      for (let slot = chunk.used; slot % slotsUnit !== 0; slot++) setSlot(memory, chunk.filterAt, slot, false);
+      // At once, and anew for each chunk: columns grow with every write.
+      const words = chunk.filterAt / 4;
+      const isSome = tail.filterInto(filter, chunk, chunk.block.memory.u32.subarray(words, words + chunk.block.slots / 32));
+      if (!isSome) continue;
     }
     for (let q = 0; q < many; q++) {
       const top = topOf(Math.min(count, chunk.block.slots));
