@@ -42,7 +42,7 @@ export async function startTestServer(
   const data = await openDataFolder(folder, "none");
   const metrics = new GatewayMetrics();
   const logged: string[] = [];
-  const threads = model === true ? startModelThreads(config.model!, folder, (message) => logged.push(message)) : undefined;
+  const threads = model === true ? startModelThreads({ config: config.model!, dataFolder: folder, warn: (message) => logged.push(message) }) : undefined;
   const gateway = openGateway({
     log: data.log,
     clock: systemClock,

@@ -82,6 +82,7 @@ const stateWords: Readonly<Record<TrainingStatus["state"], string>> = {
   off: "stands still: training is off",
   stopped: "was stopped, to be safe",
   failed: "has failed",
+  following: "is trained by another server",
 };
 
 function Training({ status }: { status: TrainingStatus }) {
@@ -119,7 +120,14 @@ function Training({ status }: { status: TrainingStatus }) {
         <h2 id="training">
           The model <span data-testid="training-state">{stateWords[status.state]}</span>
         </h2>
-        <button type="button" class="switch" role="switch" aria-checked={on} disabled={asking || status.state === "starting"} onClick={() => void turn()}>
+        <button
+          type="button"
+          class="switch"
+          role="switch"
+          aria-checked={on}
+          disabled={asking || status.state === "starting" || status.state === "following"}
+          onClick={() => void turn()}
+        >
           <span class="switch-track" aria-hidden="true">
             <i />
           </span>

@@ -217,6 +217,12 @@ export function openGateway(options: GatewayOptions): OpenGateway {
     async switchTraining(on) {
       const taking = ready();
       if (learning === undefined) throw new MillraceError("not-found", "this server has no model", { todo: "name one in the configuration (model)" });
+      const { state: is, sync } = learning.trainer.status();
+      if (is === "following") {
+        throw new MillraceError("conflict", "this server's model is trained by another one", {
+          todo: `switch training there: it follows ${sync?.sources.map(({ address }) => address).join(", ") ?? "another server"}`,
+        });
+      }
       await taking.switchTraining(on, "asked for over HTTP");
       await reached(learning.signals, "trained", taking.appliedOffset, switchMsMax, clock);
       const { state: now, ...rest } = learning.trainer.status();

@@ -36,6 +36,16 @@ export function learningGauges(training: () => TrainingStatus | undefined, ranki
     of("rec_model_rows", "Parameter rows", ({ rows }) => rows),
     of("rec_model_refused_rows", "Keys that found no memory for a row: alarm on any", ({ refusedRows }) => refusedRows),
     of("rec_model_checkpoint_offset", "Log offset of the newest checkpoint", ({ checkpointOffset }) => checkpointOffset),
+    of("rec_model_sync_ready", "1 while a followed model is as new as its source, and where it is trained: alarm on it", ({ sync }) =>
+      sync === undefined ? undefined : Number(sync.ready),
+    ),
+    of("rec_model_sync_age_seconds", "Of a followed model: age of the oldest step at its source that has not come", ({ sync }) =>
+      sync === undefined || sync.sources.length === 0 ? undefined : Math.max(...sync.sources.map(({ ageMs }) => ageMs)) / 1_000,
+    ),
+    of("rec_model_sync_followers", "Servers that follow this one's model", ({ sync }) => sync?.followers.length),
+    of("rec_model_sync_lag_seconds", "Age of the oldest step that one of them has not acknowledged", ({ sync }) =>
+      sync === undefined ? undefined : Math.max(0, ...sync.followers.map(({ lagMs }) => lagMs)) / 1_000,
+    ),
     of("rec_model_log_loss", "Prequential log loss of the newest minute", ({ recent }) => recent?.logLoss),
     of("rec_model_auc", "Prequential AUC of the newest minute", ({ recent }) => recent?.auc),
     of("rec_model_calibration", "Predicted over observed clicks of the newest minute; 1 is right", ({ recent }) => recent?.calibration),

@@ -73,6 +73,9 @@ export function parameterGauges({ control, models }: ParametersFace, clock: Cloc
     perTable("sync_digest_mismatches", "Buckets that differed where they should not, since the start: alarm on any", ({ sync }) => sync?.digestMismatches ?? 0),
     perTable("sync_conflicts", "Entries of one version and other bytes, since the start: alarm on any", ({ sync }) => sync?.conflicts ?? 0),
     perTable("sync_lost_writes", "Writes that fail-overs lost, since the start", ({ sync }) => sync?.lostWrites ?? 0),
+    perTable("sync_table_full", "Times that what a source sent found no room, since the start: alarm on a rise", ({ sync }) => sync?.tableFull ?? 0),
+    perTable("sync_followers_refused", "Followers that were refused since there are too many, since the start", ({ sync }) => sync?.followersRefused ?? 0),
+    perTable("sync_turned_stale", "Times that the copy was found to be behind its source, since the start", ({ sync }) => sync?.turnedStale ?? 0),
     { ...gauge("sync_lag_seconds", "Age of the oldest write that a follower has not acknowledged", () => lagByReplica(control.status())), label: "replica" },
     {
       ...gauge("model_live", "1 while a version of the model is live", () =>

@@ -26,6 +26,12 @@ export interface ParametersAsk {
   readonly exchange?: string;
 }
 
+/** To the thread: a node of this name is to be reached at this port of this machine. */
+export interface ParametersPassOn {
+  readonly name: string;
+  readonly port: number;
+}
+
 /** From the thread. */
 export type FromParameters =
   | { readonly kind: "opened"; readonly table: ParameterTableTicket }
@@ -59,6 +65,8 @@ export interface Parameters extends ParameterControl, ParameterLooking {
   readonly served: ServedTables;
   /** Resolves when all tables are open; rejects with what stood against it at the first start. */
   readonly opened: Promise<void>;
+  /** Connections to the port of synchronisation for a node of this name, in another thread, go to this port of this machine from now on. */
+  passOn(name: string, port: number): void;
   /** Why writes are refused, when the thread died. */
   writesFailed(): MillraceError | undefined;
   /** Lets it write the last checkpoints and end. */
@@ -83,6 +91,8 @@ class ParametersThread implements Parameters {
   readonly #asked = new Map<number, Asked>();
   /** Tables that the thread has open and this side could not join, by name. */
   readonly #unread = new Map<string, { readonly id: number; readonly reason: string }>();
+  /** Told again to each thread that is started. */
+  readonly #passedOn = new Map<string, number>();
   #nextAsk = 1;
   #worker: RunningWorker | undefined;
   #ended: Promise<void> = Promise.resolve();
@@ -107,6 +117,7 @@ class ParametersThread implements Parameters {
     const data: ParametersThreadData = { config, dataFolder, ring: this.served.serve(new UpdateBell()) };
     const worker = workers.start(moduleBeside("./parameters.worker", import.meta.url), data, "parameters");
     this.#worker = worker;
+    for (const [name, port] of this.#passedOn) worker.send({ name, port } satisfies ParametersPassOn);
     this.#ended = this.#live(worker);
   }
 
@@ -263,6 +274,11 @@ class ParametersThread implements Parameters {
 
   async importTable(name: string, exchange: string): Promise<ParameterExchange> {
     return (await this.#ask({ ask: "import", name, exchange }, parametersLimits.longAskMs)) as ParameterExchange;
+  }
+
+  passOn(name: string, port: number): void {
+    this.#passedOn.set(name, port);
+    this.#worker?.send({ name, port } satisfies ParametersPassOn);
   }
 
   writesFailed(): MillraceError | undefined {

@@ -11,7 +11,7 @@ import { systemRandom } from "#platform/system-random";
 import { packFailure, workerFailure } from "#platform/worker-failure";
 import type { WorkerBody } from "#platform/workers";
 import { type ParametersConfig, parameterMemoryMb } from "#wire/parameter-config";
-import type { FromParameters, ParametersAsk } from "./parameters.ts";
+import type { FromParameters, ParametersAsk, ParametersPassOn } from "./parameters.ts";
 
 /** What the thread is started with. */
 export interface ParametersThreadData {
@@ -89,9 +89,10 @@ const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
   };
   const listening = (async () => {
     for (;;) {
-      const ask = (await port.receive()) as ParametersAsk | undefined;
-      if (ask === undefined) return;
-      void answer(ask);
+      const message = (await port.receive()) as ParametersAsk | ParametersPassOn | undefined;
+      if (message === undefined) return;
+      if ("ask" in message) void answer(message);
+      else sync?.passOn(message.name, message.port);
     }
   })();
   await host.run(signal);

@@ -26,7 +26,7 @@ import { machineMemoryBytes } from "#platform/system-process";
 import { randomId, systemRandom } from "#platform/system-random";
 import { systemWorkers } from "#platform/system-workers";
 import type { AccessConfig } from "#wire/access-config";
-import { type ParametersConfig, parameterMemoryMb } from "#wire/parameter-config";
+import { type ParametersConfig, parameterMemoryMb, type ParameterSyncConfig } from "#wire/parameter-config";
 import type { CommandSpec } from "#wire/resp-command";
 import type { StorageConfig } from "#wire/storage-config";
 import type { FeastConfig, TablesConfig } from "#wire/table-config";
@@ -36,6 +36,7 @@ import { type FeatureStore, openFeatureStore } from "./feature-store.ts";
 import { type ModelThreads, startModelThreads } from "./model-threads.ts";
 import { openParameterModels } from "./parameter-catalogue.ts";
 import { type Parameters, startParameters } from "./parameters.ts";
+import type { ModelSyncing } from "./training.ts";
 
 export interface ServerOptions {
   readonly host: string;
@@ -140,7 +141,17 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     await unlessStopped(parameters?.opened, stopping);
     progress = () => "rebuilding from the log";
     const { model } = config.gateway;
-    threads = model === undefined ? undefined : startModelThreads(model, options.dataFolder, warn);
+    const served = parameters;
+    const syncing = modelSyncingOf(config.parameters?.sync);
+    threads =
+      model === undefined
+        ? undefined
+        : startModelThreads({
+            config: model,
+            dataFolder: options.dataFolder,
+            ...(syncing === undefined ? {} : { sync: syncing, passOn: (name, port) => served?.passOn(name, port) }),
+            warn,
+          });
     const { tables, store } = features;
     gateway = openGateway({
       log: folder.log,
@@ -164,7 +175,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       build: { version, kernel: liveVariant() },
       loopStall,
       writesFailed: () => (features?.store.state.refused?.reason === "log-failed" ? features.store.state.refused.error : parameters?.writesFailed()),
-      waitedFor: () => (parameters === undefined ? [] : tablesWaitedFor(parameters.status())),
+      waitedFor: () => [...(parameters === undefined ? [] : tablesWaitedFor(parameters.status())), ...(threads?.waitedFor() ?? [])],
       access: features.access,
       routes: [
         ...tableRoutes(features.tables, systemClock),
@@ -237,6 +248,13 @@ async function unlessStopped<T>(work: Promise<T> | T, stopping: AbortSignal | un
   } finally {
     done.abort();
   }
+}
+
+/** Undefined: the model is this server's alone. */
+function modelSyncingOf(sync: ParameterSyncConfig | undefined): ModelSyncing | undefined {
+  if (sync?.model !== true) return undefined;
+  const { node, token, follow } = sync;
+  return { node, ...(token === undefined ? {} : { token }), ...(follow === undefined ? {} : { follow }) };
 }
 
 /** Pulls and pushes, by tables and by models, and what changes these. */

@@ -4,16 +4,18 @@
 import { openEmbeddedLog } from "#backbone/embedded-log";
 import { createMemoryRegistry } from "#backbone/memory-registry";
 import { LiveModel, modelLane } from "#models/live-model";
+import { LedModel } from "#models/model-sync";
 import type { WorkerBody } from "#platform/workers";
 import { ItemVectors } from "#training/item-vectors";
 import { runTrainerLoop } from "#training/trainer-loop";
 import { TrainingSignals } from "#training/training-signals";
 import { extractorOf, trainingOptionsOf } from "./model-parts.ts";
+import { modelSyncOptionsOf } from "./model-syncing.ts";
 import { checkpointKindOf, modelFolder } from "./model-folder.ts";
 import type { TrainerThreadData } from "./training.ts";
 
 const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
-  const { config, dataFolder, partition, ticket, signals } = data as TrainerThreadData;
+  const { config, dataFolder, partition, ticket, signals, sync } = data as TrainerThreadData;
   const log = openEmbeddedLog({ files, clock, registry: createMemoryRegistry({ clock }), folder: files.join(dataFolder, "log"), durability: "none" });
   const model = LiveModel.attach(ticket, modelLane.trainer);
   const extractor = extractorOf(config);
@@ -31,6 +33,9 @@ const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
       optionsHash: checkpointKindOf(config, extractor).optionsHash,
       checkpointSeconds: config.checkpointSeconds,
       signals: new TrainingSignals(signals),
+      ...(sync === undefined
+        ? {}
+        : { lead: () => LedModel.open(modelSyncOptionsOf(config, sync, model, extractor, clock), files, modelFolder(files, dataFolder)) }),
       report: (report) => port.send(report),
       signal,
     });

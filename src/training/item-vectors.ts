@@ -1,7 +1,8 @@
 // Item vectors: keeps the vectors that are searched true to the parameters that are learned.
 // An item's vector is a sum over the parameters of its slots, so it changes with every sample of the item itself, and a little with every sample of its category,
-// its language and so on. Three ways keep up, nearest first:
+// its language and so on. Four ways keep up, nearest first:
 //   learned   items of the samples just trained: at once, so that the next query finds them where they now are
+//   moved     the same for rows that another server trained, as they come
 //   changes   items whose document changed, came or went (the ring of ItemSlots)
 //   sweep     all items in turn, at the rate that the caller gives: bounds how long a shared parameter's change stays unseen
 // Arithmetic of the sweep: 1.5 to 2 us an item (slots read, parameters gathered, vector written), so 100,000 items a second would be
@@ -98,6 +99,25 @@ export class ItemVectors {
         filled = 0;
       }
       if (!seen) this.#unknown += 1;
+    }
+    this.#rewrite(filled);
+    return known;
+  }
+
+  /** Rewrites the vectors of the items whose own rows these are (`count` keys, low and high word): they came from elsewhere. Returns how many items they are. */
+  moved(keys: Uint32Array, count: number): number {
+    this.#stamp += 1;
+    let known = 0;
+    let filled = 0;
+    for (let at = 0; at < 2 * count; at += 2) {
+      const item = this.#handles.get(keys[at]!, keys[at + 1]!);
+      if (item < 0 || this.#stamps[item] === this.#stamp) continue;
+      this.#stamps[item] = this.#stamp;
+      known++;
+      this.#batch[filled++] = item;
+      if (filled < batchItems) continue;
+      this.#rewrite(filled);
+      filled = 0;
     }
     this.#rewrite(filled);
     return known;

@@ -7,12 +7,14 @@
 // 3. cutting into slices changes nothing of what is learned (trainer.ts)  4. one checkpoint is written at a time, beside training, of one moment; a failed one
 // is told and tried again when the next is due  5. at the signal it stops behind the slice under way, writes a checkpoint and returns.
 // Cost: at rest one look at the folder every `pollMs`. A save copies the tables (some 100 ms for 400,000 rows) and is the longest pause of learning.
+// 6. followers are pushed what was learned once the vectors stand, and what was taken back.
 // Concurrency: one thread, the writer of machine and vectors.
 
 import type { Log } from "#backbone/log";
 import { MillraceError, toMillraceError } from "#base/errors";
 import type { Extractor } from "#extract/extractor";
 import type { FactorisationMachine } from "#models/factorisation-machine";
+import type { LedModel } from "#models/model-sync";
 import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
 import type { QualityPoint, TrainingStatus } from "#wire/live-api";
@@ -39,6 +41,8 @@ export interface TrainerLoopOptions {
   readonly optionsHash: number;
   readonly checkpointSeconds: number;
   readonly signals: TrainingSignals;
+  /** Lets others follow the machine from now on: called once it is restored, before anything is learned. Absent: nobody follows it. */
+  readonly lead?: () => Promise<LedModel>;
   readonly report: (report: TrainerReport) => void;
   readonly signal: AbortSignal;
 }
@@ -52,7 +56,9 @@ export type TrainerReport =
   /** The log is needed from this offset on, by a start from the newest checkpoints. */
   | { readonly kind: "needs"; readonly offset: number }
   /** The vectors of all items have been written once: searching them makes sense. */
-  | { readonly kind: "ready" };
+  | { readonly kind: "ready" }
+  /** Whoever follows the machine connects to this port of this machine (SyncPort.passOn). */
+  | { readonly kind: "followed"; readonly port: number };
 
 /** Longest wait for the word `head`. */
 const pollMs = 20;
@@ -90,6 +96,7 @@ class TrainerLoop {
   /** Until the sweep has completed this round, it goes as fast as learning allows. */
   #roundWanted = 1;
   #ready = false;
+  #led: LedModel | undefined;
 
   constructor(options: TrainerLoopOptions) {
     this.#options = options;
@@ -106,6 +113,7 @@ class TrainerLoop {
       read: (offset, bytesMax) => log.read(partition, offset, bytesMax),
       learned: (samples) => vectors?.learned(samples),
       rolledBack: () => {
+        this.#led?.rolledBack();
         vectors?.startOver();
         this.#roundWanted = (vectors?.rounds ?? 0) + 1;
       },
@@ -138,6 +146,8 @@ class TrainerLoop {
       report({ kind: "warning", message: `records ${this.#trainer.offset} to ${first} of the log were trimmed: what they say is not learned` });
       this.#trainer.skipTo(first);
     }
+    this.#led = await this.#options.lead?.();
+    if (this.#led !== undefined) report({ kind: "followed", port: await this.#led.listen() });
     if (restored === undefined) {
       this.#startCheckpoint();
       await this.#writing;
@@ -172,6 +182,7 @@ class TrainerLoop {
         if (found !== undefined) {
           signals.publish("trained", this.#trainer.offset);
           signals.publish("vectors", this.#trainer.offset);
+          this.#led?.written();
         }
         const sweeping = this.#sweep();
         this.#due();
@@ -180,6 +191,7 @@ class TrainerLoop {
       }
     } finally {
       signal.removeEventListener("abort", stopped);
+      await this.#led?.close();
       await this.#writing;
     }
     this.#startCheckpoint();
@@ -264,6 +276,6 @@ class TrainerLoop {
     this.#reportedMs = nowMs;
     const head = this.#options.signals.get("head");
     this.#stateReported = this.#trainer.state;
-    report({ kind: "status", status: trainerStatus(this.#trainer, { head, samplesPerS, checkpoint: this.#checkpoint }) });
+    report({ kind: "status", status: trainerStatus(this.#trainer, { head, samplesPerS, checkpoint: this.#checkpoint, sync: this.#led?.status() }) });
   }
 }

@@ -1,6 +1,6 @@
 // What the trainer says of itself, in the words of the API.
 
-import type { TrainingStatus } from "#wire/live-api";
+import type { ModelSync, TrainingStatus } from "#wire/live-api";
 import type { Trainer } from "./trainer.ts";
 
 export interface TrainerSurroundings {
@@ -8,10 +8,12 @@ export interface TrainerSurroundings {
   readonly head: number;
   readonly samplesPerS: number;
   readonly checkpoint?: { readonly atMs: number; readonly offset: number } | undefined;
+  /** Where the machine may be followed. */
+  readonly sync?: ModelSync | undefined;
 }
 
 /** The state after everything that was flushed. */
-export function trainerStatus(trainer: Trainer, { head, samplesPerS, checkpoint }: TrainerSurroundings): TrainingStatus {
+export function trainerStatus(trainer: Trainer, { head, samplesPerS, checkpoint, sync }: TrainerSurroundings): TrainingStatus {
   const { state, reason, offset, quality, joiner, machine } = trainer;
   const recent = quality.recent();
   const begins = state === "learning" && !trainer.settled;
@@ -32,6 +34,7 @@ export function trainerStatus(trainer: Trainer, { head, samplesPerS, checkpoint 
     samplesPerS,
     ...(checkpoint === undefined ? {} : { checkpointAtMs: checkpoint.atMs, checkpointOffset: checkpoint.offset }),
     ...(recent === undefined ? {} : { recent }),
+    ...(sync === undefined ? {} : { sync }),
   };
 }
 

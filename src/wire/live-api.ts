@@ -58,8 +58,33 @@ export const QualityAnswer = Type.Object({
 });
 export type QualityAnswer = Static<typeof QualityAnswer>;
 
+/** How the model's rows go between servers (docs/parameters.md). */
+export const ModelSync = Type.Object({
+  ready: Type.Boolean({ description: "as new as its source; where the model is trained always" }),
+  leads: Type.Integer({ description: "buckets led here: all where the model is trained, none where it follows" }),
+  followers: Type.Array(Type.Object({ node: Type.Integer(), lagMs: Type.Number(), waitingBuckets: Type.Integer() })),
+  sources: Type.Array(
+    Type.Object({
+      address: Type.String(),
+      connected: Type.Boolean(),
+      ageMs: Type.Number({ description: "age of the oldest change there that has not come; silence counts" }),
+      fault: Type.Optional(Type.String()),
+    }),
+  ),
+  digestMismatches: Type.Integer(),
+  conflicts: Type.Integer(),
+  lostWrites: Type.Integer(),
+  tableFull: Type.Integer({ description: "times that what came found no room: raise capacityRows to the leader's" }),
+  followersRefused: Type.Integer(),
+  turnedStale: Type.Integer(),
+});
+export type ModelSync = Static<typeof ModelSync>;
+
 export const TrainingStatus = Type.Object({
-  state: Type.Union([Type.Literal("starting"), Type.Literal("learning"), Type.Literal("off"), Type.Literal("stopped"), Type.Literal("failed")]),
+  state: Type.Union(
+    [Type.Literal("starting"), Type.Literal("learning"), Type.Literal("off"), Type.Literal("stopped"), Type.Literal("failed"), Type.Literal("following")],
+    { description: "following: another server trains the model, this one takes its rows; what this one's log says teaches nothing" },
+  ),
   reason: Type.Optional(Type.String({ description: "why it does not learn, and what to do" })),
   trainedOffset: Type.Integer(),
   behind: Type.Integer({ description: "records of the log that it has not read yet" }),
@@ -75,6 +100,7 @@ export const TrainingStatus = Type.Object({
   checkpointAtMs: Maybe,
   checkpointOffset: Type.Optional(Type.Integer()),
   recent: Type.Optional(QualityPoint),
+  sync: Type.Optional(ModelSync),
 });
 export type TrainingStatus = Static<typeof TrainingStatus>;
 export const TrainingBody = Type.Object(

@@ -86,6 +86,10 @@ export interface ParameterSyncStatus {
   readonly digestMismatches: number;
   readonly conflicts: number;
   readonly lostWrites: number;
+  /** Times that there was no room for what a source sent; followers that were refused since there are too many; times that this copy was found to be behind. */
+  readonly tableFull: number;
+  readonly followersRefused: number;
+  readonly turnedStale: number;
 }
 
 /** Counters count since the start of the server. */

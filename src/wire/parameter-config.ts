@@ -78,6 +78,8 @@ export const ParameterSyncConfig = Type.Object(
     host: Type.Optional(Type.String({ minLength: 1, maxLength: 255 })),
     /** `host:port` of nodes that this one takes its tables from, the nearest first. Without it this node leads. */
     follow: Type.Optional(Type.Array(Type.String({ pattern: "^[^\\s]{1,255}:[0-9]{1,5}$" }), { minItems: 1, maxItems: limits.followMax, uniqueItems: true })),
+    /** The server's model is synchronised too: with `follow` it is taken from there and not trained here, without it it is trained here and may be followed. Default false. */
+    model: Type.Optional(Type.Boolean()),
     /** Both sides name the same one. */
     token: Type.Optional(Type.String({ minLength: 8, maxLength: 1_024 })),
   },

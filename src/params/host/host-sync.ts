@@ -7,15 +7,16 @@
 //                values are equal: these are the name of their nodes  3. what a checkpoint says of places is restored before the first connection.
 // Cost: a connection a shard and follower; a call without changes some 100 ns a shard. Concurrency: the parameters thread. Limits: syncLimits of each node.
 
-import { MillraceError } from "#base/errors";
 import type { Prng } from "#base/prng";
 import type { Clock } from "#platform/clock";
 import type { Network } from "#platform/network";
 import type { ParameterSyncStatus } from "#wire/parameter-api";
 import type { ParameterSyncConfig } from "#wire/parameter-config";
 import { encodePlaces, restorePlaces } from "../sync/places.ts";
+import { addressOf } from "../sync/sync-address.ts";
 import { type Address, SyncNode, type SyncTimes } from "../sync/sync-node.ts";
 import { SyncPort } from "../sync/sync-port.ts";
+import { syncStatusOf } from "../sync/sync-status.ts";
 import { noVersion, type Version } from "../sync-table.ts";
 import type { HostTable, TableSync } from "./host-table.ts";
 
@@ -43,14 +44,6 @@ export interface HostSyncOptions {
   /** For the operator's log. */
   readonly warn: (message: string) => void;
   readonly times?: Partial<SyncTimes>;
-}
-
-/** `host:port` as the configuration has it. Throws `invalid`. */
-function addressOf(text: string): Address {
-  const at = text.lastIndexOf(":");
-  const port = Number(text.slice(at + 1));
-  if (!(port >= 1 && port <= 65_535)) throw new MillraceError("invalid", `parameters.sync.follow names ${text}`, { todo: "give host:port" });
-  return { host: text.slice(0, at), port };
 }
 
 export class HostSync {
@@ -91,6 +84,11 @@ export class HostSync {
     const sync = new SynchronisedTable(table, this.leads, this.#options, this.#port, this.#sources);
     table.sync = sync;
     return sync.usable;
+  }
+
+  /** Connections for a node in another thread of this process are passed on to its own port on this machine. */
+  passOn(name: string, port: number): void {
+    this.#port.passOn(name, { host: "127.0.0.1", port });
   }
 
   async close(): Promise<void> {
@@ -236,38 +234,8 @@ class SynchronisedTable implements TableSync {
     }
   }
 
-  /** Sums and worst of all shards. */
   status(): ParameterSyncStatus {
-    let [ready, leads, digestMismatches, conflicts, lostWrites] = [true, 0, 0, 0, 0];
-    const followers = new Map<number, { node: number; lagMs: number; waitingBuckets: number }>();
-    const sources = new Map<string, { address: string; connected: boolean; ageMs: number; fault?: string }>();
-    for (const { metrics } of this.#nodes) {
-      ready &&= metrics.ready;
-      leads += metrics.ledBuckets;
-      digestMismatches += metrics.digestMismatches;
-      conflicts += metrics.conflicts;
-      lostWrites += metrics.lostWrites;
-      for (const { node, lagMs, waitingBuckets, loadBuckets } of metrics.followers) {
-        const known = followers.get(node);
-        followers.set(node, {
-          node,
-          lagMs: Math.max(lagMs, known?.lagMs ?? 0),
-          waitingBuckets: waitingBuckets + loadBuckets + (known?.waitingBuckets ?? 0),
-        });
-      }
-      for (const { address, connected, ageMs, silentMs, fault } of metrics.sources) {
-        const known = sources.get(address);
-        const why = fault ?? known?.fault;
-        sources.set(address, {
-          address,
-          connected: connected && (known?.connected ?? true),
-          // Silence is age too, once it is longer than the time between two words.
-          ageMs: Math.max(connected && silentMs < silenceMs ? ageMs : ageMs + silentMs, known?.ageMs ?? 0),
-          ...(why === undefined ? {} : { fault: why }),
-        });
-      }
-    }
-    return { ready, leads, followers: [...followers.values()], sources: [...sources.values()], digestMismatches, conflicts, lostWrites };
+    return syncStatusOf(this.#nodes);
   }
 
   async close(): Promise<void> {
@@ -283,4 +251,3 @@ class SynchronisedTable implements TableSync {
 const noteHeadBytes = 1;
 const hadFollowers = 1;
 const readyLookMs = 10;
-const silenceMs = 1_000;

@@ -8,7 +8,7 @@
 //             5. this node leads a bucket only while it knows of no higher epoch; of what it does not lead, its table takes no writes either.
 // Cost: 40 B a bucket beside the vectors. Concurrency: one thread, the table's.
 
-import { compareVersions, counterOf, EntryBatch, lastVersion, noVersion, type SyncTable, type Version } from "../sync-table.ts";
+import { compareVersions, counterOf, EntryBatch, lastVersion, noVersion, type SyncTable, type Version, versionLimits } from "../sync-table.ts";
 import { type Bounds, placeOfVersion, type Push, sectionFlags } from "./sync-frames.ts";
 import { originOf, type Stretch, VersionVectors } from "./version-vectors.ts";
 
@@ -349,6 +349,11 @@ export class BucketReplica {
     if (this.vectors.counterOf(bucket, origin) < counter) return false;
     this.#toCollect.delete(bucket);
     this.#collected.set(bucket, wanted);
+    // Everything up to there was left behind (SyncNode.startOver): what this copy knew to have expired is below it, and equal copies have equal bounds.
+    if (counter === versionLimits.counterMax && compareVersions(wanted, this.expiredTo(bucket)) > 0) {
+      this.#expired.set(bucket, wanted);
+      this.counters.expired += this.table.expire(bucket, wanted);
+    }
     this.counters.tombstonesCollected += this.table.collect(bucket, wanted);
     return true;
   }

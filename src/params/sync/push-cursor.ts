@@ -7,7 +7,7 @@
 //             4. frames ascend in the version order of a bucket, so each one advances the follower's vector alone.
 // Cost: 33 B a bucket and follower. Concurrency: one thread.
 
-import { compareVersions, type Version, versionOf } from "../sync-table.ts";
+import { compareVersions, type Version, versionLimits, versionOf } from "../sync-table.ts";
 import type { BucketReplica } from "./bucket-replica.ts";
 import {
   type BucketVector,
@@ -293,7 +293,8 @@ export class PushCursor {
     const { entries } = push;
     const before = entries.count;
     const epoch = origin >>> 8;
-    const whole = table.changes(bucket, versionOf(epoch, from, 255), versionOf(epoch, counter, 255), max, entries);
+    // The last counter of all: everything of that epoch was left behind (SyncNode.startOver), there is nothing to look for.
+    const whole = counter === versionLimits.counterMax || table.changes(bucket, versionOf(epoch, from, 255), versionOf(epoch, counter, 255), max, entries);
     const s = push.sections++;
     push.bucket[s] = bucket;
     push.origin[s] = origin;

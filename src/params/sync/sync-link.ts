@@ -4,7 +4,7 @@
 // Cost: 128 KiB a link, and up to a frame of what came in pieces. Concurrency: one thread. Limits: backlogBytesMax, then the link is ended as too slow.
 
 import { MillraceError, toMillraceError } from "#base/errors";
-import { type Connection, type Flow } from "#platform/network";
+import type { Connection, Flow, FlowReceiver } from "#platform/network";
 import { flowOf } from "#platform/network-flow";
 import { frameBytesMax, frameLengthAt, FrameReader, FrameWriter } from "./sync-frames.ts";
 
@@ -32,6 +32,7 @@ export class SyncLink {
   #input = new Uint8Array(0);
   #inputBytes = 0;
   #over = false;
+  #raw: FlowReceiver | undefined;
   bytesOut = 0;
   bytesIn = 0;
 
@@ -50,6 +51,15 @@ export class SyncLink {
   handTo(events: LinkEvents, buckets: number): void {
     this.#events = events;
     this.#reader = new FrameReader(buckets);
+  }
+
+  /**
+   * From now on the bytes behind the frame that is being handed on go to `receiver` as they come, and so does the end; nothing more is sent here but through the flow that is returned. May be
+   * called in the middle of `frame`, of a link that has sent nothing.
+   */
+  release(receiver: FlowReceiver): Flow {
+    this.#raw = receiver;
+    return this.#flow;
   }
 
   get over(): boolean {
@@ -100,6 +110,7 @@ export class SyncLink {
 
   #drained(): void {
     if (this.#over) return;
+    if (this.#raw !== undefined) return this.#raw.drained();
     this.#held = false;
     if (this.#backlog.length > 0) {
       const joined = new Uint8Array(this.#backlogBytes);
@@ -121,25 +132,36 @@ export class SyncLink {
   #end(broke: MillraceError | undefined): void {
     if (this.#over) return;
     this.#over = true;
-    this.#events.ended(broke);
+    if (this.#raw !== undefined) this.#raw.end(broke);
+    else this.#events.ended(broke);
   }
 
   #data(buffer: Uint8Array, bytes: number): void {
     if (this.#over) return;
     this.bytesIn += bytes;
+    if (this.#raw !== undefined) return this.#raw.data(buffer, bytes);
     try {
       if (this.#inputBytes === 0) {
         const taken = this.#frames(buffer, 0, bytes);
-        if (taken < bytes) this.#keep(buffer, taken, bytes);
+        if (taken === bytes) return;
+        if (!this.#handRaw(buffer, taken, bytes)) this.#keep(buffer, taken, bytes);
         return;
       }
       this.#keep(buffer, 0, bytes);
       const taken = this.#frames(this.#input, 0, this.#inputBytes);
+      if (this.#handRaw(this.#input, taken, this.#inputBytes)) return;
       this.#input.copyWithin(0, taken, this.#inputBytes);
       this.#inputBytes -= taken;
     } catch (thrown) {
       this.close(toMillraceError(thrown));
     }
+  }
+
+  /** True when the link was released: what is left behind its last frame is handed on as it is. */
+  #handRaw(buffer: Uint8Array, from: number, to: number): boolean {
+    if (this.#raw === undefined) return false;
+    if (from < to) this.#raw.data(buffer.subarray(from, to), to - from);
+    return true;
   }
 
   #keep(buffer: Uint8Array, from: number, to: number): void {
@@ -156,7 +178,7 @@ export class SyncLink {
   /** Hands on the whole frames of `bytes[from, to)`; returns where the rest begins. */
   #frames(bytes: Uint8Array, from: number, to: number): number {
     let at = from;
-    while (!this.#over) {
+    while (!this.#over && this.#raw === undefined) {
       const length = frameLengthAt(bytes, at, to);
       if (length === 0 || at + length > to) break;
       const type = this.#reader.begin(bytes, at, at + length);
