@@ -3,13 +3,13 @@
 // other rows are added at the leader, `rowsPerS`.
 
 import { writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { Prng } from "#base/prng";
 import { readPullHead } from "#wire/parameter-api";
 import { type ServerProcess, startServerProcess, temporaryFolder } from "../load/server-process.ts";
+import { freePort } from "../../test/free-port.ts";
 import { dim } from "./work.ts";
 
 export interface ServedRun {
@@ -21,15 +21,6 @@ export interface ServedRun {
 
 const probeKey = 1n << 40n;
 const batchRows = 100;
-
-/** A port that is free now. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 export async function servedRun(rowsPerS: number, pushes: number): Promise<ServedRun> {
   const folder = temporaryFolder();
