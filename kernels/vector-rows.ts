@@ -14,7 +14,7 @@
 //   17 list of slots  18 how many  19 slots that exist
 // Heaps are reset by the host; candidate heaps are reset here.
 
-import { dotOne, multiplyAdd, sumEach } from "./dot-top-k";
+import { dot64, dotOne, multiplyAdd, sumEach } from "./dot-top-k";
 import { offer, thresholdOf, topKReset } from "./top-k";
 import { foldQuery } from "./vector-codes8";
 
@@ -77,6 +77,7 @@ export function vectorScan(args: usize): void {
   const filter = <usize>word(args, 9);
   const query = <usize>word(args, 10);
   const heap = <usize>word(args, 12);
+  const whole = rowBytes & ~63;
   let threshold = thresholdOf(heap);
   let bar = f32x4.splat(threshold);
   const part = (to - from) >> 3;
@@ -98,7 +99,22 @@ export function vectorScan(args: usize): void {
     let a5 = a0;
     let a6 = a0;
     let a7 = a0;
-    for (let at: usize = 0; at < rowBytes; at += 16) {
+    let at: usize = 0;
+    for (; at < whole; at += 64) {
+      const x0 = v128.load(query + at);
+      const x1 = v128.load(query + at, 16);
+      const x2 = v128.load(query + at, 32);
+      const x3 = v128.load(query + at, 48);
+      a0 = dot64(r0 + at, x0, x1, x2, x3, a0);
+      a1 = dot64(r1 + at, x0, x1, x2, x3, a1);
+      a2 = dot64(r2 + at, x0, x1, x2, x3, a2);
+      a3 = dot64(r3 + at, x0, x1, x2, x3, a3);
+      a4 = dot64(r4 + at, x0, x1, x2, x3, a4);
+      a5 = dot64(r5 + at, x0, x1, x2, x3, a5);
+      a6 = dot64(r6 + at, x0, x1, x2, x3, a6);
+      a7 = dot64(r7 + at, x0, x1, x2, x3, a7);
+    }
+    for (; at < rowBytes; at += 16) {
       const x = v128.load(query + at);
       a0 = multiplyAdd(v128.load(r0 + at), x, a0);
       a1 = multiplyAdd(v128.load(r1 + at), x, a1);
@@ -149,6 +165,7 @@ export function scanList(
   live: usize,
   filter: usize,
 ): void {
+  const whole = rowBytes & ~63;
   let threshold = thresholdOf(heap);
   const top = i32x4.splat(slots);
   let i: u32 = 0;
@@ -172,7 +189,22 @@ export function scanList(
       let a5 = a0;
       let a6 = a0;
       let a7 = a0;
-      for (let at: usize = 0; at < rowBytes; at += 16) {
+      let at: usize = 0;
+      for (; at < whole; at += 64) {
+        const x0 = v128.load(query + at);
+        const x1 = v128.load(query + at, 16);
+        const x2 = v128.load(query + at, 32);
+        const x3 = v128.load(query + at, 48);
+        a0 = dot64(r0 + at, x0, x1, x2, x3, a0);
+        a1 = dot64(r1 + at, x0, x1, x2, x3, a1);
+        a2 = dot64(r2 + at, x0, x1, x2, x3, a2);
+        a3 = dot64(r3 + at, x0, x1, x2, x3, a3);
+        a4 = dot64(r4 + at, x0, x1, x2, x3, a4);
+        a5 = dot64(r5 + at, x0, x1, x2, x3, a5);
+        a6 = dot64(r6 + at, x0, x1, x2, x3, a6);
+        a7 = dot64(r7 + at, x0, x1, x2, x3, a7);
+      }
+      for (; at < rowBytes; at += 16) {
         const x = v128.load(query + at);
         a0 = multiplyAdd(v128.load(r0 + at), x, a0);
         a1 = multiplyAdd(v128.load(r1 + at), x, a1);
@@ -237,6 +269,13 @@ function dotCodes(code: usize, x: v128, y: v128, sum: v128): v128 {
   return i32x4.add(i32x4.add(low, high), sum);
 }
 
+/** Thirty-two products. */
+function dotCodes32(code: usize, x0: v128, x1: v128, x2: v128, x3: v128, sum: v128): v128 {
+  const first = i32x4.add(i32x4.dot_i16x8_s(v128.load_ext<i8>(code), x0), i32x4.dot_i16x8_s(v128.load_ext<i8>(code, 8), x1));
+  const second = i32x4.add(i32x4.dot_i16x8_s(v128.load_ext<i8>(code, 16), x2), i32x4.dot_i16x8_s(v128.load_ext<i8>(code, 24), x3));
+  return i32x4.add(i32x4.add(first, second), sum);
+}
+
 /** As sumEach, of whole numbers. */
 function sumEachWhole(a0: v128, a1: v128, a2: v128, a3: v128): v128 {
   const t0 = v128.shuffle<i32>(a0, a1, 0, 4, 1, 5);
@@ -263,6 +302,7 @@ export function vectorScan8(args: usize): void {
   const codedQuery = <usize>word(args, 16);
   const unit = foldQuery(query, <usize>word(args, 3), <usize>word(args, 6), codeBytes, codedQuery);
   const units = f32x4.splat(unit);
+  const whole = codeBytes & ~31;
   topKReset(heap, load<u32>(heap));
   let threshold: f32 = -Infinity;
   let bar = f32x4.splat(threshold);
@@ -285,7 +325,22 @@ export function vectorScan8(args: usize): void {
     let a5 = a0;
     let a6 = a0;
     let a7 = a0;
-    for (let at: usize = 0; at < codeBytes; at += 16) {
+    let at: usize = 0;
+    for (; at < whole; at += 32) {
+      const x0 = v128.load(codedQuery + (at << 1));
+      const x1 = v128.load(codedQuery + (at << 1), 16);
+      const x2 = v128.load(codedQuery + (at << 1), 32);
+      const x3 = v128.load(codedQuery + (at << 1), 48);
+      a0 = dotCodes32(r0 + at, x0, x1, x2, x3, a0);
+      a1 = dotCodes32(r1 + at, x0, x1, x2, x3, a1);
+      a2 = dotCodes32(r2 + at, x0, x1, x2, x3, a2);
+      a3 = dotCodes32(r3 + at, x0, x1, x2, x3, a3);
+      a4 = dotCodes32(r4 + at, x0, x1, x2, x3, a4);
+      a5 = dotCodes32(r5 + at, x0, x1, x2, x3, a5);
+      a6 = dotCodes32(r6 + at, x0, x1, x2, x3, a6);
+      a7 = dotCodes32(r7 + at, x0, x1, x2, x3, a7);
+    }
+    if (at < codeBytes) {
       const x = v128.load(codedQuery + (at << 1));
       const y = v128.load(codedQuery + (at << 1), 16);
       a0 = dotCodes(r0 + at, x, y, a0);
@@ -362,6 +417,7 @@ export function vectorBatch(args: usize): void {
   const heaps = <usize>word(args, 12);
   const heapBytes = <usize>word(args, 13);
   const bars = <usize>word(args, 16);
+  const whole = rowBytes & ~31;
   barsOf(heaps, heapBytes, count, bars);
   const tileRows = max<u32>(tileBytes / <u32>rowBytes, 2) & ~1;
   for (let first = word(args, 0); first < to; first += tileRows) {
@@ -385,7 +441,30 @@ export function vectorBatch(args: usize): void {
         let b1 = a0;
         let b2 = a0;
         let b3 = a0;
-        for (let at: usize = 0; at < rowBytes; at += 16) {
+        let at: usize = 0;
+        for (; at < whole; at += 32) {
+          const x0 = v128.load(r0 + at);
+          const x1 = v128.load(r0 + at, 16);
+          const y0 = v128.load(r1 + at);
+          const y1 = v128.load(r1 + at, 16);
+          let p0 = v128.load(q0 + at);
+          let p1 = v128.load(q0 + at, 16);
+          a0 = multiplyAdd(x1, p1, multiplyAdd(x0, p0, a0));
+          b0 = multiplyAdd(y1, p1, multiplyAdd(y0, p0, b0));
+          p0 = v128.load(q1 + at);
+          p1 = v128.load(q1 + at, 16);
+          a1 = multiplyAdd(x1, p1, multiplyAdd(x0, p0, a1));
+          b1 = multiplyAdd(y1, p1, multiplyAdd(y0, p0, b1));
+          p0 = v128.load(q2 + at);
+          p1 = v128.load(q2 + at, 16);
+          a2 = multiplyAdd(x1, p1, multiplyAdd(x0, p0, a2));
+          b2 = multiplyAdd(y1, p1, multiplyAdd(y0, p0, b2));
+          p0 = v128.load(q3 + at);
+          p1 = v128.load(q3 + at, 16);
+          a3 = multiplyAdd(x1, p1, multiplyAdd(x0, p0, a3));
+          b3 = multiplyAdd(y1, p1, multiplyAdd(y0, p0, b3));
+        }
+        if (at < rowBytes) {
           const x = v128.load(r0 + at);
           const y = v128.load(r1 + at);
           let p = v128.load(q0 + at);
@@ -463,21 +542,28 @@ export function vectorBatch8(args: usize): void {
         let b1 = a0;
         let b2 = a0;
         let b3 = a0;
-        for (let at: usize = 0; at < codeBytes; at += 8) {
-          const x = v128.load_ext<i8>(r0 + at);
-          const y = v128.load_ext<i8>(r1 + at);
-          let p = v128.load(q0 + (at << 1));
-          a0 = i32x4.add(i32x4.dot_i16x8_s(x, p), a0);
-          b0 = i32x4.add(i32x4.dot_i16x8_s(y, p), b0);
-          p = v128.load(q1 + (at << 1));
-          a1 = i32x4.add(i32x4.dot_i16x8_s(x, p), a1);
-          b1 = i32x4.add(i32x4.dot_i16x8_s(y, p), b1);
-          p = v128.load(q2 + (at << 1));
-          a2 = i32x4.add(i32x4.dot_i16x8_s(x, p), a2);
-          b2 = i32x4.add(i32x4.dot_i16x8_s(y, p), b2);
-          p = v128.load(q3 + (at << 1));
-          a3 = i32x4.add(i32x4.dot_i16x8_s(x, p), a3);
-          b3 = i32x4.add(i32x4.dot_i16x8_s(y, p), b3);
+        for (let at: usize = 0; at < codeBytes; at += 16) {
+          const x0 = v128.load_ext<i8>(r0 + at);
+          const x1 = v128.load_ext<i8>(r0 + at, 8);
+          const y0 = v128.load_ext<i8>(r1 + at);
+          const y1 = v128.load_ext<i8>(r1 + at, 8);
+          const twice = at << 1;
+          let p0 = v128.load(q0 + twice);
+          let p1 = v128.load(q0 + twice, 16);
+          a0 = i32x4.add(i32x4.add(i32x4.dot_i16x8_s(x0, p0), i32x4.dot_i16x8_s(x1, p1)), a0);
+          b0 = i32x4.add(i32x4.add(i32x4.dot_i16x8_s(y0, p0), i32x4.dot_i16x8_s(y1, p1)), b0);
+          p0 = v128.load(q1 + twice);
+          p1 = v128.load(q1 + twice, 16);
+          a1 = i32x4.add(i32x4.add(i32x4.dot_i16x8_s(x0, p0), i32x4.dot_i16x8_s(x1, p1)), a1);
+          b1 = i32x4.add(i32x4.add(i32x4.dot_i16x8_s(y0, p0), i32x4.dot_i16x8_s(y1, p1)), b1);
+          p0 = v128.load(q2 + twice);
+          p1 = v128.load(q2 + twice, 16);
+          a2 = i32x4.add(i32x4.add(i32x4.dot_i16x8_s(x0, p0), i32x4.dot_i16x8_s(x1, p1)), a2);
+          b2 = i32x4.add(i32x4.add(i32x4.dot_i16x8_s(y0, p0), i32x4.dot_i16x8_s(y1, p1)), b2);
+          p0 = v128.load(q3 + twice);
+          p1 = v128.load(q3 + twice, 16);
+          a3 = i32x4.add(i32x4.add(i32x4.dot_i16x8_s(x0, p0), i32x4.dot_i16x8_s(x1, p1)), a3);
+          b3 = i32x4.add(i32x4.add(i32x4.dot_i16x8_s(y0, p0), i32x4.dot_i16x8_s(y1, p1)), b3);
         }
         let s = f32x4.mul(f32x4.convert_i32x4_s(sumEachWhole(a0, a1, a2, a3)), unit);
         let t = f32x4.mul(f32x4.convert_i32x4_s(sumEachWhole(b0, b1, b2, b3)), unit);
