@@ -10,6 +10,7 @@ import { listEntriesMax } from "#features/checkpoint/stored-state";
 import { decayedCount } from "#features/decayed-count";
 import { historyList } from "#features/history-list";
 import { recentList } from "#features/recent-list";
+import { compileFilter } from "#vectors/filter/filter";
 import { feedModel } from "./feed-model.ts";
 import { checkSignals } from "./model-features.ts";
 import { ModelConfig, ModelRank } from "./model-config.ts";
@@ -51,6 +52,31 @@ const Weights = Type.Object(
   closed,
 );
 
+/** Candidates near a vector, from a vector collection whose elements are items (docs/vectors.md#recall). */
+const CollectionRecall = Type.Object(
+  {
+    /** Of the source, as answers and traces show it. */
+    name: Type.String({ pattern: "^[a-z][a-z0-9-]{0,31}$" }),
+    collection: Type.String({ minLength: 1, maxLength: 256 }),
+    /** By what is searched: the user's element of the collection `users`, the user's vector of the learned model, the item that the user touched last. */
+    by: Type.Union([Type.Literal("user"), Type.Literal("model"), Type.Literal("item")]),
+    /** Where vectors of users are, by user id. Default: the collection itself. */
+    users: Type.Optional(Type.String({ minLength: 1, maxLength: 256 })),
+    /** Most candidates. */
+    rows: Type.Integer({ minimum: 1, maximum: 1_000 }),
+    /** A loaded version; a request may name another one (`versions`). Default: the one that serves. */
+    version: Type.Optional(Type.String({ minLength: 1, maxLength: 128 })),
+    /** An expression over attributes. */
+    filter: Type.Optional(Type.String({ minLength: 1, maxLength: 16_384 })),
+    /** Compare with every row. */
+    exact: Type.Optional(Type.Boolean()),
+    /** Without an answer by then the recall goes on without it. Default 10. */
+    deadlineMs: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })),
+  },
+  closed,
+);
+export type CollectionRecall = Static<typeof CollectionRecall>;
+
 const Pipeline = Type.Object(
   {
     title: Type.Optional(Type.String({ maxLength: 200 })),
@@ -68,6 +94,7 @@ const Pipeline = Type.Object(
       },
       closed,
     ),
+    collections: Type.Optional(Type.Array(CollectionRecall, { maxItems: 8 })),
     weights: Weights,
     /** Ranks by the model; the weighted score is what stands without it. */
     model: Type.Optional(ModelRank),
@@ -345,6 +372,9 @@ export const shopConfig: GatewayConfig = {
   },
 };
 
+/** Names of the sources that every pipeline has. */
+const sourceNames = ["own-history", "together", "popular", "trending", "fresh", "affinity", "vectors", "named"] as const;
+
 const configCheck = schemaCheck(GatewayConfigSchema);
 
 /** Returns the configuration when it can work. Throws `invalid` naming the first field that is wrong. */
@@ -368,6 +398,22 @@ export function checkConfig(config: unknown): GatewayConfig {
     throw new MillraceError("invalid", `configuration pipelines.${pipeline} uses the model, which the configuration lacks`, {
       todo: "add the section model, or take model and quota.vectors out of the pipeline",
     });
+  }
+  for (const [pipeline, { collections = [] }] of Object.entries(checked.pipelines)) {
+    const names = new Set<string>(sourceNames);
+    for (const { name, by, filter } of collections) {
+      if (filter !== undefined) compileFilter(filter);
+      if (names.has(name)) {
+        throw new MillraceError("invalid", `configuration pipelines.${pipeline}.collections names two sources ${name}`, {
+          todo: `choose another name than ${[...names].join(", ")}`,
+        });
+      }
+      names.add(name);
+      if (by !== "model" || checked.model !== undefined) continue;
+      throw new MillraceError("invalid", `configuration pipelines.${pipeline}.collections asks by the model, which the configuration lacks`, {
+        todo: "add the section model, or ask by user or item",
+      });
+    }
   }
   if (checked.model !== undefined) checkSignals(Extractor.compile({ fields: checked.model.fields, crosses: checked.model.crosses ?? [] }));
   return checked;

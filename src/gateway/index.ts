@@ -3,6 +3,7 @@
 import { MillraceError } from "#base/errors";
 import type { Durability, Log, LogWriter } from "#backbone/log";
 import type { Clock } from "#platform/clock";
+import type { VectorService } from "#vectors/vector-service";
 import type { TablesConfig } from "#wire/table-config";
 import type { CheckpointState } from "#features/checkpoint/checkpointer";
 import { ActivityCheckpoints, type CheckpointPlace } from "./activity-checkpoints.ts";
@@ -12,6 +13,7 @@ import { EventWays } from "./event-ways.ts";
 import { type Learning, reached } from "./learning.ts";
 import { ModelAnswers } from "./model-answers.ts";
 import { ModelFeatures } from "./model-features.ts";
+import { type ModelVectors, modelVectors } from "./model-vectors.ts";
 import { aggregationsOf, checkConfig, type GatewayConfig, responseOptionsOf } from "./config.ts";
 import type { Gateway, Readiness } from "./gateway.ts";
 import { Intake } from "./intake.ts";
@@ -25,6 +27,7 @@ export { GatewayMetrics } from "./metrics.ts";
 export { activityPrefix } from "./activity-tables.ts";
 export type { CheckpointPlace } from "./activity-checkpoints.ts";
 export type { Learning, TrainerView } from "./learning.ts";
+export type { ModelVectors } from "./model-vectors.ts";
 export type { ModelConfig } from "./model-config.ts";
 
 /** The partition of the log that holds the activity records. */
@@ -43,6 +46,8 @@ export interface GatewayOptions {
   readonly strict?: boolean;
   /** The live model; without it all is ranked by counts, also where the configuration names one. */
   readonly learning?: Learning;
+  /** Where pipelines recall from vector collections; without it those sources are left out. */
+  readonly collections?: Pick<VectorService, "search" | "get">;
   /** Where the aggregations are kept; without it a start counts the whole log. */
   readonly checkpoints?: CheckpointPlace;
   /** Told what an operator should know, a sentence each. */
@@ -52,6 +57,8 @@ export interface GatewayOptions {
 export interface OpenGateway extends Gateway {
   /** How the start came to its state: rows of kept aggregations, up to which offset they hold the log, and the records behind it that were counted again. */
   started(): { readonly rowsLoaded: number; readonly offset: number; readonly recordsReplayed: number };
+  /** Vectors of the learned model; undefined without one. */
+  readonly modelVectors: ModelVectors | undefined;
   /** Of the aggregations; undefined where they are not kept, or not yet. */
   checkpoint(): CheckpointState | undefined;
   /** Of the activity log; undefined where nothing is trimmed, since every start counts all of it, or not yet. */
@@ -123,12 +130,29 @@ export function openGateway(options: GatewayOptions): OpenGateway {
   // Before records are applied: it follows the catalogue from its first item.
   const learned =
     learning === undefined ? undefined : { features: new ModelFeatures(learning.extractor, stores, learning.model.items), scorer: learning.scorer };
+  const shownVectors =
+    learning === undefined
+      ? undefined
+      : modelVectors({
+          learning,
+          features: learned!.features,
+          catalog: state.catalog,
+          pipeline: Object.entries(config.pipelines).find(([, { model }]) => model !== undefined)?.[0] ?? Object.keys(config.pipelines)[0]!,
+          nowMs: () => clock.nowMs(),
+        });
   const recommender = new Recommender({
     config,
     stores,
     clock,
     metrics,
     learned,
+    collections:
+      options.collections === undefined
+        ? undefined
+        : {
+            vectors: options.collections,
+            userVector: ({ model }) => (model === undefined ? undefined : shownVectors?.vectorOf(model)),
+          },
     strict: options.strict === true,
     nextId: () => state.served.nextId(),
     appliedOffset: () => intake?.appliedOffset ?? 0,
@@ -180,6 +204,7 @@ export function openGateway(options: GatewayOptions): OpenGateway {
 
   return {
     opened,
+    modelVectors: shownVectors,
     putEvents: async (events) => ready().putEvents(events),
     putItems: async (rows) => ready().putItems(rows),
     patchItem: async (id, body) => ready().patchItem(id, body),

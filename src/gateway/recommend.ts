@@ -16,6 +16,7 @@ import type { Served } from "./served-memory.ts";
 import { everybodyPipeline, type GatewayConfig, type PipelineConfig, tasteOptionsOf } from "./config.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { candidateRow, type ModelFeatures, type RequestFeatures } from "./model-features.ts";
+import type { CollectionSourceParts } from "./operator/collection-source.ts";
 import { scoreTerms } from "./operator/weighted-score.ts";
 import { compilePredicate, type Predicate } from "./predicate.ts";
 import type { SceneRequest, SceneStores } from "./scene.ts";
@@ -43,6 +44,8 @@ export interface RecommenderOptions {
   readonly appliedOffset: () => number;
   readonly waitFor: (offset: number, timeoutMs: number) => Promise<boolean>;
   readonly learned?: { readonly features: ModelFeatures; readonly scorer: Scorer } | undefined;
+  /** Where pipelines recall from vector collections; without it those sources are left out. */
+  readonly collections?: CollectionSourceParts | undefined;
   /** Remembers the answer at once and writes it behind. */
   readonly onServed: (served: Served, record: ServedRecord) => void;
 }
@@ -76,8 +79,8 @@ export class Recommender {
         },
       },
     });
-    const { stores, clock, learned } = options;
-    const parts = { stores, tastes: this.#tastes, tasteOptions: tasteOptionsOf(options.config), clock, learned };
+    const { stores, clock, learned, collections } = options;
+    const parts = { stores, tastes: this.#tastes, tasteOptions: tasteOptionsOf(options.config), clock, learned, collections };
     for (const [name, config] of Object.entries(options.config.pipelines)) {
       const predicate = config.filter === undefined ? undefined : compilePredicate(config.filter);
       this.#scenes.set(name, { name, config, predicate, built: scenePipeline(name, config, parts) });
@@ -121,6 +124,7 @@ export class Recommender {
       n: wanted,
       predicate: both(scene.predicate, body.filter === undefined ? undefined : compilePredicate(body.filter)),
       exclude: this.#handles(body.exclude),
+      versions: body.versions,
       taste: undefined,
       model: this.#modelRequest(scene, body.user, user, nowMs),
     };
@@ -178,7 +182,8 @@ export class Recommender {
 
   /** What the model sees of a request, where a model ranks or finds. */
   #modelRequest({ name, config }: Scene, id: string, user: number, nowMs: number): RequestFeatures | undefined {
-    if (config.model === undefined && (config.quota.vectors ?? 0) === 0) return undefined;
+    const isAsked = config.collections?.some(({ by }) => by === "model") ?? false;
+    if (config.model === undefined && (config.quota.vectors ?? 0) === 0 && !isAsked) return undefined;
     return this.#options.learned?.features.begin({ user, id, pipeline: name, nowMs });
   }
 

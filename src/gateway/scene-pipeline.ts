@@ -1,5 +1,5 @@
 // Builds the pipeline of a scene from its configuration: the whole of recommend in one function, control flow on top, operators as leaves.
-//   recall (own history, together, popular, trending, fresh, affinity, vectors, named) -> available -> predicate -> shown -> done -> counters, taste, responses
+//   recall (own history, together, popular, trending, fresh, affinity, vectors, collections, named) -> available -> predicate -> shown -> done -> counters, taste, responses
 //   -> weighted -> model -> select
 // and, when that fails, is late or short: popular, fresh and a scan of the catalogue -> the same filters but `shown` -> popularity.
 
@@ -11,6 +11,7 @@ import type { ModelFeatures } from "./model-features.ts";
 import { affinitySource } from "./operator/affinity-source.ts";
 import { availableFilter } from "./operator/available-filter.ts";
 import { catalogueScanSource } from "./operator/catalogue-scan-source.ts";
+import { collectionRecallDefaults, collectionSource, type CollectionSourceParts } from "./operator/collection-source.ts";
 import { counterHydrate } from "./operator/counter-hydrate.ts";
 import { doneFilter, shownFilter } from "./operator/dedupe-filter.ts";
 import { modelScore } from "./operator/model-score.ts";
@@ -53,6 +54,8 @@ export interface ScenePipelineParts {
   readonly clock: Clock;
   /** Absent: nothing is ranked or found by a model, whatever the configuration says. */
   readonly learned?: { readonly features: ModelFeatures; readonly scorer: Scorer } | undefined;
+  /** Absent: nothing is recalled from vector collections, whatever the configuration says. */
+  readonly collections?: CollectionSourceParts | undefined;
 }
 
 const minuteMs = 60_000;
@@ -92,6 +95,7 @@ function popularFallback(name: string, { stores, clock }: ScenePipelineParts): B
 export function scenePipeline(name: string, config: PipelineConfig, parts: ScenePipelineParts): Built<SceneRequest, SceneColumns> {
   const { stores, tastes, tasteOptions, learned } = parts;
   const { quota } = config;
+  const near = parts.collections === undefined ? [] : (config.collections ?? []);
   const vectorsMax = learned === undefined ? 0 : (quota.vectors ?? 0);
   const off = (rows: number): { when?: () => boolean } => (rows === 0 ? { when: () => false } : {});
   const { rate, affinity, again, explore } = config.weights;
@@ -108,6 +112,7 @@ export function scenePipeline(name: string, config: PipelineConfig, parts: Scene
         listSource("fresh", stores, stores.catalog.fresh),
         affinitySource(stores, config.weights),
         ...(vectorsMax === 0 ? [] : [vectorsSource(learned!.scorer, vectorsMax, config.model?.deadlineMs ?? vectorsDeadlineMs)]),
+        ...near.map((recall) => collectionSource(stores, parts.collections!, recall)),
         namedSource(stores),
       ],
       {
@@ -120,6 +125,7 @@ export function scenePipeline(name: string, config: PipelineConfig, parts: Scene
           fresh: Math.max(1, quota.fresh),
           affinity: Math.max(1, quota.affinity),
           ...(vectorsMax === 0 ? {} : { vectors: vectorsMax }),
+          ...Object.fromEntries(near.map(({ name: its, rows }) => [its, rows])),
           named: 1_000,
         },
         each: {
@@ -129,6 +135,8 @@ export function scenePipeline(name: string, config: PipelineConfig, parts: Scene
           trending: off(quota.trending),
           fresh: off(quota.fresh),
           affinity: off(quota.affinity),
+          // The service ends each call by its deadline; this holds whatever it does.
+          ...Object.fromEntries(near.map(({ name: its, deadlineMs = collectionRecallDefaults.deadlineMs }) => [its, { timeoutMs: 2 * deadlineMs }])),
           named: { when: ({ req }) => req.predicate?.ids !== undefined },
         },
       },

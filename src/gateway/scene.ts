@@ -37,6 +37,8 @@ export interface SceneRequest {
   readonly n: number;
   readonly predicate: Predicate | undefined;
   readonly exclude: ReadonlySet<number>;
+  /** Versions of vector collections that the request names, by collection. */
+  readonly versions: Readonly<Record<string, string>> | undefined;
   /** Set by the together source, read by the hydrate behind it, given back when the request ends. */
   taste: Taste | undefined;
   /** What the model sees of this request; undefined where no model ranks. */

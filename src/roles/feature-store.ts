@@ -13,7 +13,9 @@ import { connectionCommands } from "#commands/connection";
 import { keyspaceCommands } from "#commands/index";
 import { persistenceCommands } from "#commands/persistence";
 import { serverCommands } from "#commands/server";
+import { namedCollections } from "#commands/named-collections";
 import { tableCommands } from "#commands/tables";
+import { vectorCommands } from "#commands/vectors";
 import { removeAbandonedWork } from "#features/import/abandoned-work";
 import { ImportJobs } from "#features/import/import-jobs";
 import { Hashes } from "#features/keyspace/hashes";
@@ -43,6 +45,7 @@ import type { AlarmSink } from "#snapshot/alarm";
 import { LoadSlots } from "#snapshot/load-slots";
 import { SnapshotControl } from "#snapshot/snapshot-control";
 import { SnapshotStore } from "#snapshot/snapshot-store";
+import type { VectorService } from "#vectors/vector-service";
 import { Access } from "#wire/access-users";
 import type { AccessConfig } from "#wire/access-config";
 import type { CommandSpec } from "#wire/resp-command";
@@ -69,6 +72,8 @@ export interface FeatureStoreOptions {
   readonly memoryBytesMax: number;
   /** Folders from which imports over HTTP may read. */
   readonly importFolders: readonly string[];
+  /** Vector collections: keys of the Redis port too. */
+  readonly vectors: VectorService;
   /** Further commands of the Redis port; they answer for themselves while what they work on is being opened. */
   readonly commands?: readonly CommandSpec[];
   readonly warn: (message: string) => void;
@@ -170,8 +175,15 @@ async function openParts(options: FeatureStoreOptions, held: HeldParts): Promise
   const startedMs = systemClock.nowMs();
   const accessOf = (): Access => later.access!;
   const commands = new CommandTable(
-    ...keyspaceCommands({ keyspace, hashes }),
+    ...keyspaceCommands({ keyspace, hashes, collections: namedCollections(options.vectors) }),
     tableCommands(lateTables),
+    vectorCommands({
+      vectors: options.vectors,
+      isPlainKey: (key) => {
+        keyspace.begin();
+        return keyspace.find(key) !== undefined;
+      },
+    }),
     [...(options.commands ?? [])],
     persistenceCommands(late),
     connectionCommands(accessOf),

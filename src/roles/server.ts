@@ -17,6 +17,9 @@ import { parameterRoutes } from "#gateway/parameters-http";
 import { type StoreFace, storeRoutes } from "#gateway/store-http";
 import { storeGauges } from "#gateway/store-metrics";
 import { tableRoutes } from "#gateway/tables-http";
+import { collectionsWaitedFor, vectorGauges } from "#gateway/vector-metrics";
+import { vectorRoutes } from "#gateway/vectors-http";
+import { Prng } from "#base/prng";
 import { liveVariant } from "#kernel/kernels";
 import type { ParameterModels } from "#params/catalogue/parameter-models";
 import { LoopStallMeter } from "#platform/loop-stall";
@@ -25,17 +28,21 @@ import { systemFiles } from "#platform/system-files";
 import { machineMemoryBytes } from "#platform/system-process";
 import { randomId, systemRandom } from "#platform/system-random";
 import { systemWorkers } from "#platform/system-workers";
+import { liveItems, workedOutVectors } from "#vectors/live-items";
+import { ServedCollections } from "#vectors/served-collections";
 import type { AccessConfig } from "#wire/access-config";
 import { type ParametersConfig, parameterMemoryMb, type ParameterSyncConfig } from "#wire/parameter-config";
 import type { CommandSpec } from "#wire/resp-command";
 import type { StorageConfig } from "#wire/storage-config";
 import type { FeastConfig, TablesConfig } from "#wire/table-config";
-import type { VectorsConfig } from "#wire/vector-config";
+import { vectorDefaults, type VectorsConfig } from "#wire/vector-config";
+import { reservedCollectionPrefix, shownCollections } from "#wire/vector-limits";
 import { type DataFolder, openDataFolder, servingCheckpointPages } from "./data-folder.ts";
 import { type FeatureStore, openFeatureStore } from "./feature-store.ts";
 import { type ModelThreads, startModelThreads } from "./model-threads.ts";
 import { openParameterModels } from "./parameter-catalogue.ts";
 import { type Parameters, startParameters } from "./parameters.ts";
+import { startVectors, type Vectors } from "./vectors.ts";
 import type { ModelSyncing } from "./training.ts";
 
 export interface ServerOptions {
@@ -97,6 +104,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   let features: FeatureStore | undefined;
   let parameters: Parameters | undefined;
   let models: ParameterModels | undefined;
+  let vectors: Vectors | undefined;
   let front: HttpFront | undefined;
   let progress = (): string => "opening the data folder";
   const warn = (message: string): void => logger?.warn({}, message);
@@ -119,6 +127,23 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       parameters = startParameters({ workers: systemWorkers, clock: systemClock, config: config.parameters, dataFolder: options.dataFolder, warn });
       models = await openParameterModels({ registry: folder.registry, parameters, config: config.parameters, warn });
     }
+    if (config.vectors !== undefined) {
+      vectors = startVectors({
+        workers: systemWorkers,
+        clock: systemClock,
+        config: config.vectors,
+        dataFolder: options.dataFolder,
+        durability: options.durability,
+        ...(options.intervalMs === undefined ? {} : { intervalMs: options.intervalMs }),
+        node: "server",
+        warn,
+      });
+    }
+    const collections = new ServedCollections({
+      engine: vectors?.service,
+      cacheBytesMax: (config.vectors?.cacheMb ?? vectorDefaults.cacheMb) * 2 ** 20,
+      reservedPrefix: reservedCollectionPrefix,
+    });
     // A store that is being read has acknowledged nothing yet, and ends by itself, or with the process.
     const opening = openFeatureStore({
       dataFolder: options.dataFolder,
@@ -131,6 +156,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       version,
       memoryBytesMax: storeMemoryBytes(config.storage),
       importFolders: config.storage.importFolders ?? [],
+      vectors: collections,
       ...(parameters === undefined || models === undefined ? {} : { commands: parameterCommandsOf(parameters, models) }),
       warn,
       onProgress: (of) => (progress = of),
@@ -139,6 +165,8 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     progress = () => "reading the checkpoints of parameter tables";
     // From here on the Redis port serves: what it acknowledges is kept, also when the start ends here.
     await unlessStopped(parameters?.opened, stopping);
+    progress = () => "reading the vector collections";
+    await unlessStopped(vectors?.opened, stopping);
     progress = () => "rebuilding from the log";
     const { model } = config.gateway;
     const served = parameters;
@@ -161,9 +189,11 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       incarnation: randomId(systemRandom, 6),
       metrics,
       ...(threads === undefined ? {} : { learning: threads.learning }),
+      collections,
       checkpoints: { store, schemas: new Map(tables.list.map(({ schema }) => [schema.name, schema])) },
       warn,
     });
+    showModel(collections, gateway);
     const parametersFace = parameters === undefined || models === undefined ? undefined : { control: parameters, models };
     http = createHttpServer({
       gateway,
@@ -175,19 +205,25 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       build: { version, kernel: liveVariant() },
       loopStall,
       writesFailed: () => (features?.store.state.refused?.reason === "log-failed" ? features.store.state.refused.error : parameters?.writesFailed()),
-      waitedFor: () => [...(parameters === undefined ? [] : tablesWaitedFor(parameters.status())), ...(threads?.waitedFor() ?? [])],
+      waitedFor: () => [
+        ...collectionsWaitedFor(Object.keys(config.vectors?.collections ?? {}), collections),
+        ...(parameters === undefined ? [] : tablesWaitedFor(parameters.status())),
+        ...(threads?.waitedFor() ?? []),
+      ],
       access: features.access,
       routes: [
         ...tableRoutes(features.tables, systemClock),
         ...feastRoutes(features.tables, systemClock, config.feast),
         ...storeRoutes(faceOf(features)),
         ...parameterRoutes(parametersFace, systemClock),
+        ...vectorRoutes(collections, systemClock),
       ],
       gauges: [
         ...storeGauges(faceOf(features), features.tables, features.resp.metrics),
         ...checkpointGauges(() => gateway?.checkpoint(), systemClock),
         ...retentionGauges(() => gateway?.retention()),
         ...(parametersFace === undefined ? [] : parameterGauges(parametersFace, systemClock)),
+        ...vectorGauges(collections),
       ],
       ...(logger === undefined ? {} : { logger }),
     });
@@ -200,6 +236,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     await features?.stop(stopping?.aborted === true ? drainMs : 0);
     await models?.catalogue.close();
     await parameters?.stop();
+    await vectors?.stop();
     await folder?.close();
     await front?.close();
     throw thrown;
@@ -219,6 +256,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       await threads?.stop();
       await models?.catalogue.close();
       await parameters?.stop();
+      await vectors?.stop();
       await opened.folder.close();
       loopStall.stop();
       return { cutOff: outcome.cutOff + ofRedis.cutOff };
@@ -255,6 +293,17 @@ function modelSyncingOf(sync: ParameterSyncConfig | undefined): ModelSyncing | u
   if (sync?.model !== true) return undefined;
   const { node, token, follow } = sync;
   return { node, ...(token === undefined ? {} : { token }), ...(follow === undefined ? {} : { follow }) };
+}
+
+/** The learned model's items and users as collections that are read only. */
+function showModel(collections: ServedCollections, { modelVectors }: OpenGateway): void {
+  if (modelVectors === undefined) return;
+  const { vectors, itemAt, rowOf, userVector } = modelVectors;
+  const random = new Prng(new DataView(systemRandom.bytes(new Uint8Array(4)).buffer).getUint32(0));
+  const parts = { vectors, clock: systemClock, random, elementAt: itemAt, rowOf };
+  collections.show(liveItems(shownCollections.items, "cosine", parts));
+  collections.show(liveItems(shownCollections.scores, "dot", parts));
+  collections.show(workedOutVectors(shownCollections.users, vectors.dims, userVector));
 }
 
 /** Pulls and pushes, by tables and by models, and what changes these. */

@@ -124,6 +124,13 @@ export const RecommendBody = Type.Object(
     explain: Type.Optional(Type.Boolean({ description: "score parts per item and the trace of the pipeline" })),
     record: Type.Optional(Type.Boolean({ description: "false: the answer is not remembered as shown (a preview); default true" })),
     deadlineMs: Type.Optional(Type.Integer({ minimum: 1, maximum: apiLimits.deadlineMsMax })),
+    versions: Type.Optional(
+      Type.Record(Type.String({ pattern: "^[^\\u0000-\\u001f\\u007f]{1,256}$" }), Type.String({ minLength: 1, maxLength: 128 }), {
+        additionalProperties: false,
+        maxProperties: 16,
+        description: "versions of vector collections that this request is answered from, by collection",
+      }),
+    ),
     minOffset: Type.Optional(Type.Integer({ minimum: 0, description: "wait until this offset of the log is counted (read your writes)" })),
   },
   closed,
