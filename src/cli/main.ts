@@ -9,6 +9,7 @@ import { printError, setExitCode } from "#platform/system-process";
 import type { ImportCommandOptions } from "./import.ts";
 import { parameterCommands } from "./params.ts";
 import { snapshotCommands } from "./snapshots.ts";
+import { vectorCommands } from "./vectors.ts";
 
 /** The package's version: the manifest stands two folders up, in the clone as in dist/. */
 async function packageVersion(): Promise<string> {
@@ -128,6 +129,7 @@ export async function main(args: readonly string[]): Promise<void> {
 
   snapshotCommands(program);
   parameterCommands(program);
+  vectorCommands(program);
 
   program
     .command("samples")

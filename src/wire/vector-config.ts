@@ -4,6 +4,7 @@
 
 import Type, { type Static } from "typebox";
 import { MillraceError } from "#base/errors";
+import { checkVectorTask, VectorTaskConfig, vectorTaskNamePattern } from "./vector-task-config.ts";
 import { reservedCollectionPrefix, vectorConfigLimits as limits } from "./vector-limits.ts";
 
 const closed = { additionalProperties: false } as const;
@@ -79,7 +80,7 @@ export const VectorsConfig = Type.Object(
     defaults: Type.Optional(CollectionTuning),
     /** What builds versions of collections from outside, by name. */
     tasks: Type.Optional(
-      Type.Record(Type.String({ pattern: "^[a-z][a-z0-9_-]{0,63}$" }), Type.Unknown(), { ...closed, maxProperties: limits.tasksMax, description: "by name" }),
+      Type.Record(Type.String({ pattern: vectorTaskNamePattern }), VectorTaskConfig, { ...closed, maxProperties: limits.tasksMax, description: "by name" }),
     ),
     /** Of all collections with their spare versions, MiB. Default 1,024. */
     memoryMb: Type.Optional(Type.Integer({ minimum: 16, maximum: limits.memoryMbMax })),
@@ -149,5 +150,6 @@ export function checkVectors(config: VectorsConfig): VectorsConfig {
     }
     checkFold(`collections.${name}.fold`, fold);
   }
+  for (const [name, task] of Object.entries(config.tasks ?? {})) checkVectorTask(name, task);
   return config;
 }

@@ -38,6 +38,8 @@ export interface VectorTaskEdition {
   readonly atMs: number;
   readonly who: string;
   readonly config: VectorTaskConfig;
+  /** It came over HTTP: it reads the folders alone from which the server imports (storage.importFolders), and runs no module. */
+  readonly restricted?: true;
 }
 
 export type VectorTaskTrigger = "asked" | "webhook" | "marker" | "schedule";

@@ -34,6 +34,8 @@ export interface TaskToBuild {
   readonly edition: number;
   readonly config: VectorTaskConfig;
   readonly trigger: VectorTaskTrigger;
+  /** It reads allowed folders alone (VectorTaskEdition). */
+  readonly restricted: boolean;
 }
 
 export interface TaskBuilt extends BuiltVersion {
@@ -55,6 +57,8 @@ export interface TaskBuilderOptions {
   readonly files: Files;
   /** Its name: letters, digits, dot, underscore, -. */
   readonly builder: string;
+  /** Where marker files of tasks that came over HTTP may lie; default nowhere. */
+  readonly folders?: readonly string[];
   /** Builds at once. Default 1: a build takes every core it gets. */
   readonly slots?: number;
   /** Builds one; aborted by `signal` when the builder stops, has lost the task, or the time is over. */
@@ -203,13 +207,18 @@ export class TaskBuilder {
 
   /** What tells one content of the marker file from another; undefined when it is not there. One that is too large counts by its size. */
   async #markerOf(state: TaskState): Promise<string | undefined> {
-    const path = editionOf(state).config.schedule?.markerFile;
-    if (path === undefined || !state.enabled) return undefined;
+    const { config, restricted } = editionOf(state);
+    const path = config.schedule?.markerFile;
+    if (path === undefined || !state.enabled || (restricted === true && !this.#mayRead(path))) return undefined;
     const size = await this.#options.files.sizeOf(path).catch(() => undefined);
     if (size === undefined) return undefined;
     if (size > builderLimits.markerBytesMax) return `${size}`;
     const bytes = await this.#options.files.readFile(path).catch(() => undefined);
     return bytes === undefined ? undefined : `${size}-${crc32c(bytes).toString(16)}`;
+  }
+
+  #mayRead(path: string): boolean {
+    return (this.#options.folders ?? []).some((folder) => path.startsWith(folder.endsWith("/") ? folder : `${folder}/`)) && !path.split("/").includes("..");
   }
 
   async #buildTask(name: string, lock: Lock, lease: Lease): Promise<void> {
@@ -219,7 +228,7 @@ export class TaskBuilder {
     const ask = asks.get(name);
     const due = await this.#dueOf(state, ask, history);
     if (due === undefined) return;
-    const { edition, config } = editionOf(state);
+    const { edition, config, restricted } = editionOf(state);
     const marker = await this.#markerOf(state);
     const startedAtMs = this.#clock.nowMs();
     const { attempts } = await this.#board.moveHistory(name, (before) => ({ ...before, startedAtMs, attempts: before.attempts + 1 }));
@@ -234,7 +243,7 @@ export class TaskBuilder {
         reasons: [`${attempts - 1} builders ended while they built it: look at their logs, and give it less to do or more memory`],
       };
     } else {
-      const outcome = await this.#attempt({ task: name, edition, config, trigger: due.trigger }, lock, lease, startedAtMs);
+      const outcome = await this.#attempt({ task: name, edition, config, trigger: due.trigger, restricted: restricted === true }, lock, lease, startedAtMs);
       // Nothing is written about a build whose task was lost: whoever has the task now does. One that was stopped in order was no attempt.
       if (outcome === "lost") return;
       if (outcome === "stopped") {

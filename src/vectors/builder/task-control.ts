@@ -22,24 +22,28 @@ import type {
 import { collectionOf, type VectorTaskConfig } from "#wire/vector-task-config";
 import { type Ask, noHistory, TaskBoard, type TaskHistory } from "./task-board.ts";
 import { nextOf } from "./task-due.ts";
-import { editionOf, type TaskState, withAudit, withChanged, withCreated, withDeclared, withEnabled, withRemoved } from "./task-state.ts";
+import { editionOf, type TaskMover, type TaskState, withAudit, withChanged, withCreated, withDeclared, withEnabled, withRemoved } from "./task-state.ts";
 
 export interface TaskControlOptions {
   readonly registry: Registry;
   /** Of kind `vectors`. */
   readonly snapshots: SnapshotStore;
   readonly clock: Clock;
+  /** What is told to tasks here comes over the network (TaskMover). Default false. */
+  readonly restricted?: boolean;
 }
 
 export class TaskControl {
   readonly board: TaskBoard;
   readonly #snapshots: SnapshotStore;
   readonly #clock: Clock;
+  readonly #restricted: boolean;
 
   constructor(options: TaskControlOptions) {
     this.board = new TaskBoard(options.registry);
     this.#snapshots = options.snapshots;
     this.#clock = options.clock;
+    this.#restricted = options.restricted === true;
   }
 
   // --- looking ---------------------------------------------------------------------------------------------------------------------------
@@ -126,7 +130,7 @@ export class TaskControl {
   async declare(tasks: Readonly<Record<string, VectorTaskConfig>>): Promise<string[]> {
     const changed: string[] = [];
     const known = await this.board.tasks(() => undefined);
-    const by = this.#by("config");
+    const by = { who: "config", nowMs: this.#clock.nowMs() };
     for (const name of new Set([...Object.keys(tasks), ...known.keys()])) {
       const config = Object.hasOwn(tasks, name) ? tasks[name] : undefined;
       let before: TaskState | undefined;
@@ -198,8 +202,8 @@ export class TaskControl {
 
   // --- common ----------------------------------------------------------------------------------------------------------------------------
 
-  #by(who: string): { readonly who: string; readonly nowMs: number } {
-    return { who, nowMs: this.#clock.nowMs() };
+  #by(who: string): TaskMover {
+    return { who, nowMs: this.#clock.nowMs(), restricted: this.#restricted };
   }
 
   async #required(name: string): Promise<TaskState> {

@@ -1,0 +1,135 @@
+// One build of a vector task against a data folder. Wiring only.
+//   DATA/registry.sqlite   the collection's record, head
+//   DATA/log/vec-ID        writes of the collection: a version says from where on they are newer
+//   DATA/blobs             versions
+//   DATA/vectors/builds    work folders
+// Invariant: the offset of the log is read before the first row is.
+
+import { MillraceError } from "#base/errors";
+import { openFolderBlobs } from "#backbone/folder-blobs";
+import type { Log } from "#backbone/log";
+import type { Registry } from "#backbone/registry";
+import { ownCpuMs } from "#platform/own-cpu";
+import { systemClock } from "#platform/system-clock";
+import { systemFiles } from "#platform/system-files";
+import { systemProcesses } from "#platform/system-processes";
+import { randomId, systemRandom } from "#platform/system-random";
+import { SnapshotStore } from "#snapshot/snapshot-store";
+import { buildVersion } from "#vectors/builder/build-version";
+import type { TaskToBuild } from "#vectors/builder/task-builder";
+import { type BuildProgress, type BuiltVersion, vectorsKind } from "#vectors/builder/version-config";
+import { deltaPartition, newCollectionId, putCollection, readCollection, snapshotNameOf } from "#vectors/collection/collection-record";
+import type { CollectionShape } from "#vectors/vector-service";
+import { collectionOf, vectorTaskDefaults } from "#wire/vector-task-config";
+import { openDataFolder } from "./data-folder.ts";
+import { blobsFolderOf } from "./import-process.ts";
+import { openVectorSource } from "./vector-sources.ts";
+
+export interface VectorBuildOptions {
+  readonly dataFolder: string;
+  readonly task: TaskToBuild;
+  /** For tasks that came over HTTP. */
+  readonly folders: readonly string[];
+  readonly server?: string;
+  readonly token?: string;
+}
+
+/** What Node and its libraries take beside the build. */
+const processBytes = 160 << 20;
+
+/** Where builds lay out files until they are moved into the blobs. */
+export function vectorBuildsFolderOf(dataFolder: string): string {
+  return systemFiles.join(dataFolder, "vectors", "builds");
+}
+
+/** Builds and publishes. Throws what the source and `buildVersion` throw. */
+export async function buildVectorTask(
+  options: VectorBuildOptions,
+  watch: { readonly signal: AbortSignal; readonly onProgress: (progress: BuildProgress, nowMs: number) => void },
+): Promise<BuiltVersion> {
+  const { dataFolder, task, folders, server, token } = options;
+  const { config } = task;
+  const {
+    metric = vectorTaskDefaults.metric,
+    recallTarget = vectorTaskDefaults.recallTarget,
+    recallAt = vectorTaskDefaults.recallAt,
+    live = vectorTaskDefaults.live,
+  } = config;
+  const { keepVersions = vectorTaskDefaults.keepVersions, memoryMb = vectorTaskDefaults.memoryMb, lists, checks } = config;
+  const memoryBytes = Math.max(32 << 20, memoryMb * 2 ** 20 - processBytes);
+  const data = await openDataFolder(dataFolder, "none");
+  const folder = systemFiles.join(vectorBuildsFolderOf(dataFolder), `${task.task}-${randomId(systemRandom, 8)}`);
+  try {
+    const { registry, log } = data;
+    const inputs = systemFiles.join(folder, "inputs");
+    await systemFiles.makeFolder(inputs);
+    const source = await openVectorSource(config.source, {
+      dataFolder,
+      folder: inputs,
+      memoryBytes,
+      folders: task.restricted ? folders : undefined,
+      server,
+      token,
+    });
+    try {
+      if (config.dims !== undefined && config.dims !== source.dims) {
+        throw new MillraceError("invalid", `the source has vectors of ${source.dims} numbers, the task says ${config.dims}`, {
+          todo: "correct the task, or the source",
+        });
+      }
+      const collection = collectionOf(task.task, config);
+      const deltaOffset = await deltaOffsetOf(registry, log, collection, { dims: source.dims, metric });
+      const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
+      const snapshots = new SnapshotStore({ blobs, registry, clock: systemClock, random: systemRandom, kind: vectorsKind, keepVersions });
+      return await buildVersion(
+        source,
+        {
+          collection: snapshotNameOf(collection),
+          metric,
+          recallTarget,
+          recallAt,
+          deltaOffset,
+          live,
+          memoryBytes,
+          ...(lists === undefined ? {} : { lists }),
+          ...(checks === undefined ? {} : { checks }),
+        },
+        {
+          snapshots,
+          files: systemFiles,
+          clock: systemClock,
+          folder: systemFiles.join(folder, "version"),
+          cpuMs: ownCpuMs,
+          signal: watch.signal,
+          onProgress: (progress) => watch.onProgress(progress, systemClock.monotonicMs()),
+        },
+      );
+    } finally {
+      await source.close();
+    }
+  } finally {
+    await systemFiles.removeFolder(folder).catch(() => undefined);
+    await data.close();
+  }
+}
+
+/** Where the collection's log goes on; makes the collection when there is none. Throws `conflict` for one of another shape. */
+async function deltaOffsetOf(registry: Registry, log: Log, name: string, shape: CollectionShape): Promise<number> {
+  const made = { name, id: newCollectionId(systemRandom), ...shape, state: "open" as const, madeMs: systemClock.nowMs() };
+  // Whoever makes it at the same time is as good.
+  const stored = (await readCollection(registry, name)) ?? (await putCollection(registry, made, 0)) ?? (await readCollection(registry, name));
+  if (stored === undefined || stored.record.state === "dropping") {
+    throw new MillraceError("conflict", `collection ${name} is being dropped`, { todo: "run the task again when it is gone" });
+  }
+  const { record } = stored;
+  if (record.dims !== shape.dims || record.metric !== shape.metric) {
+    throw new MillraceError(
+      "conflict",
+      `collection ${name} has vectors of ${record.dims} numbers compared by ${record.metric}, the task builds ${shape.dims} by ${shape.metric}`,
+      {
+        todo: "correct the task, build another collection, or drop this one",
+      },
+    );
+  }
+  return (await log.bounds(deltaPartition(record.id))).next;
+}
