@@ -391,12 +391,22 @@ export class SnapshotStore {
   }
 
   /** A version that is there becomes live, by hand: staged, rolled back from, or (with `refusedToo`) refused by its checks. */
-  async goLive(name: string, version: string, options: { readonly refusedToo?: boolean } = {}): Promise<Head> {
+  /** `onlyFrom`: throws `conflict` unless this is what is live now ("": nothing): for whoever made the version of that one. */
+  async goLive(name: string, version: string, options: { readonly refusedToo?: boolean; readonly onlyFrom?: string } = {}): Promise<Head> {
     const manifest = await this.manifest(name, version);
     await this.#checkFiles(manifest);
     return this.#move(name, (head) => {
       if (!versionsOf(head).includes(version)) {
         throw new MillraceError("not-found", `${versionText(manifest)} is not published`, { todo: "list the versions" });
+      }
+      if (options.onlyFrom !== undefined && (head.current ?? "") !== options.onlyFrom) {
+        throw new MillraceError(
+          "conflict",
+          `${versionText(manifest)} was to follow ${options.onlyFrom || "nothing"}, and ${head.current ?? "nothing"} is live`,
+          {
+            todo: "put it live by hand if it is the better one",
+          },
+        );
       }
       const refused = head.refused.find((one) => one.version === version);
       if (refused !== undefined && options.refusedToo !== true) {
@@ -437,6 +447,20 @@ export class SnapshotStore {
     });
     for (const version of doomed) await this.#deleteVersion(name, version);
     return doomed;
+  }
+
+  /** Removes every version of a name, the live one too: for what is dropped as a whole. What is being built now cannot be published any more. Followers that serve a version
+   * go on until they stop. Safe to repeat. */
+  async forget(name: string): Promise<void> {
+    const stored = await this.#storedVersions(name);
+    const building = await this.#building(name);
+    const known = [...new Set([...stored, ...building])];
+    await this.#move(name, (head) => {
+      const fresh = [...new Set([...versionsOf(head), ...known])].filter((version) => !isGone(head, version));
+      if (fresh.length === 0) return head;
+      return withDropped({ ...head, current: undefined, backups: [], staged: [], refused: [], switches: head.switches + 1 }, fresh);
+    });
+    for (const version of stored) if (!building.includes(version)) await this.#deleteVersion(name, version);
   }
 
   async #tidy(name: string): Promise<void> {
