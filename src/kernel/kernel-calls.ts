@@ -77,6 +77,34 @@ export interface VectorCalls {
   bitsList(first: number, second: number, from: number, to: number, out: number, max: number): number;
 }
 
+/** An index of lists: kernels/vector-ivf.ts, k-means.ts, vector-codes4.ts. Rows and centroids: f32, `rowBytes` (a multiple of 16) apart. */
+export interface IvfCalls {
+  /** Offers the rows worth comparing to the heap of one query. `args`: ivfWords of ivf-layout.ts. */
+  ivfSearch(args: number): void;
+  /** Centroids to blocks of eight: centroidBlocksBytes. */
+  centroidsTranspose(rows: number, count: number, rowBytes: number, out: number): void;
+  /** For each row (rounded up to four are read and written) the centroid of the largest product plus bias; bias filled up to eight with -Infinity. */
+  centroidsNearest(rows: number, count: number, rowBytes: number, blocks: number, centroids: number, bias: number, outList: number, outScore: number): void;
+  /** Adds rows to the sums of their lists, and counts them. */
+  centroidsAdd(rows: number, count: number, rowBytes: number, lists: number, sums: number, counts: number): void;
+  /** 4-bit codes of whole blocks of 32 slots. `lists`: of each block. `scratch`: 8 bytes. */
+  codes4Encode(
+    rows: number,
+    blocks: number,
+    rowBytes: number,
+    lists: number,
+    centroids: number,
+    book: number,
+    codes: number,
+    out: number,
+    scratch: number,
+  ): void;
+  /** A round of k-means for the points of the codes; returns the sum of squared differences. `sums`: 48 f64 a code. */
+  codes4Learn(differences: number, count: number, rowBytes: number, book: number, sums: number, scratch: number): number;
+  /** 1 when all numbers are finite. */
+  floatsFinite(at: number, count: number): number;
+}
+
 /**
  * Shards of parameters: kernels/parameter-shard.ts. Keys: a u64 each. `scratch`: shardScratch of parameter-shard-layout.ts. Columns: room for n entries as keys u64,
  * versions u32 x 2 (high, low), touched u32, flags u32, values f32 x dim.
@@ -189,7 +217,7 @@ export interface ShardMachineCalls {
   ): void;
 }
 
-export interface KernelCalls extends EngineCalls, StagingCalls, VectorCalls, ShardCalls, ShardMachineCalls, OptimizerStepCalls {
+export interface KernelCalls extends EngineCalls, StagingCalls, VectorCalls, IvfCalls, ShardCalls, ShardMachineCalls, OptimizerStepCalls {
   /** Empties the heap at `heap` (16 + 8 k bytes, 16-aligned) and sets how many it keeps. */
   topKReset(heap: number, k: number): void;
   /** Sorts the kept entries best first; returns how many. The heap must be reset before it takes offers again. */
@@ -321,6 +349,13 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "vectorCodes",
   "bitsCount",
   "bitsList",
+  "ivfSearch",
+  "centroidsTranspose",
+  "centroidsNearest",
+  "centroidsAdd",
+  "codes4Encode",
+  "codes4Learn",
+  "floatsFinite",
   "packRows",
   "stageRows",
   "findRecords",

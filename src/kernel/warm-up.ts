@@ -21,6 +21,7 @@ import {
   runWriterStateBytes,
   runWriterWords,
 } from "./entry-layout.ts";
+import { codeCount, codePointsBytes, ivfWords } from "./ivf-layout.ts";
 import type { KernelCalls } from "./kernel-calls.ts";
 import { roundUp } from "./kernel-memory.ts";
 import type { Kernels } from "./kernels.ts";
@@ -76,6 +77,7 @@ export function warmUp(kernels: Kernels): void {
   warmUpShard(kernels);
   warmUpMachine(kernels);
   warmUpEntries(kernels);
+  warmUpIndex(kernels);
 }
 
 /** The usual shape, 16 factors and a weight under AdaGrad; keys are the row numbers, half of them new in each round. */
@@ -323,5 +325,81 @@ function warmUpEntries(kernels: Kernels): void {
     u8[stack] = 1;
     setWords(args, gatherWords, { requiredBytes: round % 3 === 0 ? 1 : 0 });
     calls.gatherFields(args);
+  }
+}
+
+const indexRounds = 150;
+
+/** An index of 16 lists of 32 rows of 32 numbers: found, coded and searched, of either form. */
+function warmUpIndex(kernels: Kernels): void {
+  const dims = 32;
+  const lists = 16;
+  const slots = 2 * rows;
+  const bytes = dims * 4;
+  const rowsAt = pageBytes;
+  const memory = createWasmMemory(rowsAt + 3 * pageBytes);
+  const calls = kernels.bind(memory);
+  const f32 = new Float32Array(memory.buffer);
+  const u32 = new Uint32Array(memory.buffer);
+  const centroids = rowsAt + slots * bytes;
+  const blocks = centroids + lists * bytes;
+  const book = blocks + lists * bytes;
+  const codes = book + codeCount(dims) * codePointsBytes;
+  const bias = codes + slots * (dims / 4);
+  const scratch = bias + slots * 4;
+  // The first page: arguments and small things of a list or row each.
+  const args = 64;
+  const small = 512;
+  const starts = small + 1_024;
+  const listOf = starts + 1_024;
+  const scores = listOf + 4_096;
+  const heap = scores + 4_096;
+  const sums = heap + 1_024;
+  for (let i = 0; i < (slots + lists) * dims; i++) f32[rowsAt / 4 + i] = Math.sin(i * i);
+  for (let i = 0; i < (codeCount(dims) * codePointsBytes) / 4; i++) f32[book / 4 + i] = Math.sin(i);
+  for (let list = 0; list <= lists; list++) u32[starts / 4 + list] = 32 * list;
+  f32.fill(32, small / 4, small / 4 + lists);
+  f32.fill(0.1, small / 4 + lists, small / 4 + 2 * lists);
+  f32.fill(0, small / 4 + 2 * lists, small / 4 + 4 * lists);
+  for (let round = 0; round < indexRounds; round++) {
+    calls.centroidsTranspose(centroids, lists, bytes, blocks);
+    calls.centroidsNearest(rowsAt, rows, bytes, blocks, lists, small + 8 * lists, listOf, scores);
+    calls.centroidsAdd(rowsAt, lists, bytes, listOf, scratch, scores);
+    calls.floatsFinite(rowsAt, slots * dims);
+    if (round % 10 === 0) {
+      for (let block = 0; block < slots / 32; block++) u32[listOf / 4 + block] = block;
+      calls.codes4Learn(rowsAt, rows / 8, bytes, book, sums, heap);
+      calls.codes4Encode(rowsAt, slots / 32, bytes, listOf, centroids, book, codeCount(dims), codes, heap);
+    }
+    const isL2 = round % 3 === 0;
+    u32.fill(0, args / 4, args / 4 + ivfWords.count);
+    const words: Partial<Record<keyof typeof ivfWords, number>> = {
+      lists,
+      rowBytes: bytes,
+      centroids,
+      listBias: isL2 ? small + 8 * lists : 0,
+      spreads: small + 4 * lists,
+      starts,
+      sizes: small,
+      rows: rowsAt,
+      bias: isL2 ? bias : 0,
+      codes,
+      codeCount: codeCount(dims),
+      book,
+      query: rowsAt + (round % slots) * bytes,
+      heap,
+      probes: lists,
+      scratch,
+      slots,
+      firstLists: 2,
+    };
+    for (const [name, value] of Object.entries(words)) u32[args / 4 + ivfWords[name as keyof typeof ivfWords]] = value;
+    f32[args / 4 + ivfWords.queryLength] = 4;
+    f32[args / 4 + ivfWords.margin] = 4;
+    f32[args / 4 + ivfWords.slack] = 0.5;
+    f32[args / 4 + ivfWords.fall] = 2;
+    calls.topKReset(heap, 8);
+    calls.ivfSearch(args);
+    calls.topKSort(heap);
   }
 }

@@ -1,0 +1,527 @@
+// Search of an index of lists: which lists, which of their rows by 4-bit codes, and those rows exactly; one query, one call.
+//
+// Why so: most of an exact scan compares rows that cannot be answers. Three sieves, each finer and dearer than the one before:
+// 1. Lists. A list's rows have scores around its centroid's, spread by what they differ from it. Were they normally distributed, the share of rows that reach the k-th best
+//    score T would fall by exp(-fall (T - centroid's score) / spread); divided by the sum of that over all rows it is the share of the answers to be expected a row.
+//    Lists that may expect less than exp(-margin) of the average are passed over. T comes from the first few lists. Compared with the usual "the nearest n lists": lists of wide
+//    spread are preferred, and a query that lies between many lists gets many, one that lies in a tight cluster few (docs/design/vectors.md has the figures).
+// 2. Codes: two dimensions a code of 4 bits, of what a row differs from its centroid by, so that one set of tables (16 products for each code) serves all lists of a query. A table is
+//    one register; one instruction looks up 16 rows. Sums stay in 8 bits for four codes, then in 16. A row is let through when its sum, and `slack` errors, reach T.
+// 3. The rows themselves, in f32 (vector-rows.ts), to the heap: T rises.
+//
+// Bitmaps are ANDed to the 32 rows of a block before they become candidates. With a filter, the lists count only the rows that pass, and are passed over when none does.
+//
+// Codes of a block of 32 slots: for each code 16 bytes, byte i = code of slot i, and of slot 16 + i in its upper half. Codes a slot: a multiple of four, the rest zeros.
+// Codebook: for each code 16 first coordinates (f32), then 16 second ones. Codes that are only filled up have zeros.
+//
+// `args`, u32 or f32 words (src/kernel/vector-ivf.ts names them):
+//   0 lists  1 bytes of a row (a multiple of 16; query and centroids too)  2 centroids  3 f32 a list: mean of -|x|^2/2 (0 = none: no l2)
+//   4 f32 a list: spread of a score for a query of length 1  5 starts: lists + 1 slots, multiples of 32  6 f32 a list: its rows
+//   7 rows  8 bias (0 = none)  9 codes  10 codes a slot  11 codebook  12 live (0 = all)  13 filter (0 = all)
+//   14 query  15 f32 its length  16 heap, reset by the host  17 most lists  18 f32 margin  19 f32 slack times the codes' error  20 f32 fall
+//   21 scratch (ivfScratchBytes)  22 slots  23 out: lists looked into  24 out: slots whose codes were compared  25 out: rows compared exactly
+//   26 lists of the first look
+// Scratch, f32 or u32 words, each part for lists rounded up to eight: scores, weights, fall, order, passing rows; then tables (16 bytes a code), a heap of `lists` entries, candidates.
+
+import { dotOne, multiplyAdd, sumEach } from "./dot-top-k";
+import { offer, thresholdOf, topKReset, topKSort } from "./top-k";
+import { scanList } from "./vector-rows";
+
+// @ts-ignore: known to the AssemblyScript compiler, a constant while compiling
+const relaxed: bool = ASC_FEATURE_RELAXED_SIMD;
+
+/** Largest entry of a table: four of them fit in 8 bits. */
+const entryMax: f32 = 63;
+/** Largest sum: compared as signed 16 bits. */
+const sumMax: f32 = 32_000;
+/** Candidates are compared exactly when so many have gathered, so that their misses overlap and T rises soon. */
+const together: u32 = 32;
+/** Steps in which the lists are put in order. */
+const buckets: u32 = 256;
+
+function word(args: usize, index: usize): u32 {
+  return load<u32>(args + (index << 2));
+}
+
+function real(args: usize, index: usize): f32 {
+  return load<f32>(args + (index << 2));
+}
+
+function lookUp(table: v128, codes: v128): v128 {
+  if (relaxed) return i8x16.relaxed_swizzle(table, codes);
+  return i8x16.swizzle(table, codes);
+}
+
+/** e^x for x <= 0, to 1e-6; below -80 as at -80. */
+function expOf(x: v128): v128 {
+  const t = f32x4.mul(f32x4.max(x, f32x4.splat(-80)), f32x4.splat(1.44269504));
+  const whole = f32x4.floor(t);
+  const part = f32x4.sub(t, whole);
+  let p = f32x4.splat(1.8775767e-3);
+  p = f32x4.add(f32x4.mul(p, part), f32x4.splat(8.9893397e-3));
+  p = f32x4.add(f32x4.mul(p, part), f32x4.splat(5.5826318e-2));
+  p = f32x4.add(f32x4.mul(p, part), f32x4.splat(2.4015361e-1));
+  p = f32x4.add(f32x4.mul(p, part), f32x4.splat(6.9315308e-1));
+  p = f32x4.add(f32x4.mul(p, part), f32x4.splat(1));
+  const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(whole), i32x4.splat(127)), 23);
+  return f32x4.mul(p, power);
+}
+
+/** Natural logarithm of a positive number, to 1e-6. */
+function logOf(x: f32): f32 {
+  const bits = reinterpret<u32>(max<f32>(x, 1e-37));
+  const power = <f32>(<i32>(bits >> 23) - 127);
+  const part = reinterpret<f32>((bits & 0x7fffff) | 0x3f800000);
+  const t = (part - 1) / (part + 1);
+  const square = t * t;
+  return power * 0.6931472 + 2 * t * (1 + square * (0.33333334 + square * (0.2 + square * (0.14285715 + square * 0.11111111))));
+}
+
+/** Scores of the centroids. */
+function scoreLists(args: usize, scores: usize): void {
+  const lists = word(args, 0);
+  const rowBytes = <usize>word(args, 1);
+  const centroids = <usize>word(args, 2);
+  const bias = <usize>word(args, 3);
+  const query = <usize>word(args, 14);
+  let row = centroids;
+  let i: u32 = 0;
+  for (; i + 8 <= lists; i += 8) {
+    const r1 = row + rowBytes;
+    const r2 = r1 + rowBytes;
+    const r3 = r2 + rowBytes;
+    const r4 = r3 + rowBytes;
+    const r5 = r4 + rowBytes;
+    const r6 = r5 + rowBytes;
+    const r7 = r6 + rowBytes;
+    let a0 = f32x4.splat(0);
+    let a1 = a0;
+    let a2 = a0;
+    let a3 = a0;
+    let a4 = a0;
+    let a5 = a0;
+    let a6 = a0;
+    let a7 = a0;
+    for (let at: usize = 0; at < rowBytes; at += 16) {
+      const x = v128.load(query + at);
+      a0 = multiplyAdd(v128.load(row + at), x, a0);
+      a1 = multiplyAdd(v128.load(r1 + at), x, a1);
+      a2 = multiplyAdd(v128.load(r2 + at), x, a2);
+      a3 = multiplyAdd(v128.load(r3 + at), x, a3);
+      a4 = multiplyAdd(v128.load(r4 + at), x, a4);
+      a5 = multiplyAdd(v128.load(r5 + at), x, a5);
+      a6 = multiplyAdd(v128.load(r6 + at), x, a6);
+      a7 = multiplyAdd(v128.load(r7 + at), x, a7);
+    }
+    const to = scores + ((<usize>i) << 2);
+    v128.store(to, sumEach(a0, a1, a2, a3));
+    v128.store(to, sumEach(a4, a5, a6, a7), 16);
+    row = r7 + rowBytes;
+  }
+  for (; i < lists; i++) {
+    store<f32>(scores + ((<usize>i) << 2), dotOne(row, rowBytes, query));
+    row += rowBytes;
+  }
+  if (!bias) return;
+  for (let at: usize = 0; at < (<usize>lists) << 2; at += 4) store<f32>(scores + at, load<f32>(scores + at) + load<f32>(bias + at));
+}
+
+/** Bits of 16 slots that are set in live and filter, as a word of 32. */
+function bitsAt(live: usize, filter: usize, word: usize): u32 {
+  let bits: u32 = 0xffffffff;
+  if (live) bits = load<u32>(live + (word << 2));
+  if (filter) bits &= load<u32>(filter + (word << 2));
+  return bits;
+}
+
+/** Rows of each list that pass the filter; returns how many in all. */
+function countPassing(args: usize, passing: usize): f32 {
+  const lists = word(args, 0);
+  const starts = <usize>word(args, 5);
+  const sizes = <usize>word(args, 6);
+  const live = <usize>word(args, 12);
+  const filter = <usize>word(args, 13);
+  let all: f32 = 0;
+  for (let i: u32 = 0; i < lists; i++) {
+    const at = (<usize>i) << 2;
+    let count: f32;
+    if (filter) {
+      let bits: u32 = 0;
+      const end = load<u32>(starts + at, 4) >> 5;
+      for (let w = load<u32>(starts + at) >> 5; w < end; w++) bits += popcnt<u32>(bitsAt(live, filter, w));
+      count = <f32>bits;
+    } else {
+      count = load<f32>(sizes + at);
+    }
+    store<f32>(passing + at, count);
+    all += count;
+  }
+  return all;
+}
+
+/**
+ * The tables of a query: 16 products a code, less their least, in steps that are the same for all. Returns the step; the sum of what was taken off goes to `base`, the largest
+ * sum (u32) behind it.
+ */
+function fillTables(args: usize, tables: usize, base: usize): f32 {
+  const codes = word(args, 10);
+  const book = <usize>word(args, 11);
+  const query = <usize>word(args, 14);
+  let widest: f32 = 0;
+  let wide: f32 = 0;
+  let least: f32 = 0;
+  const rowBytes = <usize>word(args, 1);
+  for (let j: u32 = 0; j < codes; j++) {
+    const entry = book + ((<usize>j) << 7);
+    const at = (<usize>j) << 3;
+    const x = f32x4.splat(at < rowBytes ? load<f32>(query + at) : 0);
+    const y = f32x4.splat(at < rowBytes ? load<f32>(query + at, 4) : 0);
+    const p0 = f32x4.add(f32x4.mul(v128.load(entry), x), f32x4.mul(v128.load(entry, 64), y));
+    const p1 = f32x4.add(f32x4.mul(v128.load(entry, 16), x), f32x4.mul(v128.load(entry, 80), y));
+    const p2 = f32x4.add(f32x4.mul(v128.load(entry, 32), x), f32x4.mul(v128.load(entry, 96), y));
+    const p3 = f32x4.add(f32x4.mul(v128.load(entry, 48), x), f32x4.mul(v128.load(entry, 112), y));
+    let low = f32x4.min(f32x4.min(p0, p1), f32x4.min(p2, p3));
+    let high = f32x4.max(f32x4.max(p0, p1), f32x4.max(p2, p3));
+    low = f32x4.min(low, v128.shuffle<f32>(low, low, 2, 3, 0, 1));
+    high = f32x4.max(high, v128.shuffle<f32>(high, high, 2, 3, 0, 1));
+    const lowest = min<f32>(f32x4.extract_lane(low, 0), f32x4.extract_lane(low, 1));
+    const range = max<f32>(f32x4.extract_lane(high, 0), f32x4.extract_lane(high, 1)) - lowest;
+    least += lowest;
+    wide += range;
+    widest = max<f32>(widest, range);
+  }
+  const step = max<f32>(max<f32>(widest / entryMax, wide / sumMax), 1e-30);
+  const scale = f32x4.splat(1 / step);
+  let largest: u32 = 0;
+  for (let j: u32 = 0; j < codes; j++) {
+    const entry = book + ((<usize>j) << 7);
+    const at = (<usize>j) << 3;
+    const x = f32x4.mul(f32x4.splat(at < rowBytes ? load<f32>(query + at) : 0), scale);
+    const y = f32x4.mul(f32x4.splat(at < rowBytes ? load<f32>(query + at, 4) : 0), scale);
+    const p0 = f32x4.add(f32x4.mul(v128.load(entry), x), f32x4.mul(v128.load(entry, 64), y));
+    const p1 = f32x4.add(f32x4.mul(v128.load(entry, 16), x), f32x4.mul(v128.load(entry, 80), y));
+    const p2 = f32x4.add(f32x4.mul(v128.load(entry, 32), x), f32x4.mul(v128.load(entry, 96), y));
+    const p3 = f32x4.add(f32x4.mul(v128.load(entry, 48), x), f32x4.mul(v128.load(entry, 112), y));
+    let low = f32x4.min(f32x4.min(p0, p1), f32x4.min(p2, p3));
+    low = f32x4.min(low, v128.shuffle<f32>(low, low, 2, 3, 0, 1));
+    low = f32x4.min(low, v128.shuffle<f32>(low, low, 1, 0, 3, 2));
+    const w0 = i16x8.narrow_i32x4_u(i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.sub(p0, low))), i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.sub(p1, low))));
+    const w1 = i16x8.narrow_i32x4_u(i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.sub(p2, low))), i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.sub(p3, low))));
+    const table = i8x16.min_u(i8x16.narrow_i16x8_u(w0, w1), i8x16.splat(63));
+    v128.store(tables + ((<usize>j) << 4), table);
+    let most = i8x16.max_u(table, v128.shuffle<i8>(table, table, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+    most = i8x16.max_u(most, v128.shuffle<i8>(most, most, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
+    most = i8x16.max_u(most, i16x8.shr_u(most, 8));
+    largest += max<u32>(i8x16.extract_lane_u(most, 0), i8x16.extract_lane_u(most, 2));
+  }
+  store<f32>(base, least);
+  store<u32>(base, largest, 4);
+  return step;
+}
+
+/** Appends the slots whose bits are set; returns the end of the list. */
+function append(list: usize, bits: u32, first: u32): usize {
+  while (bits != 0) {
+    store<u32>(list, first + ctz<u32>(bits));
+    list += 4;
+    bits &= bits - 1;
+  }
+  return list;
+}
+
+/** Slots of blocks [from, to) (in blocks) whose sum is above `bar`. Returns the end of the list of candidates. */
+function sieve(codes: usize, count: u32, tables: usize, from: u32, to: u32, bar: i32, live: usize, filter: usize, list: usize): usize {
+  const low = i8x16.splat(15);
+  const even = i16x8.splat(0xff);
+  const limit = i16x8.splat(<i16>bar);
+  const blockBytes = (<usize>count) << 4;
+  let block = codes + blockBytes * <usize>from;
+  for (let w = from; w < to; w++) {
+    const end = block + blockBytes;
+    const bits = bitsAt(live, filter, w);
+    if (bits == 0) {
+      block = end;
+      continue;
+    }
+    // Sums of the even slots (with those of the odd ones above them, taken off at the end) and of the odd ones.
+    let a = i16x8.splat(0);
+    let b = a;
+    let c = a;
+    let d = a;
+    let table = tables;
+    while (block < end) {
+      let x = v128.load(block);
+      let t = v128.load(table);
+      let s = lookUp(t, v128.and(x, low));
+      let u = lookUp(t, v128.and(i16x8.shr_u(x, 4), low));
+      x = v128.load(block, 16);
+      t = v128.load(table, 16);
+      s = i8x16.add(s, lookUp(t, v128.and(x, low)));
+      u = i8x16.add(u, lookUp(t, v128.and(i16x8.shr_u(x, 4), low)));
+      x = v128.load(block, 32);
+      t = v128.load(table, 32);
+      s = i8x16.add(s, lookUp(t, v128.and(x, low)));
+      u = i8x16.add(u, lookUp(t, v128.and(i16x8.shr_u(x, 4), low)));
+      x = v128.load(block, 48);
+      t = v128.load(table, 48);
+      s = i8x16.add(s, lookUp(t, v128.and(x, low)));
+      u = i8x16.add(u, lookUp(t, v128.and(i16x8.shr_u(x, 4), low)));
+      a = i16x8.add(a, s);
+      b = i16x8.add(b, i16x8.shr_u(s, 8));
+      c = i16x8.add(c, u);
+      d = i16x8.add(d, i16x8.shr_u(u, 8));
+      block += 64;
+      table += 64;
+    }
+    a = i16x8.sub(a, i16x8.shl(b, 8));
+    c = i16x8.sub(c, i16x8.shl(d, 8));
+    const first = v128.bitselect(i16x8.gt_s(a, limit), i16x8.gt_s(b, limit), even);
+    const second = v128.bitselect(i16x8.gt_s(c, limit), i16x8.gt_s(d, limit), even);
+    const passed = ((<u32>i8x16.bitmask(first)) | ((<u32>i8x16.bitmask(second)) << 16)) & bits;
+    if (passed != 0) list = append(list, passed, w << 5);
+  }
+  return list;
+}
+
+/** As sieve, where each slot has a bias of its own: sums are scores in steps, compared with a score. */
+function sieveBiased(
+  codes: usize,
+  count: u32,
+  tables: usize,
+  from: u32,
+  to: u32,
+  bar: f32,
+  step: f32,
+  bias: usize,
+  live: usize,
+  filter: usize,
+  list: usize,
+): usize {
+  const low = i8x16.splat(15);
+  const even = i16x8.splat(0xff);
+  const limit = f32x4.splat(bar);
+  const scale = f32x4.splat(step);
+  const blockBytes = (<usize>count) << 4;
+  let block = codes + blockBytes * <usize>from;
+  for (let w = from; w < to; w++) {
+    const end = block + blockBytes;
+    const bits = bitsAt(live, filter, w);
+    if (bits == 0) {
+      block = end;
+      continue;
+    }
+    let a = i16x8.splat(0);
+    let b = a;
+    let c = a;
+    let d = a;
+    let table = tables;
+    while (block < end) {
+      let s = i8x16.splat(0);
+      let u = s;
+      for (let part: u32 = 0; part < 4; part++) {
+        const x = v128.load(block);
+        const t = v128.load(table);
+        s = i8x16.add(s, lookUp(t, v128.and(x, low)));
+        u = i8x16.add(u, lookUp(t, v128.and(i16x8.shr_u(x, 4), low)));
+        block += 16;
+        table += 16;
+      }
+      a = i16x8.add(a, v128.and(s, even));
+      b = i16x8.add(b, i16x8.shr_u(s, 8));
+      c = i16x8.add(c, v128.and(u, even));
+      d = i16x8.add(d, i16x8.shr_u(u, 8));
+    }
+    const biases = bias + ((<usize>w) << 7);
+    let passed = reaches(v128.shuffle<i16>(a, b, 0, 8, 1, 9, 2, 10, 3, 11), biases, scale, limit);
+    passed |= reaches(v128.shuffle<i16>(a, b, 4, 12, 5, 13, 6, 14, 7, 15), biases + 32, scale, limit) << 8;
+    passed |= reaches(v128.shuffle<i16>(c, d, 0, 8, 1, 9, 2, 10, 3, 11), biases + 64, scale, limit) << 16;
+    passed |= reaches(v128.shuffle<i16>(c, d, 4, 12, 5, 13, 6, 14, 7, 15), biases + 96, scale, limit) << 24;
+    passed &= bits;
+    if (passed != 0) list = append(list, passed, w << 5);
+  }
+  return list;
+}
+
+/** Which of eight sums, with their biases, reach the limit. */
+function reaches(sums: v128, bias: usize, scale: v128, limit: v128): u32 {
+  const x = f32x4.add(f32x4.mul(f32x4.convert_i32x4_u(i32x4.extend_low_i16x8_u(sums)), scale), v128.load(bias));
+  const y = f32x4.add(f32x4.mul(f32x4.convert_i32x4_u(i32x4.extend_high_i16x8_u(sums)), scale), v128.load(bias, 16));
+  return (<u32>i32x4.bitmask(f32x4.ge(x, limit))) | ((<u32>i32x4.bitmask(f32x4.ge(y, limit))) << 4);
+}
+
+/** Looks into one list; `held` candidates wait already. Returns how many wait after it. */
+function visit(args: usize, list: u32, score: f32, tables: usize, base: usize, step: f32, candidates: usize, held: u32): u32 {
+  const starts = <usize>word(args, 5);
+  const from = load<u32>(starts + ((<usize>list) << 2)) >> 5;
+  const to = load<u32>(starts + ((<usize>list) << 2), 4) >> 5;
+  const heap = <usize>word(args, 16);
+  const live = <usize>word(args, 12);
+  const filter = <usize>word(args, 13);
+  const bias = <usize>word(args, 8);
+  const codes = <usize>word(args, 9);
+  const count = word(args, 10);
+  const threshold = thresholdOf(heap);
+  const bar = threshold - real(args, 19);
+  let end = candidates + ((<usize>held) << 2);
+  store<u32>(args, word(args, 23) + 1, 23 << 2);
+  if (!(bar > -Infinity)) {
+    for (let w = from; w < to; w++) end = append(end, bitsAt(live, filter, w), w << 5);
+  } else if (bias) {
+    // The score of a centroid holds the mean bias, which the slots bring themselves.
+    const without = score - load<f32>(<usize>word(args, 3) + ((<usize>list) << 2)) + load<f32>(base);
+    store<u32>(args, word(args, 24) + ((to - from) << 5), 24 << 2);
+    end = sieveBiased(codes, count, tables, from, to, bar - without, step, bias, live, filter, end);
+  } else {
+    const needed = ceil<f32>((bar - score - load<f32>(base)) / step);
+    if (needed > <f32>load<u32>(base, 4)) return held;
+    if (needed <= 0) {
+      for (let w = from; w < to; w++) end = append(end, bitsAt(live, filter, w), w << 5);
+    } else {
+      store<u32>(args, word(args, 24) + ((to - from) << 5), 24 << 2);
+      end = sieve(codes, count, tables, from, to, <i32>needed - 1, live, filter, end);
+    }
+  }
+  held = <u32>((end - candidates) >> 2);
+  if (held < together) return held;
+  compare(args, candidates, held);
+  return 0;
+}
+
+/** Compares the candidates exactly. */
+function compare(args: usize, candidates: usize, held: u32): void {
+  store<u32>(args, word(args, 25) + held, 25 << 2);
+  scanList(
+    <usize>word(args, 16),
+    candidates,
+    held,
+    word(args, 22),
+    <usize>word(args, 7),
+    <usize>word(args, 1),
+    <usize>word(args, 14),
+    <usize>word(args, 8),
+    0,
+    0,
+  );
+}
+
+/** How far the share of answers to be expected of a list's rows falls below that of others, as a logarithm; returns the largest. */
+function fallOf(args: usize, scores: usize, falls: usize, passing: usize, threshold: f32): f32 {
+  const lists = word(args, 0);
+  const spreads = <usize>word(args, 4);
+  const length = real(args, 15);
+  const isL2 = word(args, 3) != 0;
+  const fall = real(args, 20);
+  let largest: f32 = -Infinity;
+  for (let at: usize = 0; at < (<usize>lists) << 2; at += 4) {
+    const score = load<f32>(scores + at);
+    // l2: the score moves with the distance to the query, |q|^2 - 2 score squared.
+    const reach = isL2 ? sqrt<f32>(max<f32>(length * length - 2 * score, 0)) : length;
+    const spread = max<f32>(load<f32>(spreads + at) * reach, 1e-20);
+    const value: f32 = load<f32>(passing + at) > 0 ? max<f32>((-fall * (threshold - score)) / spread, -1e30) : -Infinity;
+    store<f32>(falls + at, value);
+    largest = max<f32>(largest, value);
+  }
+  return largest;
+}
+
+/** The search: answers are in the heap, unsorted. */
+export function ivfSearch(args: usize): void {
+  const lists = word(args, 0);
+  const part = ((<usize>lists + 7) & ~7) << 2;
+  const scores = <usize>word(args, 21);
+  const passing = scores + part;
+  const falls = passing + part;
+  const order = falls + part;
+  const seen = order + part;
+  const tables = seen + part;
+  const codes = word(args, 10);
+  const base = tables + ((<usize>codes) << 4);
+  const counts = base + 16;
+  const near = counts + (buckets << 2);
+  const heap = <usize>word(args, 16);
+  store<u64>(args, 0, 23 << 2);
+  store<u32>(args, 0, 25 << 2);
+
+  scoreLists(args, scores);
+  const all = countPassing(args, passing);
+  const step = fillTables(args, tables, base);
+  const first = min<u32>(word(args, 26), lists);
+  const candidates = near + 16 + ((<usize>lists) << 3);
+  memory.fill(seen, 0, part);
+  const most = word(args, 17);
+  let visited: u32 = 0;
+  let held: u32 = 0;
+
+  // The first look: the nearest lists, more of them until there are k answers.
+  let look = first;
+  while (visited < lists && visited < most) {
+    topKReset(near, min<u32>(look, lists));
+    let bar: f32 = -Infinity;
+    for (let i: u32 = 0; i < lists; i++) {
+      const at = (<usize>i) << 2;
+      const score = load<f32>(scores + at);
+      if (score >= bar && load<u32>(seen + at) == 0 && load<f32>(passing + at) > 0) bar = offer(near, score, i);
+    }
+    const found = topKSort(near);
+    if (found == 0) break;
+    const kept = min<u32>(look, lists);
+    for (let i: u32 = 0; i < found && visited < most; i++) {
+      const list = load<u32>(near + 16 + ((<usize>kept + <usize>i) << 2));
+      store<u32>(seen + ((<usize>list) << 2), 1);
+      held = visit(args, list, load<f32>(scores + ((<usize>list) << 2)), tables, base, step, candidates, held);
+      visited += 1;
+    }
+    if (held > 0) compare(args, candidates, held);
+    held = 0;
+    if (thresholdOf(heap) > -Infinity) break;
+    look = look << 2;
+  }
+  const threshold = thresholdOf(heap);
+  if (!(threshold > -Infinity) || visited >= most) return;
+
+  // What is to be expected of each list, and which are worth it.
+  const largest = fallOf(args, scores, falls, passing, threshold);
+  let sum = f32x4.splat(0);
+  const top = f32x4.splat(largest);
+  for (let at = (<usize>lists) << 2; at < part; at += 4) {
+    store<f32>(falls + at, -Infinity);
+    store<f32>(passing + at, 0);
+  }
+  for (let at: usize = 0; at < part; at += 16) {
+    sum = f32x4.add(sum, f32x4.mul(v128.load(passing + at), expOf(f32x4.sub(v128.load(falls + at), top))));
+  }
+  const total = f32x4.extract_lane(sum, 0) + f32x4.extract_lane(sum, 1) + f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3);
+  const least = max<f32>(largest + logOf(total / max<f32>(all, 1)) - real(args, 18), -1e30);
+
+  // Best first, by counting.
+  const width = largest > least ? (<f32>buckets - 1) / (largest - least) : 0;
+  memory.fill(counts, 0, buckets << 2);
+  for (let i: u32 = 0; i < lists; i++) {
+    const at = (<usize>i) << 2;
+    const value = load<f32>(falls + at);
+    if (!(value >= least) || load<u32>(seen + at) != 0) continue;
+    const bucket = counts + ((<usize>(<u32>((largest - value) * width))) << 2);
+    store<u32>(bucket, load<u32>(bucket) + 1);
+  }
+  let place: u32 = 0;
+  for (let at: usize = 0; at < buckets << 2; at += 4) {
+    const count = load<u32>(counts + at);
+    store<u32>(counts + at, place);
+    place += count;
+  }
+  for (let i: u32 = 0; i < lists; i++) {
+    const at = (<usize>i) << 2;
+    const value = load<f32>(falls + at);
+    if (!(value >= least) || load<u32>(seen + at) != 0) continue;
+    const bucket = counts + ((<usize>(<u32>((largest - value) * width))) << 2);
+    const to = load<u32>(bucket);
+    store<u32>(bucket, to + 1);
+    store<u32>(order + ((<usize>to) << 2), i);
+  }
+  for (let i: u32 = 0; i < place && visited < most; i++) {
+    const list = load<u32>(order + ((<usize>i) << 2));
+    held = visit(args, list, load<f32>(scores + ((<usize>list) << 2)), tables, base, step, candidates, held);
+    visited += 1;
+  }
+  if (held > 0) compare(args, candidates, held);
+}

@@ -1,0 +1,67 @@
+// What the kernels of an index of lists read and write: words of their arguments, sizes of codes, codebooks and scratch. The layouts are drawn in kernels/vector-ivf.ts.
+
+import { heapBytes, rowFloats, slotsUnit } from "./vector-layout.ts";
+
+/** Words of the arguments of ivfSearch. */
+export const ivfWords = {
+  lists: 0,
+  rowBytes: 1,
+  centroids: 2,
+  listBias: 3,
+  spreads: 4,
+  starts: 5,
+  sizes: 6,
+  rows: 7,
+  bias: 8,
+  codes: 9,
+  codeCount: 10,
+  book: 11,
+  live: 12,
+  filter: 13,
+  query: 14,
+  queryLength: 15,
+  heap: 16,
+  probes: 17,
+  margin: 18,
+  slack: 19,
+  fall: 20,
+  scratch: 21,
+  slots: 22,
+  listsDone: 23,
+  slotsDone: 24,
+  exactDone: 25,
+  firstLists: 26,
+  count: 27,
+} as const;
+
+/** Points of a codebook a code. */
+export const codePoints = 16;
+/** Bytes of the points of one code. */
+export const codePointsBytes = codePoints * 8;
+/** Largest entry of a table, and largest sum of a row's entries. */
+export const tableLimits = { entryMax: 63, sumMax: 32_000 } as const;
+/** Candidates are compared when so many wait. */
+export const comparedTogether = 32;
+/** Steps in which lists are put in order. */
+export const orderSteps = 256;
+
+/** 4-bit codes of a row: one for two dimensions, filled up to a multiple of four. */
+export function codeCount(dims: number): number {
+  return Math.ceil(dims / 8) * 4;
+}
+
+/** Bytes of the 4-bit codes of so many slots. */
+export function codes4Bytes(slots: number, dims: number): number {
+  return (slots / 2) * codeCount(dims);
+}
+
+/** Working space of a search. `listSlotsMax`: slots of the largest list. */
+export function ivfScratchBytes(lists: number, listSlotsMax: number, dims: number): number {
+  const part = Math.ceil(lists / 8) * 32;
+  return 5 * part + codeCount(dims) * 16 + 16 + orderSteps * 4 + heapBytes(lists) + 16 + (comparedTogether + listSlotsMax + slotsUnit) * 4;
+}
+
+/** Bytes of centroids as centroidsNearest wants them: blocks of eight. */
+export function centroidBlocksBytes(centroids: number, dims: number): number {
+  return Math.ceil(centroids / 8) * 32 * rowFloats(dims);
+}

@@ -1,0 +1,135 @@
+// Search of an index of lists: the typed face of kernels/vector-ivf.ts, where the way is told.
+//
+// Invariants: 1. what is compared exactly has the score that vector-rows.ts gives it  2. with everything set to its most the answers are those of exact search
+//             3. recall and cost rise with `margin`, `slack` and `probes`.
+// Cost: the centroids, 16 table entries a code, half a byte for two dimensions of each row of the lists looked into, and the exact rows of the candidates.
+// Concurrency: one search of an index at a time: its scratch is its own, not the lane's. Limits: vectorRowLimits.
+
+import { MillraceError } from "#base/errors";
+import type { TopK } from "./dot-top-k.ts";
+import { codeCount, ivfScratchBytes, ivfWords } from "./ivf-layout.ts";
+import { heapBytes, rowFloats, type VectorBlock } from "./vector-layout.ts";
+import { exactSearchOf } from "./vector-rows.ts";
+
+/** Where the parts of an index lie: addresses in the memory of its block. */
+export interface ListIndex {
+  readonly block: VectorBlock;
+  readonly lists: number;
+  /** f32 rows: the mean of each list's rows. */
+  readonly centroidsAt: number;
+  /** l2: f32 a list, the mean of its rows' bias; else 0. */
+  readonly listBiasAt: number;
+  /** f32 a list: standard deviation of a row's score for a query of length 1. */
+  readonly spreadsAt: number;
+  /** u32, lists + 1: slots. */
+  readonly startsAt: number;
+  /** f32 a list: its rows. */
+  readonly sizesAt: number;
+  readonly codes4At: number;
+  readonly bookAt: number;
+  /** Standard deviation of a score by codes for a query of length 1. */
+  readonly codeError: number;
+  /** listIndexScratchBytes. */
+  readonly scratchAt: number;
+}
+
+export interface ListSearch {
+  /** Most lists looked into. */
+  readonly probes: number;
+  /** Lists that may expect less than exp(-margin) times the average share of answers a row are passed over. Infinity: none is. */
+  readonly margin: number;
+  /** Errors of the codes within which a row is compared exactly. Infinity: all are. */
+  readonly slack: number;
+  readonly filterAt?: number;
+}
+
+/** What a search did. */
+export interface ListWork {
+  lists: number;
+  slots: number;
+  exact: number;
+}
+
+/** Lists of the first look, which gives a threshold to judge the others by. 2 to 16 are alike. */
+const firstLists = 8;
+/**
+ * How fast the share of rows that reach a score falls, a spread of it. Theory: the tail of the normal distribution at 2 to 3 deviations, 2.4 to 3.3 there; measured best 2.1 to 2.6
+ * (docs/design/vectors.md).
+ */
+const fall = 2.3;
+
+/** Bytes of scratch that an index needs. */
+export function listIndexScratchBytes(lists: number, listSlotsMax: number, dims: number): number {
+  return ivfScratchBytes(lists, listSlotsMax, dims);
+}
+
+/**
+ * The best `into.rows.length` rows for one query of `dims` numbers (cosine: of length 1), best first, as exactSearch gives them. Throws `invalid` for what does not fit.
+ */
+export function searchLists(index: ListIndex, query: Float32Array, search: ListSearch, into: TopK, work?: ListWork): TopK {
+  const { block } = index;
+  const { memory, shape } = block;
+  const { lane, u32, f32, calls } = memory;
+  const { dims, metric } = shape;
+  if (query.length !== dims) {
+    throw new MillraceError("invalid", `a query of ${query.length} numbers for rows of ${dims}`, { todo: "give as many numbers as the block has dimensions" });
+  }
+  const k = into.rows.length;
+  const floats = rowFloats(dims);
+  lane.reset();
+  const args = lane.take(ivfWords.count * 4);
+  const queryAt = lane.take(floats * 4);
+  const heap = lane.take(heapBytes(k));
+  let square = 0;
+  for (let i = 0; i < dims; i++) {
+    const value = query[i]!;
+    f32[queryAt / 4 + i] = value;
+    square += value * value;
+  }
+  f32.fill(0, queryAt / 4 + dims, queryAt / 4 + floats);
+  const length = Math.sqrt(square);
+  const a = args / 4;
+  u32[a + ivfWords.lists] = index.lists;
+  u32[a + ivfWords.rowBytes] = floats * 4;
+  u32[a + ivfWords.centroids] = index.centroidsAt;
+  u32[a + ivfWords.listBias] = index.listBiasAt;
+  u32[a + ivfWords.spreads] = index.spreadsAt;
+  u32[a + ivfWords.starts] = index.startsAt;
+  u32[a + ivfWords.sizes] = index.sizesAt;
+  u32[a + ivfWords.rows] = block.rowsAt;
+  u32[a + ivfWords.bias] = block.biasAt;
+  u32[a + ivfWords.codes] = index.codes4At;
+  u32[a + ivfWords.codeCount] = codeCount(dims);
+  u32[a + ivfWords.book] = index.bookAt;
+  u32[a + ivfWords.live] = block.liveAt;
+  u32[a + ivfWords.filter] = search.filterAt ?? 0;
+  u32[a + ivfWords.query] = queryAt;
+  f32[a + ivfWords.queryLength] = length;
+  u32[a + ivfWords.heap] = heap;
+  u32[a + ivfWords.probes] = search.probes;
+  f32[a + ivfWords.margin] = search.margin;
+  f32[a + ivfWords.slack] = search.slack === Infinity ? Infinity : search.slack * index.codeError * length;
+  f32[a + ivfWords.fall] = fall;
+  u32[a + ivfWords.scratch] = index.scratchAt;
+  u32[a + ivfWords.slots] = block.slots;
+  u32[a + ivfWords.firstLists] = firstLists;
+  calls.topKReset(heap, k);
+  calls.ivfSearch(args);
+  if (work !== undefined) {
+    work.lists = u32[a + ivfWords.listsDone]!;
+    work.slots = u32[a + ivfWords.slotsDone]!;
+    work.exact = u32[a + ivfWords.exactDone]!;
+  }
+  const size = calls.topKSort(heap) >>> 0;
+  const scores = heap / 4 + 4;
+  const rows = scores + k;
+  // Squared distances as exact search gives them, not by the detour of the score.
+  if (metric === "l2") return exactSearchOf(block, query, k, into, u32.slice(rows, rows + size));
+  into.size = size;
+  for (let i = 0; i < size; i++) {
+    into.rows[i] = u32[rows + i]!;
+    const score = f32[scores + i]!;
+    into.scores[i] = metric === "ip" ? score : Math.max(-1, Math.min(1, score));
+  }
+  return into;
+}
