@@ -30,4 +30,5 @@ export { bitsCount, bitsList } from "./vector-bits";
 export { vectorCodes, vectorScales } from "./vector-codes8";
 export { codes4Encode, codes4Learn, floatsFinite } from "./vector-codes4";
 export { ivfSearch } from "./vector-ivf";
+export { filterCodes, filterNumbers, filterScanOf } from "./vector-filter";
 export { vectorBatch, vectorBatch8, vectorDistances, vectorScan, vectorScan8, vectorScanOf } from "./vector-rows";

@@ -75,6 +75,12 @@ export interface VectorCalls {
   bitsCount(first: number, second: number, from: number, to: number): number;
   /** Their slots, ascending, at most `max`; returns how many. */
   bitsList(first: number, second: number, from: number, to: number, out: number, max: number): number;
+  /** As vectorScanOf, one query, by codes first and exactly where a code, and `slack` of its error, reaches the k-th best; returns how many rows were compared exactly. `room`: 8 bytes for each of filterScanRows. */
+  filterScanOf(args: number, slack: number, room: number): number;
+  /** Bits of words of slots whose f64 is in a range, both ends in it. */
+  filterNumbers(column: number, low: number, high: number, words: number, out: number): void;
+  /** Bits of words of slots whose u32 is `code`. */
+  filterCodes(column: number, code: number, words: number, out: number): void;
 }
 
 /** An index of lists: kernels/vector-ivf.ts, k-means.ts, vector-codes4.ts. Rows and centroids: f32, `rowBytes` (a multiple of 16) apart. */
@@ -349,6 +355,9 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "vectorCodes",
   "bitsCount",
   "bitsList",
+  "filterScanOf",
+  "filterNumbers",
+  "filterCodes",
   "ivfSearch",
   "centroidsTranspose",
   "centroidsNearest",

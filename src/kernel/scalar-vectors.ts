@@ -4,7 +4,7 @@
 // Cost: 3-5x the binaries for f32, more for int8. Concurrency: as the kernels.
 
 import type { KernelCalls, VectorCalls } from "./kernel-calls.ts";
-import { scanWords } from "./vector-layout.ts";
+import { filterScanRows, scanWords } from "./vector-layout.ts";
 import type { WasmMemory } from "./web-assembly.ts";
 
 /** Nearest whole number, halves to the even one, as the machine rounds. */
@@ -28,6 +28,7 @@ export function bindScalarVectors(memory: WasmMemory, { offer, thresholdOf, topK
   const i8 = new Int8Array(memory.buffer);
   const u32 = new Uint32Array(memory.buffer);
   const f32 = new Float32Array(memory.buffer);
+  const f64 = new Float64Array(memory.buffer);
 
   const passes = (live: number, filter: number, slot: number): boolean => {
     const word = slot >>> 5;
@@ -198,6 +199,65 @@ export function bindScalarVectors(memory: WasmMemory, { offer, thresholdOf, topK
       let count = 0;
       eachBit(first, second, from, to, () => ++count > 0);
       return count;
+    },
+
+    filterScanOf(args, slack, room) {
+      const word = (index: number): number => u32[args / 4 + index]!;
+      const [list, all, slots, heap, query] = [
+        word(scanWords.list) / 4,
+        word(scanWords.listCount),
+        word(scanWords.slots),
+        word(scanWords.heaps),
+        word(scanWords.queries),
+      ];
+      const width = word(scanWords.codeBytes);
+      const bias = word(scanWords.bias) / 4;
+      const best = word(scanWords.candidates);
+      const coded = new Int16Array(width);
+      const unit = foldQuery(args, query, coded);
+      let squares = 0;
+      for (const one of coded) squares = Math.fround(squares + Math.fround(one * one));
+      const margin = Math.fround(Math.fround(Math.fround(slack) * unit) * Math.fround(Math.sqrt(Math.fround(squares / 12))));
+      topKReset(best, u32[heap / 4]!);
+      let exact = 0;
+      for (let first = 0; first < all; first += filterScanRows) {
+        const count = Math.min(filterScanRows, all - first);
+        const scores = f32.subarray(room / 4, room / 4 + count);
+        for (let i = 0; i < count; i++) {
+          const slot = u32[list + first + i]!;
+          const code = word(scanWords.codes) + slot * width;
+          let sum = 0;
+          for (let j = 0; slot < slots && j < width; j++) sum += i8[code + j]! * coded[j]!;
+          let score = slot < slots ? Math.fround(Math.fround(sum) * unit) : Number.NaN;
+          if (bias !== 0 && slot < slots) score = Math.fround(score + f32[bias + slot]!);
+          scores[i] = score;
+          if (score >= thresholdOf(best)) offer(best, score, 0);
+        }
+        const bar = Math.fround(Math.max(thresholdOf(best), thresholdOf(heap)) - margin);
+        const chosen = Array.from({ length: count }, (_, i) => i).filter((i) => scores[i]! >= bar);
+        scanRows(args, query, heap, chosen.length, (i) => u32[list + first + chosen[i]!]!, word(scanWords.live), word(scanWords.filter));
+        exact += chosen.length;
+      }
+      return exact;
+    },
+
+    filterNumbers(column, low, high, words, out) {
+      for (let w = 0; w < words; w++) {
+        let bits = 0;
+        for (let i = 0; i < 32; i++) {
+          const number = f64[column / 8 + w * 32 + i]!;
+          if (number >= low && number <= high) bits |= 1 << i;
+        }
+        u32[out / 4 + w] = bits;
+      }
+    },
+
+    filterCodes(column, code, words, out) {
+      for (let w = 0; w < words; w++) {
+        let bits = 0;
+        for (let i = 0; i < 32; i++) if (u32[column / 4 + w * 32 + i] === code >>> 0) bits |= 1 << i;
+        u32[out / 4 + w] = bits;
+      }
     },
 
     bitsList(first, second, from, to, out, max) {

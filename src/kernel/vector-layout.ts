@@ -72,6 +72,9 @@ export const scanWords = {
   count: 20,
 } as const;
 
+/** Rows that filterScanOf scores by codes before it compares the best of them exactly; its room has 8 bytes for each (kernels/vector-filter.ts). */
+export const filterScanRows = 2_048;
+
 /** Bytes of a heap of k answers: kernels/top-k.ts. */
 export function heapBytes(k: number): number {
   return roundUp(16 + 8 * k, 16);

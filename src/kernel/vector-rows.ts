@@ -15,7 +15,7 @@ import { MillraceError } from "#base/errors";
 import { copyNumbers } from "#platform/copy-bytes";
 import type { TopK } from "./dot-top-k.ts";
 import type { KernelMemory } from "./kernel-memory.ts";
-import { codeBytes, heapBytes, rowFloats, scanWords, setSlot, type VectorBlock, vectorRowLimits } from "./vector-layout.ts";
+import { codeBytes, filterScanRows, heapBytes, rowFloats, scanWords, setSlot, type VectorBlock, vectorRowLimits } from "./vector-layout.ts";
 
 export type ScanWay = "f32" | "int8";
 
@@ -34,8 +34,13 @@ export interface ExactOptions {
 /** Slots in ascending order, each at most once: an array, or `count` u32 at an address of the block's memory. Slots beyond the block are passed over. */
 export type SlotList = Uint32Array | { readonly at: number; readonly count: number };
 
-/** Where fewer than one slot in so many passes a filter, its rows are read by a list: a row in between costs less than the miss it saves. */
-const listShare = { f32: 3, int8: 8 } as const;
+/**
+ * Where fewer than one slot in so many passes a filter, its rows are read by a list: a row in between costs less than the miss it saves. By codes always: the scan of a list compares
+ * as many rows exactly as it must (kernels/vector-filter.ts), while a scan of all takes a fixed number of candidates, too few where the nearest rows are filtered away.
+ */
+const listShare = 3;
+/** Standard deviations of a code's error: one row in three million is off by more. */
+const codeSlack = 5;
 const argsBytes = scanWords.count * 4;
 
 /** How many rows int8 passes on to be compared in f32 so that the best k are among them. */
@@ -151,10 +156,13 @@ function scanPlaced(plan: Plan, { args, heapAt, queriesAt }: Placed, count: numb
   const { block, way, k, filterAt } = plan;
   const { calls, u32, lane } = block.memory;
   const a = args / 4;
+  // A lane too small for the scores of a part compares all of the list exactly.
+  const byCode = way === "int8" && lane.free >= filterScanRows * 12;
   if (filterAt !== 0) {
-    const passing = calls.bitsCount(block.liveAt, filterAt, from, to);
+    const passing = byCode ? to - from : calls.bitsCount(block.liveAt, filterAt, from, to);
     if (passing === 0) return;
-    if (passing * listShare[way] < to - from) {
+    if (way === "int8" || passing * listShare <= to - from) {
+      const scores = byCode ? lane.take(filterScanRows * 8) : 0;
       const room = Math.min(passing, Math.floor((lane.free - 16) / 4));
       const list = lane.take(room * 4);
       u32[a + scanWords.list] = list;
@@ -164,7 +172,8 @@ function scanPlaced(plan: Plan, { args, heapAt, queriesAt }: Placed, count: numb
         for (let query = 0; query < count; query++) {
           u32[a + scanWords.queries] = queriesAt + query * 4 * rowFloats(block.shape.dims);
           u32[a + scanWords.heaps] = heapAt + query * heapBytes(k);
-          calls.vectorScanOf(args);
+          if (byCode) calls.filterScanOf(args, codeSlack, scores);
+          else calls.vectorScanOf(args);
         }
         at = listed < room ? to : u32[list / 4 + listed - 1]! + 1;
       }
