@@ -18,6 +18,7 @@ import { type StoreFace, storeRoutes } from "#gateway/store-http";
 import { storeGauges } from "#gateway/store-metrics";
 import { tableRoutes } from "#gateway/tables-http";
 import { collectionsWaitedFor, vectorGauges } from "#gateway/vector-metrics";
+import { vectorTaskRoutes } from "#gateway/vector-tasks-http";
 import { vectorRoutes } from "#gateway/vectors-http";
 import { Prng } from "#base/prng";
 import { liveVariant } from "#kernel/kernels";
@@ -25,7 +26,7 @@ import type { ParameterModels } from "#params/catalogue/parameter-models";
 import { LoopStallMeter } from "#platform/loop-stall";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
-import { machineMemoryBytes } from "#platform/system-process";
+import { environment, machineMemoryBytes } from "#platform/system-process";
 import { randomId, systemRandom } from "#platform/system-random";
 import { systemWorkers } from "#platform/system-workers";
 import { liveItems, workedOutVectors } from "#vectors/live-items";
@@ -37,6 +38,7 @@ import type { StorageConfig } from "#wire/storage-config";
 import type { FeastConfig, TablesConfig } from "#wire/table-config";
 import { vectorDefaults, type VectorsConfig } from "#wire/vector-config";
 import { reservedCollectionPrefix, shownCollections } from "#wire/vector-limits";
+import { type Builder, startBuilder, vectorTaskControl } from "./builder.ts";
 import { type DataFolder, openDataFolder, servingCheckpointPages } from "./data-folder.ts";
 import { type FeatureStore, openFeatureStore } from "./feature-store.ts";
 import { type ModelThreads, startModelThreads } from "./model-threads.ts";
@@ -105,6 +107,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   let parameters: Parameters | undefined;
   let models: ParameterModels | undefined;
   let vectors: Vectors | undefined;
+  let builder: Builder | undefined;
   let front: HttpFront | undefined;
   let progress = (): string => "opening the data folder";
   const warn = (message: string): void => logger?.warn({}, message);
@@ -217,6 +220,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
         ...storeRoutes(faceOf(features)),
         ...parameterRoutes(parametersFace, systemClock),
         ...vectorRoutes(collections, systemClock),
+        ...vectorTaskRoutes(config.vectors === undefined ? undefined : vectorTaskControl(folder.registry, options.dataFolder, true)),
       ],
       gauges: [
         ...storeGauges(faceOf(features), features.tables, features.resp.metrics),
@@ -229,6 +233,22 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     });
     await http.listen();
     stopping?.throwIfAborted();
+    if (config.vectors !== undefined) {
+      await vectorTaskControl(folder.registry, options.dataFolder).declare(config.vectors.tasks ?? {});
+      const { address } = http;
+      const token = environment("MILLRACE_TOKEN");
+      const { builders = vectorDefaults.builders } = config.vectors;
+      if (builders > 0)
+        builder = startBuilder({
+          registry: folder.registry,
+          dataFolder: options.dataFolder,
+          slots: builders,
+          folders: config.storage.importFolders ?? [],
+          server: () => address,
+          ...(token === undefined ? {} : { token }),
+          warn,
+        });
+    }
   } catch (thrown) {
     loopStall.stop();
     await gateway?.close().catch(() => undefined);
@@ -236,6 +256,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     await features?.stop(stopping?.aborted === true ? drainMs : 0);
     await models?.catalogue.close();
     await parameters?.stop();
+    await builder?.stop();
     await vectors?.stop();
     await folder?.close();
     await front?.close();
@@ -248,6 +269,8 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     gateway,
     parameterTables: () => parameters?.status().tables.length ?? 0,
     async stop(timeoutMs) {
+      // Builds under way end, and begin anew with the next builder.
+      const built = builder?.stop();
       const drained = opened.http.drain(timeoutMs);
       // The gateway writes its last checkpoint into the store.
       const closed = drained.then(() => opened.gateway.close());
@@ -256,6 +279,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       await threads?.stop();
       await models?.catalogue.close();
       await parameters?.stop();
+      await built;
       await vectors?.stop();
       await opened.folder.close();
       loopStall.stop();

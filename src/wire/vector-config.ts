@@ -82,6 +82,8 @@ export const VectorsConfig = Type.Object(
     tasks: Type.Optional(
       Type.Record(Type.String({ pattern: vectorTaskNamePattern }), VectorTaskConfig, { ...closed, maxProperties: limits.tasksMax, description: "by name" }),
     ),
+    /** Tasks that the server itself builds at once, each in a process of its own; 0: only those of `millrace builder`. Default 1. */
+    builders: Type.Optional(Type.Integer({ minimum: 0, maximum: 16 })),
     /** Of all collections with their spare versions, MiB. Default 1,024. */
     memoryMb: Type.Optional(Type.Integer({ minimum: 16, maximum: limits.memoryMbMax })),
     /** Of answers that are given again while nothing changed, MiB; 0: none are kept. Default 32. */
@@ -93,6 +95,7 @@ export type VectorsConfig = Static<typeof VectorsConfig>;
 
 export const vectorDefaults = {
   metric: "cosine",
+  builders: 1,
   memoryMb: 1_024,
   cacheMb: 32,
   recallTarget: 0.99,
