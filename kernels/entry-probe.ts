@@ -35,7 +35,7 @@ import {
   valueBytesMax,
   valueBytesOf,
 } from "./entry-record";
-import { golden, hashKey, mix64, secretOf, startOf, stripeHash, sumOfProducts } from "./key-hash";
+import { hashKey, secretOf, startOf, stripeHash, stripeHashUpTo64 } from "./key-hash";
 
 const groupMax: u32 = 32;
 const absent: u32 = 255;
@@ -158,8 +158,8 @@ function putItem(at: usize, hash: u64, groupsAt: u32, groups: u64, bytes: u32, k
   store<u64>(at, <u64>number, 24);
 }
 
-/** Phase 1, of striped keys of 48 to 64 bytes that nobody holds yet, all of them: up to the first other one. Returns the end of the list. */
-function listLong(args: usize, end: usize, work: usize): usize {
+/** Phase 1, of striped keys of 16 to 64 bytes that nobody holds yet, all of them: up to the first other one. Returns the end of the list. */
+function listStripes(args: usize, end: usize, work: usize): usize {
   const s0 = v128.load(work);
   const s1 = v128.load(work, 16);
   const s2 = v128.load(work, 32);
@@ -173,16 +173,19 @@ function listLong(args: usize, end: usize, work: usize): usize {
   const upTo = offsets + (min<usize>(<usize>load<u32>(args, 32), first + ((work - end) >> 5)) << 2);
   let bounds = offsets + (first << 2);
   let from = load<u32>(bounds);
+  let least: u32 = 48;
   for (; bounds < upTo; bounds += 4) {
     const to = load<u32>(bounds, 4);
     const bytes = to - from;
-    if (bytes - 48 > 16) break;
+    if (bytes - 16 > 48) break;
+    least = min<u32>(least, bytes);
     const key = <usize>(keys + from);
-    const sum = sumOfProducts(v128.load(key), v128.load(key, 16), v128.load(key, 32), v128.load(<usize>(keys + to) - 16), s0, s1, s2, s3);
-    putItem(end, mix64(start + <u64>bytes * golden + sum), groupsAt, groups, bytes, <u32>key, (bounds - offsets) >> 2);
+    const hash = stripeHashUpTo64(key, bytes, start, s0, s1, s2, s3);
+    putItem(end, hash, groupsAt, groups, bytes, <u32>key, (bounds - offsets) >> 2);
     from = to;
     end += 32;
   }
+  store<u32>(work, load<u32>(work, 72) | (<u32>(least < 48)), 72);
   store<u32>(work, <u32>((bounds - offsets) >> 2), 76);
   return end;
 }
@@ -251,15 +254,19 @@ function readLines(list: usize, end: usize): u32 {
   return heads;
 }
 
-/** Phase 4: the lines of all records from head to end of the key (of keys up to 100 bytes), and nothing else. */
-function readRecords(list: usize, end: usize): u32 {
+/** Phase 4: the lines of all records from head to end of the key (of keys up to 100 bytes), and nothing else. Returns 0x80 or more when one of them is a key line. */
+function readRecords(args: usize, list: usize, end: usize, nowhere: usize): u32 {
   let seen: u32 = 0;
+  let lined: u32 = 0;
   for (let at = list; at < end; at += 32) {
     const record = <usize>load<u32>(at, 16);
     const size = <usize>load<u32>(at, 8) + 10;
-    seen ^= (<u32>load<u8>(record)) ^ (<u32>load<u8>(record + (size >> 1))) ^ (<u32>load<u8>(record + size));
+    const head = <u32>load<u8>(record);
+    seen ^= (<u32>load<u8>(record + (size >> 1))) ^ (<u32>load<u8>(record + size));
+    lined |= select<u32>(0, head & (head << 1), record == nowhere);
   }
-  return seen;
+  store<u32>(args, seen, 72);
+  return lined & 0x80;
 }
 
 /** Phase 4, when places are wanted: where a key has a line of its own the rest of the entry stands elsewhere in the block. */
@@ -422,7 +429,7 @@ export function entryProbe(args: usize, list: usize): u32 {
   const limit = load<u32>(args, 12);
   const isPresence = load<u32>(args, 44) == 0;
   const isFresh = load<u32>(args, 68) != 0;
-  const mayBeLong = isFresh && load<u32>(args, 76) != 0;
+  const mayBeStripes = isFresh && load<u32>(args, 76) != 0;
   for (let i: usize = 0; i < 4; i++) v128.store(work + (i << 4), secretOf(start, <u64>i));
   store<u64>(work, start, 64);
   store<u64>(work, 0, 72);
@@ -433,22 +440,23 @@ export function entryProbe(args: usize, list: usize): u32 {
   let end = list;
   let seen: u32 = 0;
   while (true) {
-    if (mayBeLong) end = listLong(args, end, work);
+    if (mayBeStripes) end = listStripes(args, end, work);
     if (end < work) end = listKeys(args, end, work);
     if (end == list) break;
     seen ^= readGroups(list, end);
     const spread = matchTags(list, end, base, <u64>limit, <u32>nowhere);
     let heads: u32 = 0;
+    let lined: u32 = 1;
     if (((spread | limit) & 63) == 0) heads = readLines(list, end);
-    else seen ^= readRecords(list, end);
+    else lined = readRecords(args, list, end, nowhere);
     if (isPresence && (heads & 0xc0) == 0xc0 && load<u32>(work, 72) == 0) {
       end = compareLines(args, list, end, work);
     } else {
-      if (!isPresence) seen ^= readRests(list, end, base);
+      if (!isPresence && lined != 0) seen ^= readRests(list, end, base);
       end = compareRecords(args, list, end, work, nowhere);
     }
   }
-  store<u32>(args, seen, 72);
+  store<u32>(args, load<u32>(args, 72) ^ seen, 72);
   return load<u32>(work, 80);
 }
 

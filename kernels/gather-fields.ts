@@ -2,11 +2,11 @@
 //
 // Arguments, u32 each: +0 count   +4 source   +8 sources (u8 a row)   +12 ats   +16 lengths   +20 bytesMin (>= 4)   +24 mask   +28 match
 //   +32 fields   +36 fieldCount   +40 spans   +44 spanCount   +48 requiredFrom   +52 requiredAt   +56 requiredBytes   +60 memoryEnd   +64 touched
-//   +68 outputs   +72 outputCount   from +80 scratch: 32 x 8 bytes
+//   +68 outputs   +72 outputCount   +76 note   from +80 scratch: 32 x 8 bytes
 // A field: u32 offset, bytes, out (of row 0), stride, validBit (0xFFFFFFFF: always there), valid (address of bits, 0: none), default, 0.
 // A span: u32 offset, bytes, out, stride: fields that lie side by side on both sides.
 // An output: u32 out, bytes of a row, a row of defaults, 0: rows that do not take part get the defaults. With outputCount 0 they are left alone.
-// `touched`: 16 bytes of scratch, then u8 a row, set to 1 where the row took part.
+// `touched`: 16 bytes of scratch, then u8 a row, set to 1 where the row took part, to 3 where its first word has a bit of `note` besides.
 // A row takes part when its source is `source`, its value has bytesMin bytes and (its first word & mask) == match.
 //
 // In groups of 32 rows: the lines of all rows are touched first, so that their misses overlap. Rows that have every field (the bits `required`
@@ -72,6 +72,7 @@ export function gatherFields(args: usize): u32 {
   const touched = <usize>load<u32>(args, 64);
   const outputs = <usize>load<u32>(args, 68);
   const outputCount = load<u32>(args, 72);
+  const note = load<u32>(args, 76);
   const list = args + 80;
   const lines = min<u32>(bytesMin, 512) - 1;
   let taken: u32 = 0;
@@ -106,11 +107,12 @@ export function gatherFields(args: usize): u32 {
       const at = list + ((<usize>i) << 3);
       const value = <usize>load<u32>(at);
       const row = load<u32>(at, 4);
-      if ((load<u32>(value) & mask) != match) {
+      const word = load<u32>(value);
+      if ((word & mask) != match) {
         copyDefaults(row, outputs, outputCount);
         continue;
       }
-      store<u8>(touched + 16 + <usize>row, 1);
+      store<u8>(touched + 16 + <usize>row, <u8>(1 + ((<u32>((word & note) != 0)) << 1)));
       taken += 1;
       if (hasAll(value, requiredFrom, requiredAt, requiredBytes)) {
         store<u64>(list + ((<usize>whole) << 3), load<u64>(at));

@@ -3,7 +3,7 @@
 // instruction here and two exact 32-bit products in the TypeScript twin.
 // Reads up to 7 bytes past the end of a key (and ignores them): the caller keeps them inside the memory.
 
-export const golden: u64 = 0x9e3779b97f4a7c15;
+const golden: u64 = 0x9e3779b97f4a7c15;
 
 export function mix64(z: u64): u64 {
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
@@ -54,7 +54,7 @@ export function secretOf(start: u64, i: u64): v128 {
 }
 
 /** Sum of the products of 32-bit words of `a` with those of `b`, and of `c` with `d`, each word added to its secret. */
-export function sumOfProducts(a: v128, b: v128, c: v128, d: v128, s0: v128, s1: v128, s2: v128, s3: v128): u64 {
+function sumOfProducts(a: v128, b: v128, c: v128, d: v128, s0: v128, s1: v128, s2: v128, s3: v128): u64 {
   a = i32x4.add(a, s0);
   b = i32x4.add(b, s1);
   c = i32x4.add(c, s2);
@@ -72,15 +72,18 @@ function shortPiece(at: usize, bytes: u32): v128 {
   return i64x2.replace_lane(i64x2.splat(word), 1, 0);
 }
 
+/** Hash of a key of 16 to 64 bytes. */
+export function stripeHashUpTo64(at: usize, bytes: u32, start: u64, s0: v128, s1: v128, s2: v128, s3: v128): u64 {
+  const last = <usize>bytes - 16;
+  const second = v128.load(at + min<usize>(last, 16));
+  const third = v128.load(at + min<usize>(last, 32));
+  return mix64(start + <u64>bytes * golden + sumOfProducts(v128.load(at), second, third, v128.load(at + last), s0, s1, s2, s3));
+}
+
 /** Hash of a key; `s0` to `s3` = `secretOf(start, 0)` to 3. Reads up to 7 bytes past the end of a key. */
 export function stripeHash(at: usize, bytes: u32, start: u64, s0: v128, s1: v128, s2: v128, s3: v128): u64 {
+  if (bytes - 16 <= 48) return stripeHashUpTo64(at, bytes, start, s0, s1, s2, s3);
   let h = start + <u64>bytes * golden;
-  if (bytes - 16 <= 48) {
-    const last = <usize>bytes - 16;
-    const second = v128.load(at + min<usize>(last, 16));
-    const third = v128.load(at + min<usize>(last, 32));
-    return mix64(h + sumOfProducts(v128.load(at), second, third, v128.load(at + last), s0, s1, s2, s3));
-  }
   if (bytes < 16) {
     const piece = shortPiece(at, bytes);
     return mix64(h + sumOfProducts(piece, piece, piece, piece, s0, s1, s2, s3));

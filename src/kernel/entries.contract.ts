@@ -733,10 +733,15 @@ export function entriesContract(variant: KernelVariant): void {
       const expectedOutputs = rowBytes.map((bytes) => new Uint8Array(count * bytes));
       const expectedValid = fields.map(() => new Uint8Array(Math.ceil(count / 8)));
       const expectedTaken = new Uint8Array(count);
+      const note = prng.pick([0, 4, 0x81]);
+      let expectedSum = 0;
       for (let i = 0; i < count; i++) {
         const value = memory.bytes.subarray(refs.at[i], refs.at[i]! + refs.bytes[i]!);
         const takes = refs.source[i] === 0 && value.length >= bytesMin && value[0] === 1;
-        if (takes) expectedTaken[i] = 1;
+        if (takes) {
+          expectedSum++;
+          expectedTaken[i] = (value[2]! & note) === 0 ? 1 : 3;
+        }
         for (const [f, { offset: from, bytes, output, at: to, validBit, defaults }] of fields.entries()) {
           const there = takes && (validBit === undefined || ((value[validBit >>> 3]! >>> (validBit & 7)) & 1) === 1);
           const out = expectedOutputs[output]!.subarray(i * rowBytes[output]! + to, i * rowBytes[output]! + to + bytes);
@@ -744,14 +749,13 @@ export function entriesContract(variant: KernelVariant): void {
           if (there) expectedValid[f]![i >>> 3]! |= 1 << (i & 7);
         }
       }
-      const gather = new FieldGather({ bytesMin, mask: 0xff, match: 1 }, fields, rowBytes);
+      const gather = new FieldGather({ bytesMin, mask: 0xff, match: 1, ...(note === 0 ? {} : { note: note << 16 }) }, fields, rowBytes);
       const wanted = fields.map(() => prng.chance(0.8));
       const targets = {
         outputs: expectedOutputs.map(({ length }) => new Uint8Array(length).fill(0xaa)),
         valid: expectedValid.map(({ length }, f) => (wanted[f]! ? new Uint8Array(length).fill(0x55) : undefined)),
         taken: new Uint8Array(count).fill(3),
       };
-      const expectedSum = expectedTaken.reduce((sum, bit) => sum + bit, 0);
       for (const way of ["begin and gather", "gatherAll"]) {
         if (way === "gatherAll") {
           for (const out of targets.outputs) out.fill(0x77);

@@ -152,6 +152,8 @@ export const gatherWords = {
   /** Outputs whose rows get defaults when they do not take part. */
   outputs: 17,
   outputCount: 18,
+  /** Bits of the first word that `touched` tells of. */
+  note: 19,
 } as const;
 /** 32 rows of 8 bytes of scratch included. */
 export const gatherArgumentBytes = 80 + 256;

@@ -36,6 +36,8 @@ export interface RowLayout {
   /** `(first u32 of the value & mask) === match`. */
   readonly mask: number;
   readonly match: number;
+  /** Bits of the first word that `taken` tells of. Default: none. */
+  readonly note?: number;
 }
 
 /** What a gather writes: caller-owned and reused. */
@@ -44,7 +46,7 @@ export interface GatherTargets {
   readonly outputs: readonly Uint8Array[];
   /** One bit a row and field (row 0 = bit 0 of byte 0), in the order of the fields; undefined: not wanted. */
   readonly valid: readonly (Uint8Array | undefined)[];
-  /** Set to 1 for each row that took part; undefined: not wanted. */
+  /** Set to 1 for each row that took part, to 3 where its first word has a bit of `note` besides; undefined: not wanted. */
   readonly taken?: Uint8Array | undefined;
 }
 
@@ -242,6 +244,7 @@ export class FieldGather {
       u32[a + gatherWords.touched] = touchedAt;
       u32[a + gatherWords.outputs] = outputsAt;
       u32[a + gatherWords.outputCount] = all ? this.#rowBytes.length : 0;
+      u32[a + gatherWords.note] = this.#layout.note ?? 0;
       const taken = calls.gatherFields(argumentsAt) >>> 0;
       takenSum += taken;
       if (taken > 0 || all) {
@@ -251,7 +254,7 @@ export class FieldGather {
         for (const [f, at] of bitsAt.entries()) if (at !== 0) targets.valid[f]!.set(bytes.subarray(at, at + bitBytes), first / 8);
         if (targets.taken !== undefined && all) copyBytes(bytes, touchedAt + 16, touchedAt + 16 + size, targets.taken, first);
         else if (targets.taken !== undefined) {
-          for (let i = 0; i < size; i++) if (bytes[touchedAt + 16 + i] === 1) targets.taken[first + i] = 1;
+          for (let i = 0; i < size; i++) if (bytes[touchedAt + 16 + i] !== 0) targets.taken[first + i] = bytes[touchedAt + 16 + i]!;
         }
       }
       first = end;

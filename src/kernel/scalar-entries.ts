@@ -492,7 +492,7 @@ export function bindScalarEntries(memory: WasmMemory): EngineCalls {
         }
         const value = u32[word("ats") / 4 + i]!;
         taken++;
-        u8[word("touched") + 16 + i] = 1;
+        u8[word("touched") + 16 + i] = (view.getUint32(value, true) & word("note")) === 0 ? 1 : 3;
         for (let f = 0; f < word("fieldCount"); f++) {
           const field = fields + f * 8;
           const validBit = u32[field + 4]!;

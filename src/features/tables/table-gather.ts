@@ -37,11 +37,14 @@ export class TableGather {
     fields.push({ offset: plan.validFrom, bytes: plan.validBytes, output: plan.segments.length, at: 0 });
     const match = (rowFormat | (layout.revision << 16)) >>> 0;
     this.#plan = plan;
-    this.#gather = new FieldGather({ bytesMin: layout.fixedTo, mask: headMask, match }, fields, [...plan.segments.map(({ bytes }) => bytes), plan.validBytes]);
+    this.#gather = new FieldGather({ bytesMin: layout.fixedTo, mask: headMask, match, note: rowFlags.cells << 8 }, fields, [
+      ...plan.segments.map(({ bytes }) => bytes),
+      plan.validBytes,
+    ]);
     this.#valid = fields.map(() => undefined);
   }
 
-  /** Gathers the rows that `sources` names (instead of those of `refs`); `taken[row]` = 1 for each that took part. */
+  /** Gathers the rows that `sources` names (instead of those of `refs`); `taken[row]` = 1 for each that took part, 3 where its cells have times of their own. */
   gather(block: BlockWriter, refs: EntryRefs, sources: Uint8Array<ArrayBuffer>, memoryOf: (source: number) => KernelMemory, taken: Uint8Array): void {
     const { segments, validBytes } = this.#plan;
     const { bytes, rows } = block;

@@ -131,7 +131,6 @@ export interface TableState {
 }
 
 const plansMax = 256;
-const nothing = new Uint8Array(0);
 const noCell: Cell = { state: "absent", value: undefined, timeMs: 0, expiryMs: 0, from: undefined };
 
 /** One look-up under way: what was found in the base, and the lease that keeps it. */
@@ -437,10 +436,6 @@ export class Table {
     }
     let absent = 0;
     const hasTexts = plan.texts.length > 0;
-    // Where the gathered rows of one source lie; most reads have one or two.
-    let memoryBytes: Uint8Array = nothing;
-    let memoryOf = absentSource;
-    let isMemoryOfBase = false;
     for (let row = 0; row < rows; row += 1) {
       const inDelta = delta.source[row] !== absentSource;
       const inBase = base.source[row] !== absentSource;
@@ -448,13 +443,7 @@ export class Table {
       // What nearly all rows are: on one side alone, gathered, without times of cells, without an expiry. All that is left to say is that they are there.
       if (touched[row] === 1 && inDelta !== inBase && !hasTexts) {
         const refs = inBase ? base : delta;
-        const source = refs.source[row]!;
-        if (source !== memoryOf || inBase !== isMemoryOfBase) {
-          memoryBytes = (inBase ? lease!.value.runs : this.#store).memoryOf(source).bytes;
-          memoryOf = source;
-          isMemoryOfBase = inBase;
-        }
-        if ((!refs.timed || refs.expiryMs[row] === 0) && (memoryBytes[refs.at[row]! + 1]! & rowFlags.cells) === 0 && !(inBase && isHidden(delta, row))) {
+        if ((!refs.timed || refs.expiryMs[row] === 0) && !(inBase && isHidden(delta, row))) {
           block.setStatus(row, status);
           continue;
         }
