@@ -22,6 +22,26 @@ test(`copies as TypedArray.set does, whatever memory is shared (SEED=${process.e
   }
 });
 
+test("an array is copied as a whole, also onto a part of itself", () => {
+  for (const buffer of [new ArrayBuffer(400), new SharedArrayBuffer(400)]) {
+    for (const size of [1, 2, 9, 200]) {
+      for (const [start, at] of [
+        [50, 51],
+        [50, 49],
+        [50, 50],
+        [0, 200],
+        [9, 60],
+      ] as const) {
+        const all = new Uint8Array(buffer).map((_, i) => i);
+        new Uint8Array(buffer).set(all);
+        all.set(all.slice(start, start + size), at);
+        copyBytes(new Uint8Array(buffer, start, size), 0, size, new Uint8Array(buffer), at);
+        assert.deepEqual(Array.from(new Uint8Array(buffer)), Array.from(all));
+      }
+    }
+  }
+});
+
 test("numbers are copied as TypedArray.set does, from entry to entry", () => {
   const prng = new Prng(process.env["SEED"] ?? "copy");
   for (let round = 0; round < 400; round++) {
