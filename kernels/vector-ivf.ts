@@ -2,7 +2,7 @@
 //
 // Why so: most of an exact scan compares rows that cannot be answers. Three sieves, each finer and dearer than the one before:
 // 1. Lists. A list's rows have scores around its centroid's, spread by what they differ from it. Were they normally distributed, the share of rows that reach the k-th best
-//    score T would fall by exp(-fall (T - centroid's score) / spread); divided by the sum of that over all rows it is the share of the answers to be expected a row.
+//    score T would fall by exp(-fall (T - centroid's score) / spread) where T is above; divided by the sum of that over all rows it is the share of the answers to be expected a row.
 //    Lists that may expect less than exp(-margin) of the average are passed over. T comes from the first few lists. Compared with the usual "the nearest n lists": lists of wide
 //    spread are preferred, and a query that lies between many lists gets many, one that lies in a tight cluster few (docs/design/vectors.md has the figures).
 // 2. Codes: two dimensions a code of 4 bits, of what a row differs from its centroid by, so that one set of tables (16 products for each code) serves all lists of a query. A table is
@@ -417,7 +417,8 @@ function fallOf(args: usize, scores: usize, falls: usize, passing: usize, thresh
     // l2: the score moves with the distance to the query, |q|^2 - 2 score squared.
     const reach = isL2 ? sqrt<f32>(max<f32>(length * length - 2 * score, 0)) : length;
     const spread = max<f32>(load<f32>(spreads + at) * reach, 1e-20);
-    const value: f32 = load<f32>(passing + at) > 0 ? max<f32>((-fall * (threshold - score)) / spread, -1e30) : -Infinity;
+    // Half of the rows of a list whose mean reaches T do: more than all is not to be expected of any.
+    const value: f32 = load<f32>(passing + at) > 0 ? max<f32>((-fall * max<f32>(threshold - score, 0)) / spread, -1e30) : -Infinity;
     store<f32>(falls + at, value);
     largest = max<f32>(largest, value);
   }

@@ -229,7 +229,7 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
         const falls = scores.map((score, l) => {
           if (passing[l] === 0) return -Infinity;
           const reach = listBias === 0 ? length : Math.sqrt(Math.max(length * length - 2 * score, 0));
-          return Math.max((-real(ivfWords.fall) * (threshold - score)) / Math.max(f32[word(ivfWords.spreads) / 4 + l]! * reach, 1e-20), -1e30);
+          return Math.max((-real(ivfWords.fall) * Math.max(threshold - score, 0)) / Math.max(f32[word(ivfWords.spreads) / 4 + l]! * reach, 1e-20), -1e30);
         });
         const largest = falls.reduce((a, b) => Math.max(a, b), -Infinity);
         let total = 0;

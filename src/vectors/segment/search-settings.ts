@@ -7,8 +7,8 @@ export interface SearchSettings {
   /** Most lists looked into, 1 to listsMax. A cap: usually `margin` stops before. */
   readonly probes: number;
   /**
-   * When to pass a list over: its centroid's score and so many spreads of its rows above that stay below the k-th best score found so far. 0 to marginMax; marginMax: never.
-   * About 2 to 4 for a recall of 0.99.
+   * When to pass a list over: with `averageMargin` when it may expect less than the average share of the answers for each of its rows, with each 1 more e times less. 0 to
+   * marginMax; marginMax: never. 6 to 10 for a recall of 0.99.
    */
   readonly margin: number;
   /**
@@ -20,6 +20,9 @@ export interface SearchSettings {
 
 export const searchSettingsLimits = { marginMax: 16, listsMax: 65_536 } as const;
 
+/** The margin at which lists of average promise are just looked into. */
+export const averageMargin = 8;
+
 /** Everything is compared: answers are those of exact search. */
 export const exhaustiveSettings: SearchSettings = {
   probes: searchSettingsLimits.listsMax,
@@ -28,7 +31,7 @@ export const exhaustiveSettings: SearchSettings = {
 };
 
 /** A start for a tuner, and what serves when nothing was tuned: high recall before low cost. */
-export const defaultSearchSettings: SearchSettings = { probes: searchSettingsLimits.listsMax, margin: 4, slack: 3 };
+export const defaultSearchSettings: SearchSettings = { probes: searchSettingsLimits.listsMax, margin: 10, slack: 3 };
 
 /** Reads settings out of a manifest or a request. Throws `invalid` for what they cannot be. */
 export function parseSearchSettings(value: unknown): SearchSettings {

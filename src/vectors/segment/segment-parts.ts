@@ -1,6 +1,7 @@
 // What a build makes and files hold: the arrays of a segment by name, and what the rest of a version needs to know to lay its own arrays beside them.
 
-import type { VectorShape } from "#kernel/vector-layout";
+import { codeCount, codePoints } from "#kernel/ivf-layout";
+import { codeBytes, rowFloats, type VectorMetric, type VectorShape } from "#kernel/vector-layout";
 
 export type SegmentArray = Float32Array | Int8Array | Uint8Array | Uint32Array;
 
@@ -14,7 +15,6 @@ export interface SegmentParts {
   readonly order: Uint32Array;
   /** docs/format/vector-segment.md */
   readonly arrays: ReadonlyMap<string, SegmentArray>;
-  /** CPU is the caller's to measure; this is what it went for. */
   readonly statistics: Readonly<Record<string, number>>;
 }
 
@@ -25,4 +25,65 @@ export interface SegmentRows {
   readonly vectors: Float32Array;
   readonly count: number;
   readonly dims: number;
+}
+
+/** Numbers of the head, in order. */
+export interface SegmentHead {
+  readonly metric: VectorMetric;
+  readonly dims: number;
+  readonly rows: number;
+  readonly slots: number;
+  readonly lists: number;
+  readonly idBytes: number;
+  /** Standard deviation of a score by 4-bit codes, for a query of length 1. */
+  readonly codeError: number;
+}
+
+export const segmentFormat = 1;
+export const headWords = 16;
+export const metricNumbers: readonly VectorMetric[] = ["cosine", "ip", "l2"];
+
+export interface ArrayLayout {
+  readonly name: string;
+  readonly type: "<f4" | "<u4" | "|i1" | "|u1";
+  readonly shape: readonly number[];
+}
+
+/** The arrays behind the head, in the order in which they are written and loaded. */
+export function arraysOf({ metric, dims, slots, lists, idBytes }: SegmentHead): readonly ArrayLayout[] {
+  const floats = rowFloats(dims);
+  const list: ArrayLayout[] = [
+    { name: "starts", type: "<u4", shape: [lists + 1] },
+    { name: "live", type: "<u4", shape: [slots / 32] },
+    { name: "rows", type: "<f4", shape: [slots, floats] },
+    { name: "codes8", type: "|i1", shape: [slots, codeBytes(dims)] },
+    { name: "scales", type: "<f4", shape: [codeBytes(dims)] },
+    { name: "id-starts", type: "<u4", shape: [slots + 1] },
+    { name: "ids", type: "|u1", shape: [idBytes] },
+  ];
+  if (metric === "cosine") list.push({ name: "norms", type: "<f4", shape: [slots] });
+  if (metric === "l2") list.push({ name: "bias", type: "<f4", shape: [slots] });
+  if (lists > 1) {
+    list.push(
+      { name: "centroids", type: "<f4", shape: [lists, floats] },
+      { name: "spreads", type: "<f4", shape: [lists] },
+      { name: "codes4", type: "|u1", shape: [slots / 32, codeCount(dims), 16] },
+      { name: "points", type: "<f4", shape: [codeCount(dims), 2, codePoints] },
+    );
+    if (metric === "l2") list.push({ name: "list-bias", type: "<f4", shape: [lists] });
+  }
+  return list;
+}
+
+export function elementsOf({ shape }: ArrayLayout): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+export function bytesOf(layout: ArrayLayout): number {
+  return elementsOf(layout) * (layout.type.endsWith("4") ? 4 : 1);
+}
+
+/** Name of the file of an array. */
+export function fileOf(name: string): string {
+  return `segment.${name}.npy`;
 }

@@ -64,6 +64,8 @@ export interface VectorSegment {
   kill(slot: number): boolean;
   /** The numbers of a row, as stored (cosine: of length 1). */
   vectorOf(slot: number, into: Float32Array): void;
+  /** Length of a row before it was normalised (cosine); else 1. */
+  normOf(slot: number): number;
   /** Gives the memory back. Nothing may be called after it. */
   release(): void;
 }

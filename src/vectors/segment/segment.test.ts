@@ -1,0 +1,290 @@
+// Guards segments: what is built, written and loaded finds what exact search finds, knows its ids, and takes nothing for a segment that is none.
+
+import assert from "node:assert/strict";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { MillraceError } from "#base/errors";
+import { Prng } from "#base/prng";
+import { createTopK, type TopK } from "#kernel/dot-top-k";
+import { MemoryPool } from "#kernel/memory-pool";
+import { bitmapBytes, setSlot, type VectorMetric } from "#kernel/vector-layout";
+import { exactSearch } from "#kernel/vector-rows";
+import { freshSeed } from "#platform/fresh-seed";
+import { systemFiles } from "#platform/system-files";
+import { buildSegment, listsFor, segmentBytes } from "./build-segment.ts";
+import { averageMargin, exhaustiveSettings, parseSearchSettings, type SearchSettings } from "./search-settings.ts";
+import { loadSegment, packIds, writeSegment } from "./segment-files.ts";
+import { paddingSlot, type SegmentRows } from "./segment-parts.ts";
+import type { VectorSegment } from "./vector-segment.ts";
+
+const seed = Number(process.env["SEED"] ?? freshSeed());
+const root = mkdtempSync(join(tmpdir(), "millrace-segment-"));
+after(() => rmSync(root, { recursive: true, force: true }));
+let folders = 0;
+const pool = new MemoryPool({ capBytes: 1 << 28 });
+const metrics = ["cosine", "ip", "l2"] as const;
+
+/** Rows around `clusters` middles, of uneven size, with lengths that differ. */
+function clustered(prng: Prng, count: number, dims: number, clusters = 50): SegmentRows {
+  const middles = Float32Array.from({ length: clusters * dims }, () => prng.normal());
+  const vectors = new Float32Array(count * dims);
+  for (let row = 0; row < count; row++) {
+    const cluster = Math.floor(clusters * prng.float() ** 2);
+    const length = Math.exp(prng.normal(0, 0.3));
+    for (let j = 0; j < dims; j++) vectors[row * dims + j] = length * (middles[cluster * dims + j]! + prng.normal(0, 0.6));
+  }
+  return { vectors, count, dims };
+}
+
+interface Stored {
+  readonly folder: string;
+  readonly ids: readonly string[];
+  readonly rows: SegmentRows;
+  readonly order: Uint32Array;
+  load(): Promise<VectorSegment>;
+}
+
+async function stored(
+  rows: SegmentRows,
+  metric: VectorMetric,
+  lists: number,
+  ids = Array.from({ length: rows.count }, (_, i) => `item ${i} é`),
+): Promise<Stored> {
+  const folder = join(root, String(folders++));
+  await systemFiles.makeFolder(folder);
+  const parts = await buildSegment(rows, { metric, lists, seed: 1 });
+  await writeSegment(parts, packIds(ids), systemFiles, folder);
+  return { folder, ids, rows, order: parts.order, load: () => loadSegment(systemFiles, (name) => join(folder, name), pool, { owner: "test" }) };
+}
+
+const answersOf = ({ size, rows, scores }: TopK): readonly (readonly [number, number])[] => Array.from({ length: size }, (_, i) => [rows[i]!, scores[i]!]);
+const good: SearchSettings = { probes: 1_000, margin: averageMargin + 3, slack: 4 };
+
+test(`promise: a loaded segment has each row once, under its id, with its numbers (SEED=${seed})`, async () => {
+  const prng = new Prng(seed);
+  for (const metric of metrics)
+    for (const lists of [1, 24]) {
+      const rows = clustered(prng, 1_500, 10);
+      const { ids, order, load } = await stored(rows, metric, lists);
+      const segment = await load();
+      assert.equal(segment.rows, 1_500);
+      assert.equal(segment.liveRows, 1_500);
+      assert.equal(segment.slots % 32, 0);
+      assert.equal(order.length, segment.slots);
+      assert.deepEqual(
+        order.filter((row) => row !== paddingSlot).toSorted(),
+        Uint32Array.from({ length: 1_500 }, (_, i) => i),
+      );
+      const vector = new Float32Array(10);
+      order.forEach((row, slot) => {
+        assert.equal(segment.idOf(slot), row === paddingSlot ? undefined : ids[row]);
+        assert.equal(segment.isLive(slot), row !== paddingSlot);
+        if (row === paddingSlot) return;
+        assert.equal(segment.slotOf(ids[row]!), slot);
+        segment.vectorOf(slot, vector);
+        const given = rows.vectors.subarray(row * 10, row * 10 + 10);
+        const norm = metric === "cosine" ? Math.hypot(...given) : 1;
+        assert.ok(Math.abs(segment.normOf(slot) - norm) < 1e-4);
+        given.forEach((value, j) => assert.ok(Math.abs(vector[j]! * norm - value) < 1e-4));
+      });
+      assert.equal(segment.slotOf("item"), undefined);
+      assert.equal(segment.slotOf(""), undefined);
+      assert.equal(segment.idOf(segment.slots), undefined);
+      segment.release();
+    }
+});
+
+test(`promise: everything looked into gives the answers of exact search; little less gives nearly all (SEED=${seed})`, async () => {
+  const prng = new Prng(seed).fork("search");
+  for (const metric of metrics) {
+    const dims = 24;
+    const rows = clustered(prng, 6_000, dims);
+    const { load } = await stored(rows, metric, 64);
+    const segment = await load();
+    const filterAt = segment.filterRoomAt;
+    segment.memory.bytes.fill(0, filterAt, filterAt + bitmapBytes(segment.slots));
+    for (let slot = 0; slot < segment.slots; slot++) setSlot(segment.memory, filterAt, slot, prng.chance(0.05));
+    for (let dead = 0; dead < 500; dead++) segment.kill(prng.below(segment.slots));
+    const top = createTopK(20);
+    let hits = 0;
+    let all = 0;
+    let slots = 0;
+    for (let i = 0; i < 40; i++) {
+      const query = rows.vectors.slice(i * dims, (i + 1) * dims);
+      for (const filter of [0, filterAt]) {
+        const near = metric === "cosine" ? query.map((x) => x / Math.hypot(...query)) : query;
+        const exact = exactSearch(segment.block, near, 20, createTopK(20), { use: "f32", filterAt: filter });
+        assert.deepEqual(answersOf(segment.search(query, exhaustiveSettings, top, filter)), answersOf(exact));
+        const worst = exact.scores[exact.size - 1]!;
+        segment.search(query, good, top, filter);
+        all += exact.size;
+        slots += segment.work.slots / 80;
+        for (let at = 0; at < top.size; at++) {
+          assert.ok(segment.isLive(top.rows[at]!));
+          if (metric === "l2" ? top.scores[at]! <= worst + 1e-4 : top.scores[at]! >= worst - 1e-5) hits++;
+        }
+      }
+    }
+    assert.ok(hits / all > 0.98, `${metric}: recall ${hits / all}`);
+    assert.ok(slots < 0.9 * segment.slots, `${metric}: ${slots} of ${segment.slots} slots`);
+    const order = new Uint32Array(5);
+    assert.equal(segment.nearestLists(rows.vectors.slice(0, dims), order), 5);
+    assert.equal(new Set(order).size, 5);
+    segment.release();
+  }
+});
+
+test("a row that was killed is found no more, by no way", async () => {
+  const rows = clustered(new Prng(3), 400, 8);
+  const { ids, load } = await stored(rows, "ip", 4);
+  const segment = await load();
+  const top = createTopK(400);
+  const slot = segment.slotOf(ids[17]!)!;
+  assert.equal(segment.kill(slot), true);
+  assert.equal(segment.kill(slot), false);
+  assert.equal(segment.liveRows, 399);
+  assert.equal(segment.slotOf(ids[17]!), slot);
+  for (const settings of [exhaustiveSettings, { probes: 4, margin: 15.9, slack: 15.9 }]) {
+    segment.search(rows.vectors.slice(0, 8), settings, top);
+    assert.equal(top.size, 399);
+    assert.ok(!top.rows.subarray(0, 399).includes(slot));
+  }
+  segment.release();
+});
+
+test("the same rows and seed make the same files; the memory is given back", async () => {
+  const rows = clustered(new Prng(4), 900, 12);
+  const first = await stored(rows, "cosine", 8);
+  const second = await stored(rows, "cosine", 8);
+  for (const name of readdirSync(first.folder)) assert.deepEqual(readFileSync(join(first.folder, name)), readFileSync(join(second.folder, name)), name);
+  const before = pool.statistics().leasedBytes;
+  const segment = await first.load();
+  assert.ok(pool.statistics().leasedBytes > before);
+  segment.release();
+  assert.equal(pool.statistics().leasedBytes, before);
+});
+
+test("few rows, equal rows and lists without rows make a segment too", async () => {
+  for (const metric of metrics)
+    for (const [count, lists] of [
+      [1, 1],
+      [1, 5],
+      [40, 40],
+      [300, 16],
+    ] as const) {
+      const vectors = new Float32Array(count * 5).fill(1);
+      const { load } = await stored({ vectors, count, dims: 5 }, metric, lists);
+      const segment = await load();
+      const top = createTopK(10);
+      segment.search(Float32Array.of(1, 2, 3, 4, 5), good, top);
+      assert.equal(top.size, Math.min(10, count), `${metric} ${count} ${lists}`);
+      assert.deepEqual(
+        [...top.rows.subarray(0, top.size)],
+        Array.from({ length: top.size }, (_, i) => i),
+      );
+      segment.release();
+    }
+});
+
+test("what cannot be built is refused", async () => {
+  const invalid = (promise: Promise<unknown>): Promise<void> =>
+    assert.rejects(promise, (error: unknown) => error instanceof MillraceError && error.code === "invalid");
+  const vectors = Float32Array.of(1, 2, Number.NaN, 4);
+  await invalid(buildSegment({ vectors, count: 2, dims: 2 }, { metric: "ip" }));
+  await invalid(buildSegment({ vectors: new Float32Array(4), count: 2, dims: 2 }, { metric: "cosine" }));
+  await invalid(buildSegment({ vectors, count: 3, dims: 2 }, { metric: "ip" }));
+  await invalid(buildSegment({ vectors, count: 0, dims: 2 }, { metric: "ip" }));
+  await invalid(buildSegment({ vectors: new Float32Array(4).fill(1), count: 2, dims: 2 }, { metric: "ip", lists: 0 }));
+  const parts = await buildSegment({ vectors: new Float32Array(4).fill(1), count: 2, dims: 2 }, { metric: "ip" });
+  const folder = join(root, "refused");
+  await systemFiles.makeFolder(folder);
+  await invalid(writeSegment(parts, packIds(["a"]), systemFiles, folder));
+  await invalid(writeSegment(parts, packIds(["a", ""]), systemFiles, folder));
+  await writeSegment(parts, packIds(["a", "a"]), systemFiles, folder);
+  await assert.rejects(
+    loadSegment(systemFiles, (name) => join(folder, name), pool, { owner: "test" }),
+    { code: "corrupt" },
+  );
+  assert.equal(listsFor(100), 1);
+  assert.equal(listsFor(331_479), 2_048);
+  assert.ok(segmentBytes(331_479, 100).loaded > 331_479 * 537);
+  for (const bad of [null, {}, { probes: 0, margin: 1, slack: 1 }, { probes: 1, margin: 17, slack: 1 }, { probes: 1, margin: 1, slack: "1" }])
+    assert.throws(() => parseSearchSettings(bad), { code: "invalid" });
+  assert.deepEqual(parseSearchSettings({ ...good }), good);
+});
+
+test(`fuzz: files that are cut, longer, missing, exchanged or changed where it matters are refused as corrupt (SEED=${seed})`, async () => {
+  const prng = new Prng(seed).fork("fuzz");
+  for (const metric of metrics) {
+    const { folder, load } = await stored(clustered(prng, 700, 6), metric, 12);
+    const names = readdirSync(folder);
+    const whole = new Map(names.map((name) => [name, readFileSync(join(folder, name))]));
+    const restore = (): void => whole.forEach((bytes, name) => writeFileSync(join(folder, name), bytes));
+    const refused = async (what: string): Promise<void> => {
+      await assert.rejects(load(), (error: unknown) => error instanceof MillraceError && (error.code === "corrupt" || error.code === "unsupported"), what);
+      restore();
+    };
+    for (const name of names) {
+      const bytes = whole.get(name)!;
+      writeFileSync(join(folder, name), bytes.subarray(0, prng.below(bytes.length)));
+      await refused(`${name} cut`);
+      writeFileSync(join(folder, name), Buffer.concat([bytes, Buffer.of(0)]));
+      await refused(`${name} longer`);
+      rmSync(join(folder, name));
+      await refused(`${name} missing`);
+      const header = Buffer.from(bytes);
+      header[prng.below(64)]! ^= 1 << prng.below(8);
+      writeFileSync(join(folder, name), header);
+      await refused(`${name} with another header`);
+    }
+    /** Changes one word of an array. */
+    const change = async (name: string, word: number, value: number, isFloat = false): Promise<void> => {
+      const bytes = Buffer.from(whole.get(`segment.${name}.npy`)!);
+      const from = 10 + bytes.readUInt16LE(8);
+      if (isFloat) bytes.writeFloatLE(value, from + 4 * word);
+      else bytes.writeUInt32LE(value, from + 4 * word);
+      writeFileSync(join(folder, `segment.${name}.npy`), bytes);
+      await refused(`${name} word ${word} = ${value}`);
+    };
+    for (const [word, value] of [
+      [0, 2],
+      [1, 3],
+      [2, 9],
+      [3, 701],
+      [4, 32],
+      [5, 11],
+      [6, 1],
+      [7, 0x7fc00000],
+      [9, 1],
+    ] as const)
+      await change("head", word, value);
+    for (const [word, value] of [
+      [0, 32],
+      [3, 33],
+      [5, 0],
+      [12, 0],
+    ] as const)
+      await change("starts", word, value);
+    await change("live", 0, 0xfffffffd);
+    await change("live", 3, 0);
+    for (const name of ["rows", "scales", "centroids", "spreads", "points"]) await change(name, 1, prng.pick([Number.NaN, Infinity, -Infinity]), true);
+    await change("spreads", 2, 0, true);
+    await change("spreads", 2, -1, true);
+    await change("id-starts", 0, 1);
+    await change("id-starts", 5, 0xffffff);
+    const ids = Buffer.from(whole.get("segment.ids.npy")!);
+    // The second id becomes the first (of the same length or not, it is another's).
+    const starts = Buffer.from(whole.get("segment.id-starts.npy")!);
+    const wordAt = (i: number): number => starts.readUInt32LE(10 + starts.readUInt16LE(8) + 4 * i);
+    const from = 10 + ids.readUInt16LE(8);
+    const first = ids.subarray(from + wordAt(0), from + wordAt(1));
+    const twin = Array.from({ length: 600 }, (_, i) => i + 1).find((i) => wordAt(i + 1) - wordAt(i) === first.length);
+    assert.ok(twin !== undefined);
+    first.copy(ids, from + wordAt(twin));
+    writeFileSync(join(folder, "segment.ids.npy"), ids);
+    await refused("two equal ids");
+    (await load()).release();
+  }
+});
