@@ -215,6 +215,8 @@ test("many at once: one blob of rows, one blob of answers", async () => {
   });
   assert.deepEqual(decodeAnswer((await callBuffer("VSEARCH", "many", f32(0, 0), "FILTER", ".x >= 2")) as Buffer).elements, ["ä"]);
   assert.deepEqual(decodeAnswer((await callBuffer("VSEARCH", "many", Buffer.alloc(0))) as Buffer).from, Uint32Array.of(0));
+  assert.deepEqual(decodeAnswer((await callBuffer("VSEARCH", "many", "ELE", "ä", "COUNT", "1")) as Buffer).elements, ["ä"]);
+  await fails(/^ERR \[not-found\]/, "VSEARCH", "many", "ELE", "none");
   assert.deepEqual(await call("VSIM", "many", "ELE", "a", "WITHSCORES", "EPSILON", "25"), ["a", "0", "b", "25"]);
   assert.equal(await call("VADDS", "made", f32(1, 2, 3, 4, 5, 6), Buffer.from(encodeTexts(["a", "b"]))), 2);
   assert.equal(await call("VDIM", "made"), 3);

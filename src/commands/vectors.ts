@@ -149,20 +149,22 @@ export function vectorCommands({ vectors, isPlainKey }: VectorCommandParts): Com
 
   const vsearch: Begin = async ({ args }) => {
     const name = nameOf(args);
-    const queries = floatsAt(args, 2);
-    const { request, withScores, epsilon } = searchOptions(args, 3);
+    // Three bytes are no numbers.
+    const element = args.is(2, "ELE") && args.count > 3 ? elementAt(args, 3) : undefined;
+    const numbers = element === undefined ? floatsAt(args, 2) : new Float32Array(0);
+    const { request, withScores, epsilon } = searchOptions(args, element === undefined ? 3 : 4);
     if (withScores || epsilon !== undefined) throw new CommandError(texts.syntax);
     const shape = vectors.shapeOf(name);
     if (shape === undefined) throw new CommandError(errors.noKey);
-    const count = queries.length / shape.dims;
-    if (!Number.isInteger(count)) throw new CommandError(`ERR ${queries.length} numbers are no whole queries of ${shape.dims}`);
+    const count = element === undefined ? numbers.length / shape.dims : 1;
+    if (!Number.isInteger(count)) throw new CommandError(`ERR ${numbers.length} numbers are no whole queries of ${shape.dims}`);
     if (count > vectorLimits.queriesMax || count * request.count > vectorLimits.answersMax) {
       throw new CommandError(
         `ERR ${count} queries for ${request.count} answers each, at most ${vectorLimits.queriesMax} and ${vectorLimits.answersMax} in all`,
       );
     }
     const nothing = { version: "", from: Uint32Array.of(0), elements: [], scores: new Float32Array(0) };
-    const found = count === 0 ? nothing : await vectors.search({ ...request, collection: name, queries });
+    const found = count === 0 ? nothing : await vectors.search({ ...request, collection: name, queries: element === undefined ? numbers : { element } });
     if (found === undefined) throw new CommandError(errors.noKey);
     const bytes = encodeAnswer(shape.metric, found);
     return (reply) => reply.bulkGiven(bytes);

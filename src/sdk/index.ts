@@ -37,5 +37,18 @@ export {
   type PulledRows,
   type PullOptions,
 } from "./parameter-client.ts";
+export {
+  type ChainInput,
+  type ChainOptions,
+  type ChainResult,
+  type ChainSteps,
+  type ChainVectors,
+  type VectorChain,
+  vectorChain,
+  vectorsFrom,
+} from "./vector-chain.ts";
+export type { TableProfile } from "./table-profiles.ts";
+export { VectorClient, type VectorClientOptions } from "./vector-client.ts";
+export type { FoundVectors, Queries, SearchOptions, StoredVectors, VectorCollection, VectorMetric } from "./vector-collection.ts";
 export { RequestError } from "./request-error.ts";
 export type { CallOptions } from "./transport.ts";

@@ -4,29 +4,16 @@
 // Cost: 1,000 rows of 16 numbers some 100 us of this process. Concurrency: one event loop.
 // Limits: parameterLimits a command, `inFlightMax` pushes at a time; keys and rows must not be changed until the call ends.
 
-import { MillraceError, toMillraceError } from "#base/errors";
-import type { Clock } from "#platform/clock";
-import type { Network } from "#platform/network";
-import { systemClock } from "#platform/system-clock";
-import { systemNetwork } from "#platform/system-network";
+import { MillraceError } from "#base/errors";
 import { randomId, type RandomSource, systemRandom } from "#platform/system-random";
 import { type PullForm, type PullHead, readPullHead } from "#wire/parameter-api";
 import { parameterLimits } from "#wire/parameter-limits";
-import { type RespArgument, RespClient } from "#wire/resp-client";
+import type { RespArgument } from "#wire/resp-client";
 import type { RespValue } from "#wire/resp-decoder";
 import { floatOfHalf } from "./half-floats.ts";
+import { RespCalls, type RespCallsOptions } from "./resp-calls.ts";
 
-export interface ParameterClientOptions {
-  /** Default 127.0.0.1. */
-  readonly host?: string;
-  /** Of the Redis protocol. Default 6390. */
-  readonly port?: number;
-  readonly user?: string;
-  readonly password?: string;
-  /** Whole time of a call in milliseconds, repetitions included. Default 5,000. */
-  readonly timeoutMs?: number;
-  /** How often a command is repeated after a failure that may pass. Default 2; 0 switches it off. */
-  readonly retries?: number;
+export interface ParameterClientOptions extends RespCallsOptions {
   /** For whom the server counts (quotas). Default: nobody. */
   readonly model?: string;
   /** Name under which pushes are counted once; with it a process that was started anew must go on with higher numbers. Default: a random one. */
@@ -34,8 +21,6 @@ export interface ParameterClientOptions {
   /** Pushes under way at most; the next one waits. Default 256. */
   readonly inFlightMax?: number;
   /** For tests and simulations. */
-  readonly network?: Network;
-  readonly clock?: Clock;
   readonly random?: RandomSource;
 }
 
@@ -60,7 +45,6 @@ export interface PulledRows {
 }
 
 const u64Max = 0xffff_ffff_ffff_ffffn;
-const retryPauseMs = 50;
 const emptyHead: Pick<PullHead, "dim" | "missing"> = { dim: 0, missing: 0 };
 
 function keyBytes(keys: ParameterKeys): Uint8Array {
@@ -126,10 +110,7 @@ export class ParameterTable {
  *     parameters.close();
  */
 export class ParameterClient {
-  readonly #resp: RespClient;
-  readonly #clock: Clock;
-  readonly #timeoutMs: number;
-  readonly #retries: number;
+  readonly #calls: RespCalls;
   readonly #inFlightMax: number;
   readonly #worker: string;
   readonly #model: readonly RespArgument[];
@@ -141,27 +122,11 @@ export class ParameterClient {
 
   /** Connects; throws `unavailable`, `timeout`, `unauthorized`. */
   static async connect(options: ParameterClientOptions = {}): Promise<ParameterClient> {
-    const { host = "127.0.0.1", port = 6390, timeoutMs = 5_000, network = systemNetwork, clock = systemClock, user, password } = options;
-    const resp = await RespClient.connect({
-      network,
-      clock,
-      host,
-      port,
-      timeoutMs,
-      ...(user === undefined ? {} : { user }),
-      ...(password === undefined ? {} : { password }),
-    });
-    return new ParameterClient(resp, options);
+    return new ParameterClient(await RespCalls.connect(options), options);
   }
 
-  private constructor(
-    resp: RespClient,
-    { clock = systemClock, timeoutMs = 5_000, retries = 2, inFlightMax = 256, worker, model, random = systemRandom }: ParameterClientOptions,
-  ) {
-    this.#resp = resp;
-    this.#clock = clock;
-    this.#timeoutMs = timeoutMs;
-    this.#retries = retries;
+  private constructor(calls: RespCalls, { inFlightMax = 256, worker, model, random = systemRandom }: ParameterClientOptions) {
+    this.#calls = calls;
     this.#inFlightMax = inFlightMax;
     this.#worker = worker ?? randomId(random);
     this.#model = model === undefined ? [] : ["MODEL", model];
@@ -181,26 +146,17 @@ export class ParameterClient {
 
   /** Ends the connection; what is under way is rejected. */
   close(): void {
-    this.#resp.close();
+    this.#calls.close();
   }
 
   /** @private One command, repeated after failures that may pass. `deadlineMs`: monotonic. */
-  async command(args: readonly RespArgument[], deadlineMs = this.#clock.monotonicMs() + this.#timeoutMs): Promise<RespValue> {
-    for (let attempt = 0; ; attempt++) {
-      try {
-        return await this.#resp.commandWithin(Math.max(1, deadlineMs - this.#clock.monotonicMs()), args);
-      } catch (thrown) {
-        const error = toMillraceError(thrown);
-        const pauseMs = retryPauseMs * 2 ** attempt;
-        if (!error.retryable || attempt >= this.#retries || this.#clock.monotonicMs() + pauseMs >= deadlineMs) throw error;
-        await this.#clock.sleep(pauseMs);
-      }
-    }
+  command(args: readonly RespArgument[], deadlineMs?: number): Promise<RespValue> {
+    return this.#calls.command(args, deadlineMs);
   }
 
   /** @private */
   async pullRows(table: string, keys: Uint8Array, { form = "F32", found = false }: PullOptions): Promise<PulledRows> {
-    const deadlineMs = this.#clock.monotonicMs() + this.#timeoutMs;
+    const deadlineMs = this.#calls.deadlineMs();
     const count = keys.length / 8;
     const options = [form, ...(found ? ["FOUND"] : []), ...this.#model];
     const ask = async (first: number, size: number): Promise<{ head: PullHead; blob: Uint8Array }> => {
@@ -237,7 +193,7 @@ export class ParameterClient {
 
   /** @private */
   async push(name: "PADD" | "PASSIGN" | "PDELETE", table: string, keys: Uint8Array, numbers: Float32Array | undefined): Promise<number> {
-    const deadlineMs = this.#clock.monotonicMs() + this.#timeoutMs;
+    const deadlineMs = this.#calls.deadlineMs();
     const count = keys.length / 8;
     const dim = numbers === undefined || count === 0 ? 1 : numbers.length / count;
     if (!Number.isInteger(dim)) {

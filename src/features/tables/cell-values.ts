@@ -158,7 +158,7 @@ function listIn(bytes: Uint8Array): readonly unknown[] | undefined {
 }
 
 /** The value of cell bytes as they lie in a row or in an answer. Vectors and bytes are copies. */
-export function valueOf(column: Column, bytes: Uint8Array): CellValue {
+export function valueOf(column: Pick<Column, "type">, bytes: Uint8Array): CellValue {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   switch (column.type) {
     case "i64": {
