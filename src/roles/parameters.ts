@@ -36,6 +36,8 @@ export interface ParametersPassOn {
 export type FromParameters =
   | { readonly kind: "opened"; readonly table: ParameterTableTicket }
   | { readonly kind: "dropped"; readonly id: number }
+  /** With `lead: "lease"`: who takes the writes; undefined: this server, or nobody right now. */
+  | { readonly kind: "leader"; readonly address?: string }
   | { readonly kind: "ready" }
   | { readonly kind: "status"; readonly status: ParametersStatus }
   | { readonly kind: "warning"; readonly message: string }
@@ -156,6 +158,9 @@ class ParametersThread implements Parameters {
       case "dropped":
         for (const [name, { id }] of this.#unread) if (id === message.id) this.#unread.delete(name);
         this.served.dropped(message.id);
+        return;
+      case "leader":
+        this.served.ledBy(message.address);
         return;
       case "ready":
         this.#failure = undefined;

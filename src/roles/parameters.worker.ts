@@ -1,5 +1,6 @@
 // The parameters thread: opens the tables of the data folder and serves writes, requests and status until it is asked to stop. Wiring only; src/params/host has the work.
 
+import { openSqliteRegistry } from "#backbone/sqlite-registry";
 import { Prng } from "#base/prng";
 import { MemoryPool } from "#kernel/memory-pool";
 import { HostSync } from "#params/host/host-sync";
@@ -7,6 +8,7 @@ import { type HostTable } from "#params/host/host-table";
 import { ParameterHost, type ParameterTableTicket } from "#params/host/parameter-host";
 import { UpdateBell, type UpdateRingTicket } from "#params/update-ring";
 import { systemNetwork } from "#platform/system-network";
+import { systemProcesses } from "#platform/system-processes";
 import { systemRandom } from "#platform/system-random";
 import { packFailure, workerFailure } from "#platform/worker-failure";
 import type { WorkerBody } from "#platform/workers";
@@ -38,6 +40,12 @@ const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
           clock,
           random: new Prng(new DataView(systemRandom.bytes(new Uint8Array(8)).buffer).getBigUint64(0)),
           warn: (message) => tell({ kind: "warning", message }),
+          ...(config.sync.registry === undefined ? {} : { registry: openSqliteRegistry({ path: config.sync.registry, clock, processes: systemProcesses }) }),
+          onLeader(leader) {
+            tell({ kind: "leader", ...(typeof leader === "object" ? { address: leader.address } : {}) });
+            const who = leader === "here" ? "this server leads" : leader === "nobody" ? "no server leads" : `${leader.address} leads`;
+            tell({ kind: "warning", message: `${who} the parameter tables` });
+          },
         });
   const ticketOf = ({ id, name, store }: HostTable): ParameterTableTicket => {
     return { id, name, dim: store.dim, shards: store.tickets(), ...(sync?.follows === undefined ? {} : { follows: sync.follows }) };

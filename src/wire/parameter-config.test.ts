@@ -30,6 +30,10 @@ test("promise: a section of parameters that cannot be is refused by the name of 
     assert.ok(!Value.Check(ParametersConfig, bad), JSON.stringify(bad));
   }
   for (const [bad, field] of [
+    [{ sync: { node: 1, port: 1, lead: "lease" as const } }, /parameters\.sync\.lead is given without registry/],
+    [{ sync: { node: 1, port: 1, registry: "/a" } }, /parameters\.sync\.registry is given without lead/],
+    [{ sync: { node: 1, port: 1, lead: "lease" as const, registry: "/a", follow: ["a:1"] } }, /parameters\.sync\.lead and follow/],
+    [{ sync: { node: 1, port: 1, lead: "lease" as const, registry: "/a", model: true } }, /parameters\.sync\.lead and model/],
     [{ tables: { user: { ...user, factors: 20 } } }, /parameters\.tables\.user\.factors is 20/],
     [{ tables: { user: { dim: 3, memoryMb: 1, initialScale: 1 } } }, /parameters\.tables\.user\.initialScale/],
     [{ tables: { user: { dim: 3, memoryMb: 8_192, shards: 1 } } }, /parameters\.tables\.user\.shards/],

@@ -80,6 +80,10 @@ export const ParameterSyncConfig = Type.Object(
     follow: Type.Optional(Type.Array(Type.String({ pattern: "^[^\\s]{1,255}:[0-9]{1,5}$" }), { minItems: 1, maxItems: limits.followMax, uniqueItems: true })),
     /** The server's model is synchronised too: with `follow` it is taken from there and not trained here, without it it is trained here and may be followed. Default false. */
     model: Type.Optional(Type.Boolean()),
+    /** `lease`: of the servers that share `registry` one leads all tables; when it is gone the next one does, within two seconds. Without `follow`. */
+    lead: Type.Optional(Type.Literal("lease")),
+    /** With `lead`: a file that all of them open, on one machine. Its folder must exist. */
+    registry: Type.Optional(Type.String({ minLength: 1, maxLength: 1_024 })),
     /** Both sides name the same one. */
     token: Type.Optional(Type.String({ minLength: 8, maxLength: 1_024 })),
   },
@@ -130,6 +134,17 @@ export function checkParameterTable(name: string, { dim, factors, initialScale, 
   }
 }
 
+function checkSync({ follow, model, lead, registry }: ParameterSyncConfig): void {
+  const refuse = (what: string, todo: string): never => {
+    throw new MillraceError("invalid", `parameters.sync.${what}`, { todo });
+  };
+  if ((lead === undefined) !== (registry === undefined)) {
+    refuse(lead === undefined ? "registry is given without lead" : "lead is given without registry", "give both, or none of them");
+  }
+  if (lead !== undefined && follow !== undefined) refuse("lead and follow are both given", "leave follow out: servers that lead by lease find one another");
+  if (lead !== undefined && model === true) refuse("lead and model are both given", "leave model out: a model is trained where its log is");
+}
+
 /** What the schema cannot say of the section. Throws `invalid` and names the field. */
 export function checkParameters(config: ParametersConfig): ParametersConfig {
   const { tables = {}, models = {}, sync } = config;
@@ -139,6 +154,7 @@ export function checkParameters(config: ParametersConfig): ParametersConfig {
       todo: "give parameters.sync.token, the same on all nodes, or listen on 127.0.0.1",
     });
   }
+  if (sync !== undefined) checkSync(sync);
   for (const [name, table] of Object.entries(tables)) checkParameterTable(name, table);
   const askedMb = Object.values(tables).reduce((sum, { memoryMb }) => sum + memoryMb, 0);
   if (askedMb > parameterMemoryMb(config)) {

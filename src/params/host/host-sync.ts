@@ -1,5 +1,6 @@
 // Synchronisation of a parameter host's tables with those of other processes: one port for all, a node for each shard of each table, sources by the configuration.
-// Who leads: a host without `follow` leads all its tables, in an epoch of its own each start; a host with `follow` takes them from the first address that answers, and never writes.
+// Who leads: a host without `follow` leads all its tables, in an epoch of its own each start; a host with `follow` takes them from the first address that answers, and never writes; with
+// `lead: "lease"` it is one of several, by a lock in a registry that they share (host-lead.ts).
 //
 // A leader's loss: rows that it had not saved when it was killed are at its followers, who hand them in when they connect; writes wait for that (hostSyncLimits), reads too.
 //
@@ -7,6 +8,8 @@
 //                values are equal: these are the name of their nodes  3. what a checkpoint says of places is restored before the first connection.
 // Cost: a connection a shard and follower; a call without changes some 100 ns a shard. Concurrency: the parameters thread. Limits: syncLimits of each node.
 
+import type { Registry } from "#backbone/registry";
+import { MillraceError } from "#base/errors";
 import type { Prng } from "#base/prng";
 import type { Clock } from "#platform/clock";
 import type { Network } from "#platform/network";
@@ -18,6 +21,7 @@ import { type Address, SyncNode, type SyncTimes } from "../sync/sync-node.ts";
 import { SyncPort } from "../sync/sync-port.ts";
 import { syncStatusOf } from "../sync/sync-status.ts";
 import { noVersion, type Version } from "../sync-table.ts";
+import { HostLead, type Leader } from "./host-lead.ts";
 import type { HostTable, TableSync } from "./host-table.ts";
 
 export const hostSyncLimits = {
@@ -44,6 +48,12 @@ export interface HostSyncOptions {
   /** For the operator's log. */
   readonly warn: (message: string) => void;
   readonly times?: Partial<SyncTimes>;
+  /** With `lead: "lease"`: shared by the servers that may lead. The host closes it. */
+  readonly registry?: Registry;
+  /** With it too: told who takes the writes, whenever that changes. */
+  readonly onLeader?: (leader: Leader) => void;
+  /** Default 1,000. */
+  readonly leaseMs?: number;
 }
 
 export class HostSync {
@@ -53,6 +63,10 @@ export class HostSync {
   readonly #options: HostSyncOptions;
   readonly #port: SyncPort;
   readonly #sources: readonly Address[];
+  readonly #byLease: boolean;
+  readonly #tables = new Set<SynchronisedTable>();
+  #leader: Leader = "nobody";
+  #lead: HostLead | undefined;
   #listening: number | undefined;
 
   /** Nothing is listened to before `listen`. Throws `invalid` for an address that cannot be. */
@@ -60,7 +74,8 @@ export class HostSync {
     const { config, network, clock } = options;
     this.#options = options;
     this.#sources = (config.follow ?? []).map(addressOf);
-    this.leads = this.#sources.length === 0;
+    this.#byLease = config.lead === "lease";
+    this.leads = this.#sources.length === 0 && !this.#byLease;
     this.follows = config.follow?.join(", ");
     this.#port = new SyncPort({ network, clock, ...(config.token === undefined ? {} : { token: config.token }) });
   }
@@ -69,6 +84,21 @@ export class HostSync {
   async listen(): Promise<void> {
     const { host = "127.0.0.1", port } = this.#options.config;
     this.#listening = await this.#port.listen({ host, port });
+    const { registry, clock, onLeader, leaseMs, config } = this.#options;
+    if (!this.#byLease || registry === undefined) return;
+    this.#lead = new HostLead({
+      nodes: () => [...this.#tables].flatMap(({ nodes }) => nodes),
+      node: config.node,
+      address: { host, port: this.#listening },
+      registry,
+      clock,
+      ...(leaseMs === undefined ? {} : { leaseMs }),
+      onChanged: (leader) => {
+        this.#leader = leader;
+        onLeader?.(leader);
+      },
+    });
+    this.#lead.start();
   }
 
   /** The port that is listened to. */
@@ -81,7 +111,9 @@ export class HostSync {
    * it is as new as its source; with false when it was closed before.
    */
   attach(table: HostTable): Promise<boolean> | undefined {
-    const sync = new SynchronisedTable(table, this.leads, this.#options, this.#port, this.#sources);
+    const how = this.#byLease ? () => this.#leader : this.leads;
+    const sync = new SynchronisedTable(table, how, this.#options, this.#port, this.#sources, () => this.#tables.delete(sync));
+    this.#tables.add(sync);
     table.sync = sync;
     return sync.usable;
   }
@@ -91,14 +123,24 @@ export class HostSync {
     this.#port.passOn(name, { host: "127.0.0.1", port });
   }
 
+  /** Before the tables are closed: whoever takes over gets what they hold. */
+  async handOver(): Promise<void> {
+    await this.#lead?.close();
+  }
+
   async close(): Promise<void> {
+    await this.handOver();
     await this.#port.close();
+    await this.#options.registry?.close();
   }
 }
 
 class SynchronisedTable implements TableSync {
-  readonly leads: boolean;
   readonly usable: Promise<boolean> | undefined;
+  /** Whether this server leads, for ever; or who does, by lease. */
+  readonly #how: boolean | (() => Leader);
+  readonly #name: string;
+  readonly #gone: () => void;
   readonly #nodes: readonly SyncNode[];
   readonly #port: SyncPort;
   readonly #clock: Clock;
@@ -110,12 +152,14 @@ class SynchronisedTable implements TableSync {
   #renewNext = 0;
   #closed = false;
 
-  constructor(table: HostTable, leads: boolean, options: HostSyncOptions, port: SyncPort, sources: readonly Address[]) {
+  constructor(table: HostTable, how: boolean | (() => Leader), options: HostSyncOptions, port: SyncPort, sources: readonly Address[], gone: () => void) {
     const { name, store, notes, epoch } = table;
     const { config, network, clock, random, times } = options;
     const { token, node } = config;
     const { seed, factors, initialScale } = store.initial;
-    this.leads = leads;
+    this.#how = how;
+    this.#name = name;
+    this.#gone = gone;
     this.#port = port;
     this.#clock = clock;
     this.#warn = (what) => options.warn(`parameter table ${name} follows ${what}`);
@@ -144,14 +188,33 @@ class SynchronisedTable implements TableSync {
       return one;
     });
     for (const one of this.#nodes) {
-      if (leads) {
+      port.add(one);
+      // By lease it is started once it knows whom to follow.
+      if (typeof how !== "boolean") continue;
+      if (how) {
         const groups = Array.from({ length: one.groups }, (_, group) => group);
         one.lead(groups, Math.max(epoch, ...groups.map((group) => one.knownEpoch(group) + 1)));
       } else one.addSource(sources, "all");
       one.start();
-      port.add(one);
     }
-    this.usable = !leads ? this.#caughtUp() : followersWere ? this.#handedIn() : undefined;
+    this.usable = how !== true ? this.#caughtUp() : followersWere ? this.#handedIn() : undefined;
+  }
+
+  get nodes(): readonly SyncNode[] {
+    return this.#nodes;
+  }
+
+  get leads(): boolean {
+    return typeof this.#how === "boolean" ? this.#how : this.#nodes.every((node) => node.takesAllWrites);
+  }
+
+  refusal(): MillraceError | undefined {
+    if (typeof this.#how === "boolean" || this.leads) return undefined;
+    const leader = this.#how();
+    if (typeof leader === "object") {
+      return new MillraceError("conflict", `parameter table ${this.#name} takes no writes here: ${leader.address} leads it`, { todo: "write to that server" });
+    }
+    return new MillraceError("unavailable", `parameter table ${this.#name} is changing hands`, { todo: "send again within two seconds" });
   }
 
   async #handedIn(): Promise<boolean> {
@@ -240,6 +303,7 @@ class SynchronisedTable implements TableSync {
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#gone();
     for (const node of this.#nodes) {
       this.#port.remove(node);
       await node.close();

@@ -64,6 +64,8 @@ export interface TableSync {
   notes(shard: number): Uint8Array;
   /** There are too many tombstones: collects those of the bucket that nobody who is connected needs; with `whoeverHolds` all, and followers load it anew. */
   collectHeld(shard: number, bucket: number, whoeverHolds?: boolean): void;
+  /** Why a write is not taken right now. */
+  refusal(): MillraceError | undefined;
   /** After writes were applied here. */
   written(): void;
   /** After a slice of eviction and expiry. */
@@ -233,9 +235,11 @@ export class HostTable {
     return this.sync === undefined || this.sync.leads;
   }
 
-  /** Applies a batch. Refused are keys that admission held back, rows that are not finite, and keys that found no room. Throws `invalid` for rows of another width, `conflict` for a table led elsewhere. */
+  /** Applies a batch. Refused are keys that admission held back, rows that are not finite, and keys that found no room. Throws `invalid` for rows of another width, `conflict` for a table led elsewhere, `unavailable` while it changes hands. */
   apply(kind: UpdateKind, keys: Uint32Array, count: number, numbers: Float32Array, touchedS: number): UpdateAnswer {
     const { store } = this;
+    const refusal = this.sync?.refusal();
+    if (refusal !== undefined) throw refusal;
     if (kind === "delete") {
       const removed = store.delete(keys, count);
       this.sync?.written();

@@ -370,6 +370,7 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
     this.#stopping = true;
     for (let turns = 0; turns < parameterHostLimits.lastTurns && this.turn() > 0; turns++);
     const failures: unknown[] = [];
+    await this.#options.sync?.handOver();
     for (const table of this.#tables.values()) await table.close().catch((thrown: unknown) => void failures.push(thrown));
     await this.#options.sync?.close();
     this.#tables.clear();

@@ -69,6 +69,8 @@ export class ServedTables {
   readonly #lane: number;
   readonly #tables = new Map<string, ServedTable>();
   #ring: UpdateProducer | undefined;
+  /** By lease: the address of the server that takes the writes. */
+  #ledBy: string | undefined;
   #refusal: MillraceError = new MillraceError("unavailable", "the parameter tables are being opened", { todo: "send again in a moment" });
   /** Offered, in order. */
   #pending: Pending[] = [];
@@ -133,6 +135,11 @@ export class ServedTables {
     for (const one of all) settle(one, error);
   }
 
+  /** Another server takes the writes from now on; undefined: this one, or nobody, which the parameters thread knows. */
+  ledBy(address: string | undefined): void {
+    this.#ledBy = address;
+  }
+
   /** Lets all memories go. */
   close(): void {
     this.lost(new MillraceError("unavailable", "the server stops", { todo: "connect again" }));
@@ -161,11 +168,10 @@ export class ServedTables {
     touchedS = Math.floor(this.#clock.nowMs() / 1_000),
   ): Promise<WriteOutcome> {
     const ring = this.#ring;
-    if (table.follows !== undefined) {
+    if (table.follows !== undefined || this.#ledBy !== undefined) {
+      const why = table.follows === undefined ? `${this.#ledBy} leads it` : `it follows ${table.follows}`;
       return Promise.reject(
-        new MillraceError("conflict", `parameter table ${table.name} takes no writes here: it follows ${table.follows}`, {
-          todo: "write to the server that leads it",
-        }),
+        new MillraceError("conflict", `parameter table ${table.name} takes no writes here: ${why}`, { todo: "write to the server that leads it" }),
       );
     }
     if (ring === undefined) return Promise.reject(this.#refusal);
@@ -265,6 +271,8 @@ function refusalOf(code: ErrorCode, { table, kind }: Pending): MillraceError {
       return new MillraceError(code, `parameter table ${table.name} was dropped`, { todo: "PTABLES names those there are" });
     case "conflict":
       return new MillraceError(code, `parameter table ${table.name} is led by another node`, { todo: "write to that one" });
+    case "unavailable":
+      return new MillraceError(code, `parameter table ${table.name} is changing hands`, { todo: "send again within two seconds" });
     case "overloaded":
       return new MillraceError(code, `parameter table ${table.name} has no room`, { todo: "give it more memoryMb" });
     default:

@@ -553,6 +553,15 @@ export class SyncNode {
     return this.replica.ledEpoch[bucket] !== 0 && now < this.#leaseUntilMs && now >= this.#ledFromMs[this.groupOf(bucket)]!;
   }
 
+  /** Whether writes of every bucket would be taken now. */
+  get takesAllWrites(): boolean {
+    const now = this.#clock.monotonicMs();
+    if (now >= this.#leaseUntilMs) return false;
+    // Of a group that is not led it is Infinity.
+    for (let group = 0; group < this.groups; group++) if (now < this.#ledFromMs[group]!) return false;
+    return true;
+  }
+
   /** What was held of a bucket when this node took it over. */
   takenFrom(bucket: number): BucketVector | undefined {
     return this.#taken.get(bucket);
