@@ -10,19 +10,22 @@
 // Limits: `tunerLimits`.
 
 import { createTopK, type TopK } from "#kernel/dot-top-k";
-import { searchSettingsLimits, type SearchSettings } from "../segment/search-settings.ts";
+import { averageMargin, searchSettingsLimits, type SearchSettings } from "../segment/search-settings.ts";
 import type { SearchWork } from "../segment/vector-segment.ts";
 
 export const tunerLimits = {
   /** Searches of one tuning: what it costs at most. */
   searchesMax: 40_000,
-  /** Queries that choose between slacks. */
+  /** Queries that choose between slacks: so many rows compared together, within bounds. */
+  coarseComparisons: 6e7,
   coarseQueries: 192,
+  coarseQueriesMin: 64,
 } as const;
 
 /** What is tuned: a segment, or a test's model of one. */
 export interface Tunable {
   readonly lists: number;
+  readonly rows: number;
   readonly shape: { readonly dims: number };
   search(query: Float32Array, settings: SearchSettings, into: TopK): TopK;
   readonly work: Readonly<SearchWork>;
@@ -56,8 +59,8 @@ export interface Tuned extends Tried {
 
 /** Nanoseconds of the parts of a search, measured: docs/design/vectors.md, "Builder". */
 export function searchCost(work: SearchWork, lists: number, dims: number): number {
-  const centroids = lists > 1 ? lists * dims * 0.07 : 0;
-  return 2_000 + centroids + work.lists * 60 + work.slots * dims * 0.012 + work.exact * (6 + dims * 0.12);
+  const centroids = lists > 1 ? lists * (8 + dims * 0.25) : 0;
+  return 5_000 + centroids + work.lists * 20 + work.slots * dims * 0.06 + work.exact * (20 + dims * 0.6);
 }
 
 /** Runs the first `count` queries. */
@@ -93,10 +96,11 @@ function sureOf(tried: Tried, target: number): boolean {
   return tried.recall - Math.min(tried.error, (1 - target) / 4) >= target;
 }
 
-const slacks = [0.6, 1, 1.4, 1.8, 2.2, 2.7, 3.3, 4, 5] as const;
+const slacks = [0.7, 1, 1.4, 1.8, 2.2, 2.7, 3.3, 4, 5, 6.5, 9, 12, 16] as const;
 const middle = 4;
-const steps = 12;
 const { marginMax, listsMax } = searchSettingsLimits;
+/** Above it hardly anything is passed over; where even that does not reach the target, slack is what lacks. */
+const marginTop = marginMax - 2;
 
 /**
  * The cheapest settings found that reach `target`. `before`: those of a version before; kept when they still reach it (a fold need not search anew).
@@ -118,27 +122,57 @@ export function tune(search: Tunable, queries: QuerySet, target: number, before?
     // Not much better than asked for either: rows may have come to lie closer.
     if (sureOf(kept, target) && kept.recall - target < (1 - target) * 0.6) return done(kept, true);
   }
-  const coarse = Math.min(queries.count, tunerLimits.coarseQueries);
-  /** The smallest margin that reaches the target with this slack; undefined when none does. */
-  const cheapest = (slack: number, count: number, from: number, to: number, halvings: number): Tried | undefined => {
-    let [low, high] = [from, to];
+  /** The smallest margin that reaches the target with this slack, to within `fine`, looking outwards from `start`; undefined when none does. */
+  const cheapest = (slack: number, count: number, start: number, fine: number): Tried | undefined => {
+    const at = (margin: number): Tried => run({ probes: listsMax, margin, slack }, count);
     let best: Tried | undefined;
-    for (let step = 0; step < halvings && searches < tunerLimits.searchesMax; step++) {
-      const margin = best === undefined && step === 0 ? high : (low + high) / 2;
-      const tried = run({ probes: listsMax, margin, slack }, count);
-      if (sureOf(tried, target)) {
-        best = tried;
-        high = margin;
-      } else if (step === 0) return undefined;
+    let [low, high] = [0, start];
+    let last = at(start);
+    if (sureOf(last, target)) {
+      best = last;
+      for (let step = 0.5; high > 0 && searches < tunerLimits.searchesMax; step *= 2) {
+        const margin = Math.max(0, high - step);
+        const tried = at(margin);
+        if (!sureOf(tried, target)) {
+          low = margin;
+          break;
+        }
+        [best, high] = [tried, margin];
+      }
+    } else {
+      for (let step = 0.5; best === undefined; step *= 2) {
+        if (high >= marginTop || searches >= tunerLimits.searchesMax) return undefined;
+        low = high;
+        high = Math.min(marginTop, high + step);
+        const tried = at(high);
+        if (sureOf(tried, target)) best = tried;
+        // Twice the lists and nothing found: codes hide what lacks.
+        else if (tried.recall - last.recall < (1 - target) * 0.02 && tried.cost > 1.3 * last.cost) return undefined;
+        else last = tried;
+      }
+    }
+    while (high - low > fine && searches < tunerLimits.searchesMax) {
+      const margin = (low + high) / 2;
+      const tried = at(margin);
+      if (sureOf(tried, target)) [best, high] = [tried, margin];
       else low = margin;
     }
     return best;
   };
+  const coarse = Math.min(
+    queries.count,
+    Math.max(tunerLimits.coarseQueriesMin, Math.min(tunerLimits.coarseQueries, Math.round(tunerLimits.coarseComparisons / search.rows))),
+  );
   const found = new Map<number, Tried | undefined>();
+  let start: number = averageMargin;
   const at = (place: number): Tried | undefined => {
     const slack = slacks[place];
     if (slack === undefined) return undefined;
-    if (!found.has(place)) found.set(place, cheapest(slack, coarse, 0, marginMax / 2, steps / 2 + 1));
+    if (!found.has(place)) {
+      const tried = cheapest(slack, coarse, start, 0.25);
+      if (tried !== undefined) start = tried.settings.margin;
+      found.set(place, tried);
+    }
     return found.get(place);
   };
   // Outwards while it gets cheaper: towards more slack where the target is out of reach, towards less where it is reached.
@@ -152,25 +186,21 @@ export function tune(search: Tunable, queries: QuerySet, target: number, before?
     }
   }
   const chosen = at(place);
-  if (chosen === undefined) {
-    const all = run(exhaustive);
-    return done(all, all.recall >= target);
+  let fine: Tried | undefined;
+  // On all queries: the margin again; what a part of them found just enough may need more slack.
+  for (const more of [place, place + 1, place + 3]) {
+    const slack = slacks[Math.min(more, slacks.length - 1)]!;
+    if (chosen !== undefined) fine ??= cheapest(slack, queries.count, chosen.settings.margin, 0.06);
   }
-  // On all queries: the margin again, in a window about the one found; what the window's top does not reach, a wider one does.
-  const { margin } = chosen.settings;
-  const { slack } = chosen.settings;
-  let fine = cheapest(slack, queries.count, Math.max(0, margin * 0.6), Math.min(marginMax, margin * 1.15 + 0.2), 6);
-  fine ??= cheapest(slack, queries.count, margin, Math.min(marginMax, margin * 2 + 1), 6);
-  fine ??= cheapest(slacks[Math.min(place + 2, slacks.length - 1)]!, queries.count, margin, marginMax, 8);
   if (fine === undefined) {
     const all = run(exhaustive);
     return done(all, all.recall >= target);
   }
-  return done(capped(fine, queries, search, target, run), true);
+  return done(capped(fine, search, target, run), true);
 }
 
 /** With a cap of lists and a little more margin, where that is cheaper: queries without near neighbours then end early. */
-function capped(fine: Tried, queries: QuerySet, search: Tunable, target: number, run: (settings: SearchSettings) => Tried): Tried {
+function capped(fine: Tried, search: Tunable, target: number, run: (settings: SearchSettings) => Tried): Tried {
   let best = fine;
   for (const [wider, share] of [
     [0, 2],
