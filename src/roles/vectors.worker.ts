@@ -38,6 +38,8 @@ export interface VectorsThreadData {
   readonly node: string;
 }
 
+/** How far back the longest stall in the status reaches. */
+const stallSeconds = 30;
 /** Of folds: they take only what nobody else wants. */
 const foldNiceness = 19;
 
@@ -92,7 +94,7 @@ const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
     pool,
     fold,
     tell: (message: AnswersMessage) => port.send(message),
-    takeStallMs: () => stalls.takeMaxMs(),
+    stallMs: () => Math.max(0, ...stalls.lastSecondsMs(stallSeconds)),
   });
   const listening = (async () => {
     for (;;) {

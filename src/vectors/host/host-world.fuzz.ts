@@ -183,6 +183,7 @@ export async function differences(client: VectorClient, name: string, plain: Pla
     if ((found.found[i] === 1) !== (row !== undefined)) return `${element} is ${row === undefined ? "there" : "missing"}`;
     if (row === undefined) continue;
     if (found.attributes[i] !== row.attributes) return `${element} has attributes ${found.attributes[i]} for ${row.attributes}`;
+    if (Math.abs(found.norms[i]! - row.norm) > 1e-5 * row.norm) return `${element} has length ${found.norms[i]} for ${row.norm}`;
     for (let j = 0; j < dims; j++) {
       if (Math.abs(found.vectors[i * dims + j]! - row.vector[j]!) > 2e-6 * Math.max(1, Math.abs(row.vector[j]!))) return `${element} has another vector`;
     }

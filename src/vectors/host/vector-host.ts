@@ -87,8 +87,8 @@ export interface VectorHostOptions {
   /** Runs a fold, in a process of its own where there are any. */
   readonly fold: (job: FoldJob, signal: AbortSignal, onProgress: (share: number) => void) => Promise<BuiltVersion>;
   readonly tell: (message: AnswersMessage) => void;
-  /** The longest stall of the thread since the last look, milliseconds. */
-  readonly takeStallMs?: () => number;
+  /** The longest stall of the thread of the last half minute, milliseconds. */
+  readonly stallMs?: () => number;
   /** Default hostLimits.sliceMs; tests take 0: a slice is one step. */
   readonly sliceMs?: number;
 }
@@ -580,7 +580,7 @@ export class VectorHost {
       await this.#clock.sleep(hostLimits.tickMs, signal).catch(() => undefined);
       if (signal.aborted) return;
       const nowMs = this.#clock.monotonicMs();
-      this.#stallMs = this.#options.takeStallMs?.() ?? 0;
+      this.#stallMs = this.#options.stallMs?.() ?? 0;
       for (const opened of this.#collections.values()) {
         if (opened.failure !== undefined && opened.opening === undefined && opened.dropping === undefined && nowMs >= opened.retryAtMs) void this.#open(opened);
       }
