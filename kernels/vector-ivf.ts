@@ -20,7 +20,8 @@
 //   7 rows  8 bias (0 = none)  9 codes  10 codes a slot  11 codebook  12 live (0 = all)  13 filter (0 = all)
 //   14 query  15 f32 its length  16 heap, reset by the host  17 most lists  18 f32 margin  19 f32 slack times the codes' error  20 f32 fall
 //   21 scratch (ivfScratchBytes)  22 slots  23 out: lists looked into  24 out: slots whose codes were compared  25 out: rows compared exactly
-//   26 lists of the first look
+//   26 lists of the first look  27 f32 least share: the search gives up, without answers, when so much less of the rows passes in the lists of the first look than in all (0 = never)
+//   28 out: 1 = it gave up
 // Scratch, f32 or u32 words, each part for lists rounded up to eight: scores, weights, fall, order, passing rows; then tables (16 bytes a code), a heap of `lists` entries, candidates.
 
 import { dotOne, multiplyAdd, sumEach } from "./dot-top-k";
@@ -425,6 +426,24 @@ function fallOf(args: usize, scores: usize, falls: usize, passing: usize, thresh
   return largest;
 }
 
+/** Whether a much smaller share of the rows passes in the nearest lists than in all: where a filter names what lies far away, lists say little of where the answers are. */
+function isSparseNear(args: usize, passing: usize, nearest: usize, count: u32, all: f32): bool {
+  const least = real(args, 27);
+  if (!(least > 0)) return false;
+  const lists = word(args, 0);
+  const sizes = <usize>word(args, 6);
+  let rows: f32 = 0;
+  for (let i: u32 = 0; i < lists; i++) rows += load<f32>(sizes + ((<usize>i) << 2));
+  let rowsNear: f32 = 0;
+  let passNear: f32 = 0;
+  for (let i: u32 = 0; i < count; i++) {
+    const at = (<usize>load<u32>(nearest + ((<usize>i) << 2))) << 2;
+    rowsNear += load<f32>(sizes + at);
+    passNear += load<f32>(passing + at);
+  }
+  return passNear * rows < least * all * rowsNear;
+}
+
 /** The search: answers are in the heap, unsorted. */
 export function ivfSearch(args: usize): void {
   const lists = word(args, 0);
@@ -442,6 +461,7 @@ export function ivfSearch(args: usize): void {
   const heap = <usize>word(args, 16);
   store<u64>(args, 0, 23 << 2);
   store<u32>(args, 0, 25 << 2);
+  store<u32>(args, 0, 28 << 2);
 
   scoreLists(args, scores);
   const all = countPassing(args, passing);
@@ -466,6 +486,10 @@ export function ivfSearch(args: usize): void {
     const found = topKSort(near);
     if (found == 0) break;
     const kept = min<u32>(look, lists);
+    if (visited == 0 && isSparseNear(args, passing, near + 16 + ((<usize>kept) << 2), found, all)) {
+      store<u32>(args, 1, 28 << 2);
+      return;
+    }
     for (let i: u32 = 0; i < found && visited < most; i++) {
       const list = load<u32>(near + 16 + ((<usize>kept + <usize>i) << 2));
       store<u32>(seen + ((<usize>list) << 2), 1);

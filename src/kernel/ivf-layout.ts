@@ -31,7 +31,9 @@ export const ivfWords = {
   slotsDone: 24,
   exactDone: 25,
   firstLists: 26,
-  count: 27,
+  leastShare: 27,
+  gaveUp: 28,
+  count: 29,
 } as const;
 
 /** Points of a codebook a code. */

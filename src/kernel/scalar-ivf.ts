@@ -209,12 +209,23 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
       };
 
       // The first look, then what is worth it.
+      u32[args / 4 + ivfWords.gaveUp] = 0;
       const most = word(ivfWords.probes);
       const seen = new Uint8Array(lists);
       const byScore = Array.from(scores.keys()).sort((a, b) => scores[b]! - scores[a]! || a - b);
       for (let look = Math.min(word(ivfWords.firstLists), lists); work.lists < most; look *= 4) {
         const next = byScore.filter((list) => seen[list] === 0 && passing[list]! > 0).slice(0, look);
         if (next.length === 0) break;
+        const least = real(ivfWords.leastShare);
+        if (work.lists === 0 && least > 0) {
+          const sizeOf = (list: number): number => f32[word(ivfWords.sizes) / 4 + list]!;
+          const rowsNear = next.reduce((sum, list) => sum + sizeOf(list), 0);
+          const passNear = next.reduce((sum, list) => sum + passing[list]!, 0);
+          if (passNear * Array.from(scores.keys()).reduce((sum, list) => sum + sizeOf(list), 0) < least * all * rowsNear) {
+            u32[args / 4 + ivfWords.gaveUp] = 1;
+            break;
+          }
+        }
         for (const list of next) {
           if (work.lists >= most) break;
           seen[list] = 1;

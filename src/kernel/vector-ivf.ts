@@ -41,6 +41,8 @@ export interface ListSearch {
   /** Errors of the codes within which a row is compared exactly. Infinity: all are. */
   readonly slack: number;
   readonly filterAt?: number;
+  /** Give up, without answers, where the share of rows that pass is so much smaller in the nearest lists than in all; default 0: never. */
+  readonly leastShare?: number;
 }
 
 /** What a search did. */
@@ -48,6 +50,8 @@ export interface ListWork {
   lists: number;
   slots: number;
   exact: number;
+  /** It gave up (leastShare). */
+  gaveUp?: boolean;
 }
 
 /** Lists of the first look, which gives a threshold to judge the others by. 2 to 16 are alike. */
@@ -113,12 +117,14 @@ export function searchLists(index: ListIndex, query: Float32Array, search: ListS
   u32[a + ivfWords.scratch] = index.scratchAt;
   u32[a + ivfWords.slots] = block.slots;
   u32[a + ivfWords.firstLists] = firstLists;
+  f32[a + ivfWords.leastShare] = search.leastShare ?? 0;
   calls.topKReset(heap, k);
   calls.ivfSearch(args);
   if (work !== undefined) {
     work.lists = u32[a + ivfWords.listsDone]!;
     work.slots = u32[a + ivfWords.slotsDone]!;
     work.exact = u32[a + ivfWords.exactDone]!;
+    work.gaveUp = u32[a + ivfWords.gaveUp] === 1;
   }
   const size = calls.topKSort(heap) >>> 0;
   const scores = heap / 4 + 4;

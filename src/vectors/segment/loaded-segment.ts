@@ -34,7 +34,7 @@ export class LoadedSegment implements VectorSegment {
   readonly extraAt: number;
   readonly extraBytes: number;
   readonly listStarts: Uint32Array;
-  readonly work: SearchWork = { lists: 0, slots: 0, exact: 0 };
+  readonly work: SearchWork = { lists: 0, slots: 0, exact: 0, gaveUp: false };
   readonly #lease: MemoryLease;
   readonly #ids: IdDirectory;
   readonly #index: ListIndex | undefined;
@@ -91,7 +91,7 @@ export class LoadedSegment implements VectorSegment {
     return this.#liveRows;
   }
 
-  search(query: Float32Array, settings: SearchSettings, into: TopK, filterAt = 0): TopK {
+  search(query: Float32Array, settings: SearchSettings, into: TopK, filterAt = 0, leastShare = 0): TopK {
     const ready = this.#ready(query);
     const { probes, margin, slack } = settings;
     const { marginMax } = searchSettingsLimits;
@@ -100,12 +100,13 @@ export class LoadedSegment implements VectorSegment {
       this.work.lists = this.lists;
       this.work.slots = this.slots;
       this.work.exact = filterAt === 0 ? this.#liveRows : countSlots(this.block, filterAt);
+      this.work.gaveUp = false;
       return into;
     }
     return searchLists(
       this.#index,
       ready,
-      { probes, margin: margin >= marginMax ? Infinity : margin - averageMargin, slack: slack >= marginMax ? Infinity : slack, filterAt },
+      { probes, margin: margin >= marginMax ? Infinity : margin - averageMargin, slack: slack >= marginMax ? Infinity : slack, filterAt, leastShare },
       into,
       this.work,
     );

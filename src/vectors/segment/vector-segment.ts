@@ -20,6 +20,8 @@ export interface SearchWork {
   slots: number;
   /** Rows compared exactly. */
   exact: number;
+  /** It gave no answers, because the filter names little of what lies near (`leastShare`). */
+  gaveUp: boolean;
 }
 
 export interface VectorSegment {
@@ -46,8 +48,9 @@ export interface VectorSegment {
   /**
    * The nearest live rows that pass, best first: slots and scores to `into`, as many as `into.rows` has room for.
    * `query`: dims numbers of any length (cosine: divided by it). `filterAt`: address of a bitmap of `slots` bits in this memory, left out: all pass.
+   * `leastShare`: give up where so much smaller a share of the rows passes in the nearest lists than in all (`work.gaveUp`); default 0, never.
    */
-  search(query: Float32Array, settings: SearchSettings, into: TopK, filterAt?: number): TopK;
+  search(query: Float32Array, settings: SearchSettings, into: TopK, filterAt?: number, leastShare?: number): TopK;
   /** Of the last search. */
   readonly work: Readonly<SearchWork>;
   /** The lists in the order in which a search of this query would look into them, up to `into.length`; returns how many. */
