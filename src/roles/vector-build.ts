@@ -78,7 +78,7 @@ export async function buildVectorTask(
         });
       }
       const collection = collectionOf(task.task, config);
-      const deltaOffset = await deltaOffsetOf(registry, log, collection, { dims: source.dims, metric });
+      const { deltaOffset, deltaLog } = await deltaOf(registry, log, collection, { dims: source.dims, metric });
       const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
       const snapshots = new SnapshotStore({ blobs, registry, clock: systemClock, random: systemRandom, kind: vectorsKind, keepVersions });
       return await buildVersion(
@@ -89,6 +89,7 @@ export async function buildVectorTask(
           recallTarget,
           recallAt,
           deltaOffset,
+          deltaLog,
           live,
           memoryBytes,
           ...(lists === undefined ? {} : { lists }),
@@ -114,7 +115,12 @@ export async function buildVectorTask(
 }
 
 /** Where the collection's log goes on; makes the collection when there is none. Throws `conflict` for one of another shape. */
-async function deltaOffsetOf(registry: Registry, log: Log, name: string, shape: CollectionShape): Promise<number> {
+async function deltaOf(
+  registry: Registry,
+  log: Log,
+  name: string,
+  shape: CollectionShape,
+): Promise<{ readonly deltaOffset: number; readonly deltaLog: number }> {
   const made = { name, id: newCollectionId(systemRandom), ...shape, state: "open" as const, madeMs: systemClock.nowMs() };
   // Whoever makes it at the same time is as good.
   const stored = (await readCollection(registry, name)) ?? (await putCollection(registry, made, 0)) ?? (await readCollection(registry, name));
@@ -131,5 +137,5 @@ async function deltaOffsetOf(registry: Registry, log: Log, name: string, shape: 
       },
     );
   }
-  return (await log.bounds(deltaPartition(record.id))).next;
+  return { deltaOffset: (await log.bounds(deltaPartition(record.id))).next, deltaLog: record.id };
 }
