@@ -5,7 +5,19 @@ import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { alternatingRounds, Checksum, median, type Metric, MetricSheet, openLoop, ownCpuMs, processCpuMs, quantile, targetMet } from "./harness.ts";
+import {
+  alternatingRounds,
+  Checksum,
+  median,
+  type Metric,
+  MetricSheet,
+  openLoop,
+  ownCpuMs,
+  processCpuMs,
+  quantile,
+  targetMet,
+  threadsCpuMs,
+} from "./harness.ts";
 import { differenceAtOneMoment } from "./load/at-one-moment.ts";
 import { scenarioNames } from "./run.ts";
 
@@ -109,10 +121,13 @@ test("open load is not slowed by a slow server: latency counts from the due time
 test("CPU meters see work, of this process and of another", () => {
   const before = ownCpuMs();
   const otherBefore = processCpuMs(process.pid);
+  const threadsBefore = threadsCpuMs(process.pid);
   for (const end = performance.now() + 60; performance.now() < end;);
   assert.ok(ownCpuMs() - before > 5, "a busy loop of 60 ms used no CPU time");
   assert.ok(processCpuMs(process.pid) - otherBefore >= 10);
+  assert.ok(threadsCpuMs(process.pid) - threadsBefore >= 10);
   assert.throws(() => processCpuMs(2 ** 30), /ENOENT/);
+  assert.throws(() => threadsCpuMs(2 ** 30), /ENOENT/);
 });
 
 test("a checksum tells order and content", () => {

@@ -1,5 +1,5 @@
 // Fan-out read: 1,000 random keys x 50 f32 over loopback, one request at a time; CPU of client and server together, a read.
-// Clock: CPU time of this process (client) and of the server's process, over batches of reads, medians of alternating rounds. Which keys are asked for is drawn, and their texts are made, before the
+// Clock: CPU time of this process (client) and of the server's threads, over batches of reads, medians of alternating rounds. Which keys are asked for is drawn, and their texts are made, before the
 // clock starts, for all sides alike; it ends when values were checked. Each side reads the same batches of keys, in another round each, so that none reads what another one has just brought into the
 // caches; garbage of the side before is collected before the clock starts. Ours: 1 M rows, in one memtable, TMREAD with a blob of keys, the
 // answer checked as a column block. Peers: redis-server without persistence, by ioredis: MGET of packed blobs of 200 bytes, the same 1 M rows, and HMGET of 50 text fields a key in a pipeline,
@@ -16,7 +16,7 @@ import { systemNetwork } from "#platform/system-network";
 import { KeyBlobWriter } from "#wire/key-blob";
 import { RespClient } from "#wire/resp-client";
 import { columnCount, keyOf, valueOf } from "./fanout-read/work.ts";
-import { Checksum, median, ownCpuMs, processCpuMs, type Scenario } from "./harness.ts";
+import { Checksum, median, ownCpuMs, type Scenario, threadsCpuMs } from "./harness.ts";
 import { startRedis } from "./load/redis-process.ts";
 
 const keysPerRead = 1_000;
@@ -64,13 +64,13 @@ async function costsOf<Name extends string>(rounds: number, rows: number, reader
         return { rows: drawn, texts: drawn.map(keyOf) };
       });
       collectGarbage();
-      const server = processCpuMs(pid);
+      const server = threadsCpuMs(pid);
       const client = ownCpuMs();
       for (const keys of asked) await read(keys);
       // The first round is for the compilers.
       if (round < 0) continue;
       found[name].client.push((ownCpuMs() - client) / reads);
-      found[name].server.push((processCpuMs(pid) - server) / reads);
+      found[name].server.push((threadsCpuMs(pid) - server) / reads);
     }
   }
   return Object.fromEntries(names.map((name) => [name, { client: median(found[name].client), server: median(found[name].server) }])) as Record<Name, Cost>;
