@@ -43,7 +43,7 @@ async function buildBase(data: string, vectors: ClusteredVectors, rows: number, 
   await systemFiles.makeFolder(data);
   const registry = openSqliteRegistry({ path: join(data, "registry.sqlite"), clock: systemClock, processes: systemProcesses });
   const blobs = openFolderBlobs({ files: systemFiles, folder: join(data, "blobs"), processes: systemProcesses });
-  const snapshots = new SnapshotStore({ blobs, registry, clock: systemClock, random: systemRandom, kind: vectorsKind });
+  const snapshots = new SnapshotStore({ blobs, registry, clock: systemClock, random: systemRandom, kind: vectorsKind, buildLeaseMs: 600_000 });
   const stream = vectors.stream("rows");
   let at = 0;
   const source: VectorRowSource = {

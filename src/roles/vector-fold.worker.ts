@@ -26,6 +26,8 @@ export type FromFold = { readonly share: number } | { readonly built: BuiltVersi
 const tellMs = 500;
 /** A fold publishes and is replaced by the next one: many may be kept while somebody reads them. */
 const keepVersions = 3;
+/** A step of a build may take long on a busy machine, and nothing renews a lease meanwhile. */
+const buildLeaseMs = 120_000;
 
 const body: WorkerBody = async ({ port, files, data, signal }) => {
   const { job, dataFolder, folder } = data as FoldProcessData;
@@ -33,7 +35,7 @@ const body: WorkerBody = async ({ port, files, data, signal }) => {
   try {
     const { registry, log } = backbone;
     const blobs = openFolderBlobs({ files, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
-    const snapshots = new SnapshotStore({ blobs, registry, clock: systemClock, random: systemRandom, kind: vectorsKind, keepVersions });
+    const snapshots = new SnapshotStore({ blobs, registry, clock: systemClock, random: systemRandom, kind: vectorsKind, keepVersions, buildLeaseMs });
     let toldMs = -Infinity;
     const built = await foldVersion(job, {
       snapshots,

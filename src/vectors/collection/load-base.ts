@@ -53,7 +53,7 @@ export async function loadBase({ manifest, fetched, files, pool, owner, probes =
       settings: meta.settings,
       deltaOffset: meta.deltaOffset,
       attributes,
-      normOf: () => 1,
+      normOf: (slot) => segment.normOf(slot),
       bytes: segment.bytes,
       release: () => segment.release(),
     };
