@@ -47,6 +47,20 @@ function learn(machine: FactorisationMachine, from: number, to: number): void {
   machine.learn(slots, Float32Array.from(labels), zeros.slice().fill(1), zeros, zeros.slice(), new Uint32Array(to - from).fill(1_000));
 }
 
+/** Of samples that mix known rows and rows that nobody has. */
+function scoresOf(machine: FactorisationMachine): Float32Array {
+  const slots = new SlotRows();
+  const prng = new Prng("scores");
+  for (let row = 0; row < 200; row++) {
+    slots.addLinear(1, 0, 1);
+    for (let i = 0; i < 7; i++) slots.addFull(2 + prng.below(2 * keysMost), 0, 1);
+    slots.endRow();
+  }
+  const logits = new Float32Array(200);
+  machine.evaluate(slots, logits);
+  return logits;
+}
+
 /** All rows by key; those that are not there are left out. */
 function rowsOf(machine: FactorisationMachine): Map<number, string> {
   const keys = new Uint32Array(2 * keysMost);
@@ -71,10 +85,18 @@ async function lead(simulated: SimulatedNode, machine: FactorisationMachine): Pr
   return led;
 }
 
-function follow(simulated: SimulatedNode, machine: FactorisationMachine, moved: (count: number) => void = () => undefined): FollowedModel {
+/** Follows the node before it: n2 follows n1. */
+async function follow(simulated: SimulatedNode, machine: FactorisationMachine, moved: (count: number) => void = () => undefined): Promise<FollowedModel> {
   const { network, clock, random } = simulated;
-  const options = { machine, name: modelNodeName(5, shape), node: 2, network, clock, random, token: "a token", times };
-  return new FollowedModel(options, [`n1:${portNumber}`], (_, count) => moved(count));
+  const node = Number(simulated.name.slice(1));
+  const name = modelNodeName(5, shape);
+  const model = new FollowedModel({ machine, name, node, network, clock, random, token: "a token", times }, [`n${node - 1}:${portNumber}`], (_, count) =>
+    moved(count),
+  );
+  const port = new SyncPort({ network, clock, token: "a token" });
+  await port.listen({ host: "0.0.0.0", port: portNumber });
+  port.passOn(name, { host: "127.0.0.1", port: await model.listen() });
+  return model;
 }
 
 async function until(simulation: Simulation, what: string, claim: () => boolean): Promise<void> {
@@ -93,7 +115,7 @@ test("promise: a follower has every row that was learned and none that was evict
     led.written();
     const followed = newMachine({ optimizer: "sgd" });
     let moved = 0;
-    const model = follow(simulation.node("n2"), followed, (count) => (moved += count));
+    const model = await follow(simulation.node("n2"), followed, (count) => (moved += count));
     assert.equal(model.usable, false);
     await until(simulation, "caught up", () => model.usable);
     assert.deepEqual(rowsOf(followed), rowsOf(trained));
@@ -107,6 +129,7 @@ test("promise: a follower has every row that was learned and none that was evict
     await until(simulation, "the same rows", () => rowsOf(followed).size === rowsOf(trained).size && model.status().sources[0]!.ageMs === 0);
     await simulation.clock.sleep(2_000);
     assert.deepEqual(rowsOf(followed), rowsOf(trained));
+    assert.deepEqual(scoresOf(followed), scoresOf(trained));
     const alone = newMachine();
     for (let from = 0; from < 200; from += 200) learn(alone, from, 200);
     for (let from = 200; from < 4_000; from += 50) learn(alone, from, from + 50);
@@ -129,8 +152,11 @@ test("promise: what a follower held of a trainer that died or took its parameter
     led.written();
     const checkpoint = first.save();
     const followed = newMachine({ optimizer: "sgd" });
-    const model = follow(simulation.node("n2"), followed);
-    await until(simulation, "caught up", () => model.usable);
+    const model = await follow(simulation.node("n2"), followed);
+    // Whoever follows the follower has no less.
+    const behind = newMachine({ optimizer: "sgd" });
+    const leaf = await follow(simulation.node("n3"), behind);
+    await until(simulation, "caught up", () => model.usable && leaf.usable);
     learn(first, 300, 900);
     led.written();
     await until(simulation, "the same rows", () => rowsOf(followed).size === rowsOf(first).size);
@@ -145,6 +171,8 @@ test("promise: what a follower held of a trainer that died or took its parameter
     await until(simulation, "what the first one learned last is gone", () => rowsOf(followed).size === rowsOf(second).size);
     await until(simulation, "ready again", () => model.status().ready);
     assert.deepEqual(rowsOf(followed), rowsOf(second));
+    await until(simulation, "the leaf, too", () => rowsOf(behind).size === rowsOf(second).size && leaf.status().ready);
+    assert.deepEqual(rowsOf(behind), rowsOf(second));
     // It learns what the first one had learned, to the same bits.
     learn(second, 300, 900);
     led.written();
@@ -164,10 +192,12 @@ test("promise: what a follower held of a trainer that died or took its parameter
     assert.deepEqual(rowsOf(followed), rowsOf(first));
     learn(second, 900, 1_000);
     led.written();
-    await simulation.clock.sleep(500);
+    await until(simulation, "the leaf after the roll-back", () => leaf.status().ready);
+    await simulation.clock.sleep(2_000);
     assert.deepEqual(rowsOf(followed), rowsOf(second));
-    const { digestMismatches, conflicts } = model.status();
-    assert.deepEqual([digestMismatches, conflicts], [0, 0]);
+    assert.deepEqual(rowsOf(behind), rowsOf(second));
+    for (const { digestMismatches, conflicts } of [model.status(), leaf.status()]) assert.deepEqual([digestMismatches, conflicts], [0, 0]);
+    await leaf.close();
     await model.close();
     await led.close();
   });

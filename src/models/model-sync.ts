@@ -96,7 +96,7 @@ export class LedModel {
     return this.#node.listen({ host: loopback, port: 0 });
   }
 
-  /** After steps. */
+  /** After steps, in the same turn. */
   written(): void {
     const { shard } = this.#rows;
     const { evicted } = shard.statistics();

@@ -111,7 +111,11 @@ class TrainerLoop {
       extractor,
       machine,
       read: (offset, bytesMax) => log.read(partition, offset, bytesMax),
-      learned: (samples) => vectors?.learned(samples),
+      learned: (samples) => {
+        vectors?.learned(samples);
+        // Before anything is waited for: a comparison in between would find rows that no version tells of.
+        this.#led?.written();
+      },
       rolledBack: () => {
         this.#led?.rolledBack();
         vectors?.startOver();
@@ -182,7 +186,6 @@ class TrainerLoop {
         if (found !== undefined) {
           signals.publish("trained", this.#trainer.offset);
           signals.publish("vectors", this.#trainer.offset);
-          this.#led?.written();
         }
         const sweeping = this.#sweep();
         this.#due();

@@ -1,0 +1,151 @@
+// Guards leadership of whole servers by lease, on simulated machines with a registry that they share: one leads all tables, the next one when it is gone; a leader that was cut off takes no
+// write and counts what it lost; all come to the same rows.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { createMemoryRegistry, type MemoryRegistry } from "#backbone/memory-registry";
+import { MillraceError } from "#base/errors";
+import { MemoryPool } from "#kernel/memory-pool";
+import { Simulation } from "#platform/simulation";
+import { compareVersions } from "../sync-table.ts";
+import type { Leader } from "./host-lead.ts";
+import { HostSync } from "./host-sync.ts";
+import { ParameterHost } from "./parameter-host.ts";
+
+const port = 7_000;
+const tables = { user: { dim: 4, memoryMb: 2, shards: 2, buckets: 64 }, item: { dim: 4, memoryMb: 1, buckets: 16 } };
+
+interface Side {
+  readonly name: string;
+  readonly host: ParameterHost;
+  leader: Leader;
+  stop(): void;
+}
+
+/** Machines that the registry takes for gone. */
+const cutOff = new Set<string>();
+
+async function start(simulation: Simulation, registry: MemoryRegistry, name: string): Promise<Side> {
+  const machine = simulation.node(name);
+  const { clock, files, network, random } = machine;
+  const node = Number(name.slice(1));
+  const warn = (): void => undefined;
+  const side = { name, leader: "nobody" as Leader };
+  const host = await ParameterHost.open({
+    pool: new MemoryPool({ capBytes: 1 << 30 }),
+    clock,
+    files,
+    folder: "/data/params",
+    tables,
+    memoryBytesMax: 64 << 20,
+    node,
+    sync: new HostSync({
+      // Where the others reach it: by the name of its machine.
+      config: { node, host: name, port, lead: "lease", registry: "shared" },
+      network,
+      clock,
+      random,
+      warn,
+      times: { beatMs: 200, compareMs: 500, retryMs: 20, collectMs: 300 },
+      // Its leases end when it is gone, or as time goes by without it.
+      registry: registry.connect({ clock, alive: () => machine.alive && !cutOff.has(name) }),
+      onLeader: (leader) => (side.leader = leader),
+    }),
+    warn,
+  });
+  let stopped = false;
+  const turning = (): void => {
+    if (!machine.alive || stopped) return;
+    host.turn();
+    clock.after(5, turning, { background: true });
+  };
+  turning();
+  return Object.assign(side, { host, stop: () => (stopped = true) });
+}
+
+/** Adds 1 to `count` keys of every table. Throws what the host throws. */
+function add({ host }: Side, count: number): void {
+  for (const { id, store } of host.tables) {
+    const keys = new Uint32Array(2 * count);
+    for (let i = 0; i < count; i++) keys[2 * i] = i + 1;
+    host.apply({ table: id, kind: "add", keys, count, numbers: new Float32Array(count * store.dim).fill(1), touchedS: 1 });
+  }
+}
+
+const takes = (side: Side): boolean => {
+  try {
+    add(side, 1);
+    return true;
+  } catch (thrown) {
+    assert.ok(thrown instanceof MillraceError && (thrown.code === "conflict" || thrown.code === "unavailable"), String(thrown));
+    return false;
+  }
+};
+
+const same = (a: Side, b: Side): boolean =>
+  a.host.tables.every(({ name, store }) =>
+    store.shards.every((shard, s) => {
+      const other = b.host.required(name).store.shards[s]!;
+      for (let bucket = 0; bucket < shard.buckets; bucket++) if (compareVersions(shard.digest(bucket), other.digest(bucket)) !== 0) return false;
+      return true;
+    }),
+  );
+
+async function until(simulation: Simulation, what: string, claim: () => boolean): Promise<number> {
+  const started = simulation.clock.monotonicMs();
+  while (!claim()) {
+    assert.ok(simulation.clock.monotonicMs() - started < 30_000, what);
+    await simulation.clock.sleep(10);
+  }
+  return simulation.clock.monotonicMs() - started;
+}
+
+test("promise: one of several servers leads all tables; when it dies, or is taken for dead, another one does within two seconds, and all come to the same", async () => {
+  const simulation = new Simulation({ seed: "leaders" });
+  await simulation.run(async () => {
+    const registry = createMemoryRegistry({ clock: simulation.clock });
+    const one = await start(simulation, registry, "n1");
+    await until(simulation, "the first leads", () => takes(one));
+    add(one, 500);
+    const two = await start(simulation, registry, "n2");
+    const three = await start(simulation, registry, "n3");
+    await until(simulation, "all have it", () => same(one, two) && same(one, three));
+    assert.deepEqual([one.leader, two.leader, three.leader], ["here", { address: `n1:${port}` }, { address: `n1:${port}` }]);
+    assert.throws(() => add(two, 1), /takes no writes here: n1:7000 leads it/);
+
+    simulation.node("n1").crash("kill");
+    const deadMs = await until(simulation, "another one leads", () => takes(two) || takes(three));
+    assert.ok(deadMs <= 2_000, `${deadMs} ms`);
+    const [next, other] = two.leader === "here" ? [two, three] : [three, two];
+    add(next, 400);
+    await until(simulation, "the other follows it", () => same(next, other));
+    assert.deepEqual(other.leader, { address: `${next.name}:${port}` });
+    const leads = next.host.status().tables.map(({ sync }) => sync!.leads);
+    assert.deepEqual(leads, [128, 16], "every bucket of every table");
+
+    // The dead one comes back with nothing and follows.
+    const again = await start(simulation, registry, "n1");
+    await until(simulation, "it has all", () => same(next, again) && again.leader !== "nobody");
+    assert.equal(takes(again), false);
+    // The registry takes the leader for gone, which lives on: it takes no more writes once another one leads, and follows it.
+    cutOff.add(next.name);
+    await until(simulation, "another one leads", () => again.leader === "here" || other.leader === "here");
+    assert.equal(takes(next), false);
+    cutOff.delete(next.name);
+    const third = again.leader === "here" ? again : other;
+    await until(simulation, "the new one takes writes", () => takes(third));
+    await until(simulation, "the one before follows", () => same(next, third) && typeof next.leader === "object");
+    // An orderly end hands over.
+    third.stop();
+    await third.host.stop();
+    const left = [next, again, other].filter((side) => side !== third);
+    const handedMs = await until(simulation, "handed over", () => left.some(takes));
+    assert.ok(handedMs <= 1_000, `${handedMs} ms`);
+    await until(simulation, "the same again", () => same(left[0]!, left[1]!));
+    for (const side of left) {
+      for (const { sync } of side.host.status().tables) assert.deepEqual([sync!.digestMismatches, sync!.conflicts], [0, 0]);
+      side.stop();
+      await side.host.stop();
+    }
+  });
+});
