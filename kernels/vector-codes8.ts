@@ -81,3 +81,28 @@ export function foldQuery(query: usize, rowBytes: usize, scales: usize, codeByte
   }
   return usable ? largest / (queryMax * 127) : 0;
 }
+
+/**
+ * How far the score of a row by its codes may be from q.x, for every row whose numbers are within their scales: half a step of each number, and what rounding
+ * took from the query. A thousandth more covers the rounding of this sum and of the codes. `unit`: what foldQuery returned.
+ */
+export function marginOf(query: usize, rowBytes: usize, scales: usize, coded: usize, unit: f32): f32 {
+  let sum: f64 = 0;
+  for (let at: usize = 0; at < rowBytes; at += 4) {
+    const folded = <f64>(load<f32>(query + at) * load<f32>(scales + at));
+    sum += abs(folded) / 254 + abs(folded - 127.0 * <f64>unit * <f64>load<i16>(coded + (at >> 1)));
+  }
+  return <f32>(sum * 1.001);
+}
+
+/** What f32 rounds away from a product of the query with any row within the scales. */
+export function roundingOf(query: usize, rowBytes: usize, scales: usize): f32 {
+  let sum: f64 = 0;
+  for (let at: usize = 0; at < rowBytes; at += 4) sum += <f64>abs(load<f32>(query + at) * load<f32>(scales + at));
+  return <f32>(2 * sum * <f64>roundingShare(rowBytes));
+}
+
+/** Relative error of a sum of so many products in four lanes. */
+export function roundingShare(rowBytes: usize): f32 {
+  return (<f32>((<u32>rowBytes) >> 4) + 16) * 6e-8;
+}

@@ -9,17 +9,24 @@
 // `args`, u32 words (src/kernel/vector-layout.ts names them: scanWords):
 //   0 from  1 to: slots to look at           2 rows  3 bytes of a row (a multiple of 16; the query holds as many)
 //   4 codes  5 bytes of a code  6 scales     7 bias (0 = none)  8 live (0 = all)  9 filter (0 = all)
-//   10 queries  11 how many                  12 heaps  13 bytes of a heap    14 candidate heaps  15 bytes of one
-//   16 scratch: 2 bytes of codes a query, and 8 bytes a query, both for a number of queries rounded up to four
+//   10 queries  11 how many                  12 heaps  13 bytes of a heap
+//   16 scratch: 4 bytes a query; int8: 176 + 2 codeBytes a query; both for a number of queries rounded up to four
 //   17 list of slots  18 how many  19 slots that exist
-// Heaps are reset by the host; candidate heaps are reset here.
+// Heaps are reset by the host.
+//
+// int8 gives the answers of f32, not nearly so: a row's score by codes is off by at most a margin that follows from query and scales. So whatever scores by codes
+// at least the threshold of the heap less the margin is scored again in f32, thirty-two rows at a time; nothing else can enter. Some 1.5 k ln(n / k) rows in all.
 
 import { dot64, dotOne, multiplyAdd, sumEach } from "./dot-top-k";
-import { offer, thresholdOf, topKReset } from "./top-k";
-import { foldQuery } from "./vector-codes8";
+import { offer, thresholdOf } from "./top-k";
+import { foldQuery, marginOf, roundingOf, roundingShare } from "./vector-codes8";
 
 /** Bytes of a tile of rows that a batch passes over: with the queries it stays in the innermost cache. */
 const tileBytes: u32 = 24 << 10;
+
+/** Candidates that are scored again together, and bytes of their list: a group of eight may come on top of one less. */
+const listMost: u32 = 32;
+const listBytes: usize = 160;
 
 function word(args: usize, index: usize): u32 {
   return load<u32>(args + (index << 2));
@@ -255,11 +262,27 @@ export function vectorScanOf(args: usize): void {
   );
 }
 
-/** Scores the rows of a candidate heap again in f32 and offers them to the heap. */
-function again(args: usize, candidates: usize, query: usize, heap: usize): void {
-  // The candidates passed the bitmaps already.
-  const list = candidates + 16 + ((<usize>load<u32>(candidates)) << 2);
-  scanList(heap, list, load<u32>(candidates, 4), word(args, 19), <usize>word(args, 2), <usize>word(args, 3), query, <usize>word(args, 7), 0, 0);
+/** Scores the rows of a list of candidates, which passed the bitmaps, in f32 and offers them to the heap. */
+function again(args: usize, list: usize, count: u32, query: usize, heap: usize): void {
+  scanList(heap, list, count, word(args, 19), <usize>word(args, 2), <usize>word(args, 3), query, <usize>word(args, 7), 0, 0);
+}
+
+/** What a score by codes must reach; `share`: of the threshold itself, for the rounding of f32. */
+function barOf(heap: usize, margin: f32, share: f32): f32 {
+  const threshold = thresholdOf(heap);
+  return threshold == -Infinity ? threshold : threshold - margin - abs(threshold) * share;
+}
+
+/** Appends the lanes that reach the bar and pass the bitmaps to a list; returns how many it has then. */
+function listLanes(list: usize, listed: u32, scores: v128, bar: v128, slot: u32, step: u32, live: usize, filter: usize): u32 {
+  let lanes = i32x4.bitmask(f32x4.ge(scores, bar));
+  while (lanes != 0) {
+    const at = slot + <u32>ctz(lanes) * step;
+    store<u32>(list + ((<usize>listed) << 2), at);
+    listed += <u32>slotPasses(live, filter, at);
+    lanes &= lanes - 1;
+  }
+  return listed;
 }
 
 /** Sixteen products of a code with a query's code, as four sums. x, y: the query's first and last eight. */
@@ -287,7 +310,7 @@ function sumEachWhole(a0: v128, a1: v128, a2: v128, a3: v128): v128 {
   return i32x4.add(v128.shuffle<i32>(u0, u1, 0, 1, 4, 5), v128.shuffle<i32>(u0, u1, 2, 3, 6, 7));
 }
 
-/** Offers the slots of [from, to), one query: the best by their codes, of which the rows are scored in f32. */
+/** As vectorScan, by codes first. */
 export function vectorScan8(args: usize): void {
   const from = word(args, 0);
   const to = word(args, 1);
@@ -298,14 +321,18 @@ export function vectorScan8(args: usize): void {
   const live = <usize>word(args, 8);
   const filter = <usize>word(args, 9);
   const query = <usize>word(args, 10);
-  const heap = <usize>word(args, 14);
-  const codedQuery = <usize>word(args, 16);
-  const unit = foldQuery(query, <usize>word(args, 3), <usize>word(args, 6), codeBytes, codedQuery);
+  const rowBytes = <usize>word(args, 3);
+  const scales = <usize>word(args, 6);
+  const heap = <usize>word(args, 12);
+  const list = <usize>word(args, 16) + 16;
+  const codedQuery = list + listBytes;
+  const unit = foldQuery(query, rowBytes, scales, codeBytes, codedQuery);
   const units = f32x4.splat(unit);
+  const margin = marginOf(query, rowBytes, scales, codedQuery, unit) + roundingOf(query, rowBytes, scales);
+  const share = roundingShare(rowBytes);
   const whole = codeBytes & ~31;
-  topKReset(heap, load<u32>(heap));
-  let threshold: f32 = -Infinity;
-  let bar = f32x4.splat(threshold);
+  let listed: u32 = 0;
+  let bar = f32x4.splat(barOf(heap, margin, share));
   const part = (to - from) >> 3;
   const leap = codeBytes * <usize>part;
   let r0 = codes + codeBytes * <usize>from;
@@ -359,9 +386,13 @@ export function vectorScan8(args: usize): void {
       t = f32x4.add(t, biasOf(bias, 0, from + i + 4 * part, part));
     }
     if (v128.any_true(v128.or(f32x4.ge(s, bar), f32x4.ge(t, bar)))) {
-      threshold = offerLanes(heap, s, 0, from + i, part, live, filter, threshold);
-      threshold = offerLanes(heap, t, 0, from + i + 4 * part, part, live, filter, threshold);
-      bar = f32x4.splat(threshold);
+      listed = listLanes(list, listed, s, bar, from + i, part, live, filter);
+      listed = listLanes(list, listed, t, bar, from + i + 4 * part, part, live, filter);
+      if (listed >= listMost) {
+        again(args, list, listed, query, heap);
+        listed = 0;
+        bar = f32x4.splat(barOf(heap, margin, share));
+      }
     }
     r0 += codeBytes;
     r1 += codeBytes;
@@ -372,17 +403,12 @@ export function vectorScan8(args: usize): void {
     r6 += codeBytes;
     r7 += codeBytes;
   }
+  // Fewer than eight are left: they are scored as they are.
   for (let slot = from + (part << 3); slot < to; slot++) {
-    const code = codes + codeBytes * <usize>slot;
-    let sum = i32x4.splat(0);
-    for (let at: usize = 0; at < codeBytes; at += 16) {
-      sum = dotCodes(code + at, v128.load(codedQuery + (at << 1)), v128.load(codedQuery + (at << 1), 16), sum);
-    }
-    let score = <f32>(i32x4.extract_lane(sum, 0) + i32x4.extract_lane(sum, 1) + i32x4.extract_lane(sum, 2) + i32x4.extract_lane(sum, 3)) * unit;
-    if (bias) score += load<f32>(bias + ((<usize>slot) << 2));
-    if (score >= threshold) threshold = offerSlot(heap, score, slot, live, filter, threshold);
+    store<u32>(list + ((<usize>listed) << 2), slot);
+    listed += <u32>slotPasses(live, filter, slot);
   }
-  again(args, heap, query, <usize>word(args, 12));
+  again(args, list, listed, query, heap);
 }
 
 /** Writes the bars of `count` heaps; the lanes that fill up the last four never pass. */
@@ -508,19 +534,31 @@ export function vectorBatch8(args: usize): void {
   const filter = <usize>word(args, 9);
   const queries = <usize>word(args, 10);
   const count = word(args, 11);
-  const candidates = <usize>word(args, 14);
-  const candidateBytes = <usize>word(args, 15);
-  const bars = <usize>word(args, 16);
+  const heaps = <usize>word(args, 12);
+  const heapBytes = <usize>word(args, 13);
+  const scales = <usize>word(args, 6);
   const padded = (count + 3) & ~3;
-  const units = bars + ((<usize>padded) << 2);
-  const coded = units + ((<usize>padded) << 2);
+  const fours = (<usize>padded) << 2;
+  const bars = <usize>word(args, 16);
+  const units = bars + fours;
+  const margins = units + fours;
+  const counts = margins + fours;
+  const lists = counts + fours;
+  const coded = lists + listBytes * <usize>padded;
   const codedBytes = codeBytes << 1;
+  const share = roundingShare(rowBytes);
   for (let q: u32 = 0; q < padded; q++) {
     const query = queries + rowBytes * <usize>min(q, count - 1);
-    store<f32>(units + ((<usize>q) << 2), foldQuery(query, rowBytes, <usize>word(args, 6), codeBytes, coded + codedBytes * <usize>q));
-    if (q < count) topKReset(candidates + candidateBytes * <usize>q, load<u32>(candidates + candidateBytes * <usize>q));
+    const codedQuery = coded + codedBytes * <usize>q;
+    const at = (<usize>q) << 2;
+    const unit = foldQuery(query, rowBytes, scales, codeBytes, codedQuery);
+    const margin = marginOf(query, rowBytes, scales, codedQuery, unit) + roundingOf(query, rowBytes, scales);
+    store<f32>(units + at, unit);
+    store<f32>(margins + at, margin);
+    store<u32>(counts + at, 0);
+    // The lanes that fill up the last four never pass.
+    store<f32>(bars + at, q < count ? barOf(heaps + heapBytes * <usize>q, margin, share) : NaN);
   }
-  barsOf(candidates, candidateBytes, count, bars);
   const tileRows = max<u32>(tileBytes / <u32>codeBytes, 2) & ~1;
   for (let first = word(args, 0); first < to; first += tileRows) {
     const end = min(first + tileRows, to);
@@ -573,16 +611,34 @@ export function vectorBatch8(args: usize): void {
         }
         const least = v128.load(bar);
         if (v128.any_true(v128.or(f32x4.ge(s, least), f32x4.ge(t, least)))) {
-          const to4 = candidates + candidateBytes * <usize>q;
-          if (slotPasses(live, filter, slot)) offerQueries(to4, candidateBytes, s, slot, bar);
-          if (slot + 1 < end && slotPasses(live, filter, slot + 1)) offerQueries(to4, candidateBytes, t, slot + 1, bar);
+          // Eight lanes: the first row's four queries, then the second's.
+          let lanes = i32x4.bitmask(f32x4.ge(s, least)) | (i32x4.bitmask(f32x4.ge(t, least)) << 4);
+          while (lanes != 0) {
+            const lane = <u32>ctz(lanes);
+            lanes &= lanes - 1;
+            const which = slot + (lane >> 2);
+            if (which >= end || !slotPasses(live, filter, which)) continue;
+            const one = q + (lane & 3);
+            const at = (<usize>one) << 2;
+            const list = lists + listBytes * <usize>one;
+            let listed = load<u32>(counts + at);
+            store<u32>(list + ((<usize>listed) << 2), which);
+            listed += 1;
+            if (listed == listMost) {
+              const heap = heaps + heapBytes * <usize>one;
+              again(args, list, listed, queries + rowBytes * <usize>one, heap);
+              store<f32>(bars + at, barOf(heap, load<f32>(margins + at), share));
+              listed = 0;
+            }
+            store<u32>(counts + at, listed);
+          }
         }
       }
     }
   }
-  const heaps = <usize>word(args, 12);
-  const heapBytes = <usize>word(args, 13);
-  for (let q: u32 = 0; q < count; q++) again(args, candidates + candidateBytes * <usize>q, queries + rowBytes * <usize>q, heaps + heapBytes * <usize>q);
+  for (let q: u32 = 0; q < count; q++) {
+    again(args, lists + listBytes * <usize>q, load<u32>(counts + ((<usize>q) << 2)), queries + rowBytes * <usize>q, heaps + heapBytes * <usize>q);
+  }
 }
 
 /**

@@ -82,38 +82,45 @@ export function bindScalarVectors(memory: WasmMemory, { offer, thresholdOf, topK
     return Math.fround(largest / (2047 * 127));
   }
 
-  function scanCodes(args: number, query: number, candidates: number, heap: number): void {
+  /** How far a score by codes may be from that of f32: see marginOf and roundingOf of the kernels. */
+  function marginOf(args: number, query: number, coded: Int16Array, unit: number): { readonly margin: number; readonly share: number } {
+    const scales = u32[args / 4 + scanWords.scales]! / 4;
+    const words = u32[args / 4 + scanWords.rowBytes]! / 4;
+    const share = (words / 4 + 16) * 6e-8;
+    let margin = 0;
+    let sum = 0;
+    for (let i = 0; i < words; i++) {
+      const folded = Math.fround(f32[query / 4 + i]! * f32[scales + i]!);
+      margin += Math.abs(folded) / 254 + Math.abs(folded - 127 * unit * coded[i]!);
+      sum += Math.abs(folded);
+    }
+    return { margin: margin * 1.001 + 2 * sum * share, share };
+  }
+
+  function scanCodes(args: number, query: number, heap: number): void {
     const word = (index: number): number => u32[args / 4 + index]!;
-    const from = word(scanWords.from);
-    const to = word(scanWords.to);
-    if (from >= to) return;
     const width = word(scanWords.codeBytes);
     const bias = word(scanWords.bias) / 4;
     const coded = new Int16Array(width);
     const unit = foldQuery(args, query, coded);
-    topKReset(candidates, u32[candidates / 4]!);
-    let threshold = -Infinity;
-    for (let slot = from; slot < to; slot++) {
+    const { margin, share } = marginOf(args, query, coded, unit);
+    for (let slot = word(scanWords.from); slot < word(scanWords.to); slot++) {
       const code = word(scanWords.codes) + slot * width;
       let sum = 0;
       for (let j = 0; j < width; j++) sum += i8[code + j]! * coded[j]!;
       let score = Math.fround(Math.fround(sum) * unit);
       if (bias !== 0) score = Math.fround(score + f32[bias + slot]!);
-      if (score >= threshold && passes(word(scanWords.live), word(scanWords.filter), slot)) threshold = offer(candidates, score, slot);
+      const threshold = thresholdOf(heap);
+      const bar = threshold === -Infinity ? threshold : threshold - margin - Math.abs(threshold) * share;
+      if (score >= bar && passes(word(scanWords.live), word(scanWords.filter), slot)) scanRows(args, query, heap, 1, () => slot, 0, 0);
     }
-    const list = candidates / 4 + 4 + u32[candidates / 4]!;
-    scanRows(args, query, heap, u32[candidates / 4 + 1]!, (i) => u32[list + i]!, 0, 0);
   }
 
-  /** Each query with its heap and its candidates. */
-  function eachQuery(args: number, call: (query: number, heap: number, candidates: number) => void): void {
+  /** Each query with its heap. */
+  function eachQuery(args: number, call: (query: number, heap: number) => void): void {
     const word = (index: number): number => u32[args / 4 + index]!;
     for (let query = 0; query < word(scanWords.queryCount); query++) {
-      call(
-        word(scanWords.queries) + query * word(scanWords.rowBytes),
-        word(scanWords.heaps) + query * word(scanWords.heapBytes),
-        word(scanWords.candidates) + query * word(scanWords.candidateBytes),
-      );
+      call(word(scanWords.queries) + query * word(scanWords.rowBytes), word(scanWords.heaps) + query * word(scanWords.heapBytes));
     }
   }
 
@@ -138,9 +145,9 @@ export function bindScalarVectors(memory: WasmMemory, { offer, thresholdOf, topK
 
   return {
     vectorScan: (args) => scanRange(args, u32[args / 4 + scanWords.queries]!, u32[args / 4 + scanWords.heaps]!),
-    vectorScan8: (args) => scanCodes(args, u32[args / 4 + scanWords.queries]!, u32[args / 4 + scanWords.candidates]!, u32[args / 4 + scanWords.heaps]!),
+    vectorScan8: (args) => scanCodes(args, u32[args / 4 + scanWords.queries]!, u32[args / 4 + scanWords.heaps]!),
     vectorBatch: (args) => eachQuery(args, (query, heap) => scanRange(args, query, heap)),
-    vectorBatch8: (args) => eachQuery(args, (query, heap, candidates) => scanCodes(args, query, candidates, heap)),
+    vectorBatch8: (args) => eachQuery(args, (query, heap) => scanCodes(args, query, heap)),
 
     vectorScanOf(args) {
       const word = (index: number): number => u32[args / 4 + index]!;

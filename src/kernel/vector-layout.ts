@@ -64,7 +64,6 @@ export const scanWords = {
   heaps: 12,
   heapBytes: 13,
   candidates: 14,
-  candidateBytes: 15,
   scratch: 16,
   list: 17,
   listCount: 18,

@@ -1,9 +1,9 @@
 // Exact search over a block of vectors: every live row is compared, in f32, or first in int8 with the best compared again in f32 inside the kernel.
 //
 // Order: nearer first, equal ones by the lower slot. A row whose score is NaN or -Infinity is no answer. Fewer than k answers come when fewer rows are live.
-// int8: a look at a quarter of the bytes chooses candidates, of which f32 chooses the answers; so their scores are those of f32, and a row is missed only where
-// more than the spare candidates come before it by the rounding of codes (measured: docs/design/kernel.md). Rows of a block with codes must be finite or dead:
-// codes cannot say NaN or infinity (`scalesOf` counts them).
+// int8 gives the answers of f32: a row's score by its codes is off by no more than follows from the query and the scales, so whatever comes that near to the k-th best is scored
+// again in f32 inside the kernel, some 1.5 k ln(n / k) rows (kernels/vector-rows.ts). Rows of a block with codes must be finite and within its scales, or dead:
+// codes cannot say more (`scalesOf` counts those that are not finite). Where a filter leaves a list, its margin is a statistical one (kernels/vector-filter.ts).
 // A filter that lets few rows pass is turned into a list of slots, and only their rows are read.
 //
 // Cost: bench/exact-search.ts. A call computes until it is done; a thread that must not stand still cuts it by ExactScan.
@@ -27,25 +27,22 @@ export interface ExactOptions {
   readonly to?: number;
   /** Default int8 where the block has codes. */
   readonly use?: ScanWay;
-  /** Of int8: rows compared again in f32; default candidatesFor(k). */
-  readonly candidates?: number;
 }
 
 /** Slots in ascending order, each at most once: an array, or `count` u32 at an address of the block's memory. Slots beyond the block are passed over. */
 export type SlotList = Uint32Array | { readonly at: number; readonly count: number };
 
-/**
- * Where fewer than one slot in so many passes a filter, its rows are read by a list: a row in between costs less than the miss it saves. By codes always: the scan of a list compares
- * as many rows exactly as it must (kernels/vector-filter.ts), while a scan of all takes a fixed number of candidates, too few where the nearest rows are filtered away.
- */
+/** Where fewer than one slot in so many passes a filter, its rows are read by a list: a row in between costs less than the miss it saves. */
 const listShare = 3;
+/** Slots that are listed to see how many pass: counting all costs as much as a tenth of a sparse search. */
+const sampleSlots = 4_096;
 /** Standard deviations of a code's error: one row in three million is off by more. */
 const codeSlack = 5;
 const argsBytes = scanWords.count * 4;
 
-/** How many rows int8 passes on to be compared in f32 so that the best k are among them. */
+/** Rows that int8 compares in f32 at the least, about: a block that has not many more is as fast in f32. */
 export function candidatesFor(k: number): number {
-  return Math.min(vectorRowLimits.kMax, Math.max(Math.ceil(1.5 * k), k + 64));
+  return Math.max(Math.ceil(1.5 * k), k + 64);
 }
 
 // ---- one call: what lies in the lane ----
@@ -54,7 +51,6 @@ interface Plan {
   readonly block: VectorBlock;
   readonly way: ScanWay;
   readonly k: number;
-  readonly candidates: number;
   readonly filterAt: number;
 }
 
@@ -68,13 +64,9 @@ function planOf(block: VectorBlock, k: number, query: ArrayLike<number>, options
   }
   let way = options.use ?? (block.codesAt === 0 ? "f32" : "int8");
   if (way === "int8" && block.codesAt === 0) throw new MillraceError("invalid", "a search by codes in a block without", { todo: 'use "f32"' });
-  const candidates = options.candidates ?? candidatesFor(k);
-  if (!Number.isInteger(candidates) || candidates < 1 || candidates > vectorRowLimits.kMax) {
-    throw new MillraceError("invalid", `${candidates} candidates`, { todo: `use 1 to ${vectorRowLimits.kMax}` });
-  }
   // What is not finite has no code.
   if (way === "int8") for (let i = 0; i < query.length; i++) if (!Number.isFinite(query[i])) way = "f32";
-  return { block, way, k, candidates: Math.max(k, candidates), filterAt: options.filterAt ?? 0 };
+  return { block, way, k, filterAt: options.filterAt ?? 0 };
 }
 
 function rangeOf(block: VectorBlock, from = 0, to = block.slots): readonly [number, number] {
@@ -84,18 +76,27 @@ function rangeOf(block: VectorBlock, from = 0, to = block.slots): readonly [numb
   return [from, Math.max(from, to)];
 }
 
-/** Bytes of the lane for each query: its numbers, its heap (l2: a second one), candidates, codes, bar and unit. */
-function bytesPerQuery({ block: { shape }, way, k, candidates }: Plan): number {
-  const heap = heapBytes(k);
-  return 4 * rowFloats(shape.dims) + heap + (way === "int8" ? heapBytes(candidates) + 2 * codeBytes(shape.dims) : 0) + 8;
+/** Bytes of scratch for each query: kernels/vector-rows.ts. */
+function scratchBytes({ block: { shape }, way }: Plan): number {
+  return way === "int8" ? 176 + 2 * codeBytes(shape.dims) : 4;
 }
 
-/** Queries, a multiple of four or less than four, that a lane takes at once; the second heap of l2 and the roundings come on top. */
+/** Bytes of the lane for each query: its numbers, its heap, scratch. */
+function bytesPerQuery(plan: Plan): number {
+  return 4 * rowFloats(plan.block.shape.dims) + heapBytes(plan.k) + scratchBytes(plan);
+}
+
+/** Heaps for one query at a time: of distances, of a list's scores by codes. */
+function spareHeaps({ block: { shape }, way, filterAt }: Plan): { readonly distances: boolean; readonly codes: boolean } {
+  return { distances: shape.metric === "l2", codes: way === "int8" && filterAt !== 0 };
+}
+
+/** Queries, a multiple of four or less than four, that a lane takes at once; spare heaps and roundings come on top. */
 function queriesAtOnce(plan: Plan): number {
   const { lane } = plan.block.memory;
   lane.reset();
-  const { shape } = plan.block;
-  const top = argsBytes + 8 * 16 + 3 * (8 + 2 * codeBytes(shape.dims)) + (shape.metric === "l2" ? heapBytes(plan.k) : 0);
+  const { distances, codes } = spareHeaps(plan);
+  const top = argsBytes + 8 * 16 + 3 * scratchBytes(plan) + (distances ? heapBytes(plan.k) : 0) + (codes ? heapBytes(plan.k) : 0);
   const fitting = Math.min(vectorRowLimits.queriesMax, Math.floor((lane.free - top) / bytesPerQuery(plan)));
   return fitting < 4 ? Math.max(1, fitting) : fitting - (fitting % 4);
 }
@@ -110,7 +111,7 @@ interface Placed {
 
 /** Lays out the lane for `count` queries and writes the arguments; heaps are the caller's to fill. */
 function place(plan: Plan, queries: Float32Array, first: number, count: number): Placed {
-  const { block, way, k, candidates, filterAt } = plan;
+  const { block, k, filterAt } = plan;
   const { memory, shape } = block;
   const { lane, u32, f32 } = memory;
   const { dims } = shape;
@@ -121,15 +122,15 @@ function place(plan: Plan, queries: Float32Array, first: number, count: number):
   const queriesAt = lane.take(count * floats * 4);
   const fours = (count + 3) & ~3;
   const bytes8 = codeBytes(dims);
-  const candidatesAt = way === "int8" ? lane.take(count * heapBytes(candidates)) : 0;
-  const scratch = lane.take(fours * (8 + (way === "int8" ? 2 * bytes8 : 0)));
-  const spareAt = shape.metric === "l2" ? lane.take(heapBytes(k)) : 0;
+  const scratch = lane.take(fours * scratchBytes(plan));
+  const spare = spareHeaps(plan);
+  const spareAt = spare.distances ? lane.take(heapBytes(k)) : 0;
+  const candidatesAt = spare.codes ? lane.take(heapBytes(k)) : 0;
   for (let query = 0; query < count; query++) {
     const from = (first + query) * dims;
     const to = queriesAt / 4 + query * floats;
     for (let i = 0; i < dims; i++) f32[to + i] = queries[from + i]!;
     f32.fill(0, to + dims, to + floats);
-    if (way === "int8") u32[(candidatesAt + query * heapBytes(candidates)) / 4] = candidates;
   }
   const a = args / 4;
   u32[a + scanWords.rows] = block.rowsAt;
@@ -145,7 +146,6 @@ function place(plan: Plan, queries: Float32Array, first: number, count: number):
   u32[a + scanWords.heaps] = heapAt;
   u32[a + scanWords.heapBytes] = heapBytes(k);
   u32[a + scanWords.candidates] = candidatesAt;
-  u32[a + scanWords.candidateBytes] = heapBytes(candidates);
   u32[a + scanWords.scratch] = scratch;
   u32[a + scanWords.slots] = block.slots;
   return { args, heapAt, queriesAt, spareAt };
@@ -156,28 +156,32 @@ function scanPlaced(plan: Plan, { args, heapAt, queriesAt }: Placed, count: numb
   const { block, way, k, filterAt } = plan;
   const { calls, u32, lane } = block.memory;
   const a = args / 4;
-  // A lane too small for the scores of a part compares all of the list exactly.
-  const byCode = way === "int8" && lane.free >= filterScanRows * 12;
+  if (from >= to) return;
   if (filterAt !== 0) {
-    const passing = byCode ? to - from : calls.bitsCount(block.liveAt, filterAt, from, to);
-    if (passing === 0) return;
-    if (way === "int8" || passing * listShare <= to - from) {
-      const scores = byCode ? lane.take(filterScanRows * 8) : 0;
-      const room = Math.min(passing, Math.floor((lane.free - 16) / 4));
-      const list = lane.take(room * 4);
+    // A lane too small for the scores of a part compares all of the list exactly.
+    const byCode = way === "int8" && lane.free >= filterScanRows * 12;
+    const scores = byCode ? lane.take(filterScanRows * 8) : 0;
+    const room = Math.max(1, Math.min(to - from, Math.floor((lane.free - 16) / 4)));
+    const list = lane.take(room * 4);
+    const sample = Math.min(room, sampleSlots);
+    let listed = calls.bitsList(block.liveAt, filterAt, from, to, list, sample);
+    let isWhole = listed < sample;
+    let last = listed === 0 ? from : u32[list / 4 + listed - 1]!;
+    if (isWhole || listed * listShare <= last + 1 - from) {
       u32[a + scanWords.list] = list;
-      for (let at = from; at < to;) {
-        const listed = calls.bitsList(block.liveAt, filterAt, at, to, list, room);
+      for (;;) {
         u32[a + scanWords.listCount] = listed;
-        for (let query = 0; query < count; query++) {
+        for (let query = 0; query < count && listed > 0; query++) {
           u32[a + scanWords.queries] = queriesAt + query * 4 * rowFloats(block.shape.dims);
           u32[a + scanWords.heaps] = heapAt + query * heapBytes(k);
           if (byCode) calls.filterScanOf(args, codeSlack, scores);
           else calls.vectorScanOf(args);
         }
-        at = listed < room ? to : u32[list / 4 + listed - 1]! + 1;
+        if (isWhole) return;
+        listed = calls.bitsList(block.liveAt, filterAt, last + 1, to, list, room);
+        isWhole = listed < room;
+        if (listed > 0) last = u32[list / 4 + listed - 1]!;
       }
-      return;
     }
   }
   u32[a + scanWords.from] = from;
@@ -247,7 +251,7 @@ export function exactSearchOf(block: VectorBlock, query: Float32Array, k: number
   const a = placed.args / 4;
   calls.topKReset(placed.heapAt, k);
   if (slots instanceof Uint32Array) {
-    const room = Math.min(slots.length, Math.floor((lane.free - 16) / 4));
+    const room = Math.max(1, Math.min(slots.length, Math.floor((lane.free - 16) / 4)));
     const list = lane.take(room * 4);
     u32[a + scanWords.list] = list;
     for (let first = 0; first < slots.length; first += room) {
