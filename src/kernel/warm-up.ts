@@ -28,6 +28,7 @@ import type { Kernels } from "./kernels.ts";
 import { formatParameterTable, type ParameterShape } from "./parameter-layout.ts";
 import { bucketWord, formatParameterShard, shardScratch, shardWord } from "./parameter-shard-layout.ts";
 import { formatShardMachine, shardMachineBytes, type ShardMachineShape, shardOfMachine } from "./shard-machine-layout.ts";
+import { warmUpVectors } from "./warm-up-vectors.ts";
 import { createWasmMemory, pageBytes } from "./web-assembly.ts";
 
 const rows = 256;
@@ -77,6 +78,7 @@ export function warmUp(kernels: Kernels): void {
   warmUpShard(kernels);
   warmUpMachine(kernels);
   warmUpEntries(kernels);
+  warmUpVectors(kernels);
   warmUpIndex(kernels);
 }
 
