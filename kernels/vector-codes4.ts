@@ -39,7 +39,8 @@ function nearest(entry: usize, x: f32, y: f32, out: usize): u32 {
 }
 
 /**
- * Writes the codes of the 32 slots of each of `blocks` blocks whose rows lie one behind the other. `lists`: number of the centroid of each block (u32). `scratch`: 8 bytes.
+ * Writes the codes of the 32 slots of each of `blocks` blocks whose rows lie one behind the other. `lists`: number of the centroid of each block (u32).
+ * `errors`: f32 a slot, the squared difference between the row and what its codes say. `scratch`: 8 bytes.
  */
 export function codes4Encode(
   rows: usize,
@@ -50,6 +51,7 @@ export function codes4Encode(
   book: usize,
   codes: u32,
   out: usize,
+  errors: usize,
   scratch: usize,
 ): void {
   const blockBytes = (<usize>codes) << 4;
@@ -61,11 +63,14 @@ export function codes4Encode(
       const row = rows + rowBytes * <usize>((b << 5) + slot);
       const byte = to + <usize>(slot & 15);
       const shift = (slot >> 4) << 2;
+      let error: f32 = 0;
       for (let at: usize = 0; at < rowBytes; at += 8) {
         const code = nearest(book + (at << 4), load<f32>(row + at) - load<f32>(centroid + at), load<f32>(row + at, 4) - load<f32>(centroid + at, 4), scratch);
+        error += load<f32>(scratch);
         const place = byte + (at << 1);
         store<u8>(place, load<u8>(place) | (code << shift));
       }
+      store<f32>(errors + ((((<usize>b) << 5) + <usize>slot) << 2), error);
     }
   }
 }

@@ -18,10 +18,10 @@
 //   0 lists  1 bytes of a row (a multiple of 16; query and centroids too)  2 centroids  3 f32 a list: mean of -|x|^2/2 (0 = none: no l2)
 //   4 f32 a list: spread of a score for a query of length 1  5 starts: lists + 1 slots, multiples of 32  6 f32 a list: its rows
 //   7 rows  8 bias (0 = none)  9 codes  10 codes a slot  11 codebook  12 live (0 = all)  13 filter (0 = all)
-//   14 query  15 f32 its length  16 heap, reset by the host  17 most lists  18 f32 margin  19 f32 slack times the codes' error  20 f32 fall
+//   14 query  15 f32 its length  16 heap, reset by the host  17 most lists  18 f32 margin  19 f32 slack times the query's length  20 f32 fall
 //   21 scratch (ivfScratchBytes)  22 slots  23 out: lists looked into  24 out: slots whose codes were compared  25 out: rows compared exactly
 //   26 lists of the first look  27 f32 least share: the search gives up, without answers, when so much less of the rows passes in the lists of the first look than in all (0 = never)
-//   28 out: 1 = it gave up
+//   28 out: 1 = it gave up  29 f32 a list: standard deviation of a score by codes, for a query of length 1
 // Scratch, f32 or u32 words, each part for lists rounded up to eight: scores, weights, fall, order, passing rows; then tables (16 bytes a code), a heap of `lists` entries, candidates.
 
 import { dotOne, multiplyAdd, sumEach } from "./dot-top-k";
@@ -362,7 +362,8 @@ function visit(args: usize, list: u32, score: f32, tables: usize, base: usize, s
   const codes = <usize>word(args, 9);
   const count = word(args, 10);
   const threshold = thresholdOf(heap);
-  const bar = threshold - real(args, 19);
+  const slack = real(args, 19);
+  const bar: f32 = slack < Infinity ? threshold - slack * load<f32>(<usize>word(args, 29) + ((<usize>list) << 2)) : -Infinity;
   let end = candidates + ((<usize>held) << 2);
   store<u32>(args, word(args, 23) + 1, 23 << 2);
   if (!(bar > -Infinity)) {

@@ -33,7 +33,8 @@ export const ivfWords = {
   firstLists: 26,
   leastShare: 27,
   gaveUp: 28,
-  count: 29,
+  codeErrors: 29,
+  count: 30,
 } as const;
 
 /** Points of a codebook a code. */

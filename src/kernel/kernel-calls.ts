@@ -93,7 +93,7 @@ export interface IvfCalls {
   centroidsNearest(rows: number, count: number, rowBytes: number, blocks: number, centroids: number, bias: number, outList: number, outScore: number): void;
   /** Adds rows to the sums of their lists, and counts them. */
   centroidsAdd(rows: number, count: number, rowBytes: number, lists: number, sums: number, counts: number): void;
-  /** 4-bit codes of whole blocks of 32 slots. `lists`: of each block. `scratch`: 8 bytes. */
+  /** 4-bit codes of whole blocks of 32 slots. `lists`: of each block. `errors`: f32 a slot, squared. `scratch`: 8 bytes. */
   codes4Encode(
     rows: number,
     blocks: number,
@@ -103,6 +103,7 @@ export interface IvfCalls {
     book: number,
     codes: number,
     out: number,
+    errors: number,
     scratch: number,
   ): void;
   /** A round of k-means for the points of the codes; returns the sum of squared differences. `sums`: 48 f64 a code. */

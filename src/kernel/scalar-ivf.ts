@@ -81,7 +81,7 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
       }
     },
 
-    codes4Encode(rows, blocks, rowBytes, lists, centroids, book, codes, out) {
+    codes4Encode(rows, blocks, rowBytes, lists, centroids, book, codes, out, errors) {
       const words = rowBytes / 4;
       for (let b = 0; b < blocks; b++) {
         const to = out + b * codes * 16;
@@ -89,11 +89,14 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
         const centroid = centroids / 4 + u32[lists / 4 + b]! * words;
         for (let slot = 0; slot < 32; slot++) {
           const row = rows / 4 + (b * 32 + slot) * words;
+          let error = 0;
           for (let j = 0; 2 * j < words; j++) {
             const x = fround(f32[row + 2 * j]! - f32[centroid + 2 * j]!);
             const y = fround(f32[row + 2 * j + 1]! - f32[centroid + 2 * j + 1]!);
             u8[to + 16 * j + (slot & 15)]! |= nearestPoint((book + j * codePointsBytes) / 4, x, y) << ((slot >> 4) * 4);
+            error = fround(error + far);
           }
+          f32[errors / 4 + b * 32 + slot] = error;
         }
       }
     },
@@ -194,7 +197,8 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
       const visit = (list: number): void => {
         const from = u32[starts + list]!;
         const to = u32[starts + list + 1]!;
-        const bar = fround(thresholdOf(heap) - real(ivfWords.slack));
+        const slack = real(ivfWords.slack);
+        const bar = slack < Infinity ? fround(thresholdOf(heap) - fround(slack * f32[word(ivfWords.codeErrors) / 4 + list]!)) : -Infinity;
         work.lists++;
         const without = fround(scores[list]! - (listBias === 0 ? 0 : f32[listBias + list]!) + least);
         const needed = bar > -Infinity && bias === 0 ? Math.ceil(fround(fround(bar - without) / step)) : 0;

@@ -27,8 +27,8 @@ export interface ListIndex {
   readonly sizesAt: number;
   readonly codes4At: number;
   readonly bookAt: number;
-  /** Standard deviation of a score by codes for a query of length 1. */
-  readonly codeError: number;
+  /** f32 a list: standard deviation of a score by codes for a query of length 1. */
+  readonly codeErrorsAt: number;
   /** listIndexScratchBytes. */
   readonly scratchAt: number;
 }
@@ -112,7 +112,9 @@ export function searchLists(index: ListIndex, query: Float32Array, search: ListS
   u32[a + ivfWords.heap] = heap;
   u32[a + ivfWords.probes] = search.probes;
   f32[a + ivfWords.margin] = search.margin;
-  f32[a + ivfWords.slack] = search.slack === Infinity ? Infinity : search.slack * index.codeError * length;
+  // No length takes infinity away.
+  f32[a + ivfWords.slack] = search.slack === Infinity ? Infinity : search.slack * length;
+  u32[a + ivfWords.codeErrors] = index.codeErrorsAt;
   f32[a + ivfWords.fall] = fall;
   u32[a + ivfWords.scratch] = index.scratchAt;
   u32[a + ivfWords.slots] = block.slots;

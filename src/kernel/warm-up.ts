@@ -371,7 +371,7 @@ function warmUpIndex(kernels: Kernels): void {
     if (round % 10 === 0) {
       for (let block = 0; block < slots / 32; block++) u32[listOf / 4 + block] = block;
       calls.codes4Learn(rowsAt, rows / 8, bytes, book, sums, heap);
-      calls.codes4Encode(rowsAt, slots / 32, bytes, listOf, centroids, book, codeCount(dims), codes, heap);
+      calls.codes4Encode(rowsAt, slots / 32, bytes, listOf, centroids, book, codeCount(dims), codes, bias, heap);
     }
     const isL2 = round % 3 === 0;
     u32.fill(0, args / 4, args / 4 + ivfWords.count);
@@ -394,6 +394,7 @@ function warmUpIndex(kernels: Kernels): void {
       scratch,
       slots,
       firstLists: 2,
+      codeErrors: small + 4 * lists,
     };
     for (const [name, value] of Object.entries(words)) u32[args / 4 + ivfWords[name as keyof typeof ivfWords]] = value;
     f32[args / 4 + ivfWords.queryLength] = 4;

@@ -112,7 +112,8 @@ class Build {
         roundUp(codeCount(shape.dims) * codePointsBytes, 64) +
         roundUp(codebookScratchBytes(shape.dims), 64) +
         roundUp(codes4Bytes(chunkRows, shape.dims), 64) +
-        64,
+        chunkRows * 4 +
+        2 * 64,
     });
     this.#chunk = createVectorBlock(this.#memory, shape, chunkRows, parts);
     this.#centroids = lists > 1 ? new Centroids(this.#memory, shape, lists) : undefined;
@@ -170,7 +171,7 @@ class Build {
       codeError = await this.#codebook(order, starts, centroidsAt, bookAt);
       arrays.set("points", new Float32Array(copyOf(this.#memory, bookAt, codeCount(this.#shape.dims) * codePointsBytes)));
     }
-    await this.#encode(order, starts, arrays, centroidsAt, bookAt);
+    await this.#encode(order, starts, assigned.sizes, arrays, centroidsAt, bookAt);
     await this.#progress(1);
     return {
       shape: this.#shape,
@@ -295,7 +296,14 @@ class Build {
     return Math.sqrt(left / this.#shape.dims);
   }
 
-  async #encode(order: Uint32Array, starts: Uint32Array, arrays: Map<string, SegmentArray>, centroidsAt: number, bookAt: number): Promise<void> {
+  async #encode(
+    order: Uint32Array,
+    starts: Uint32Array,
+    sizes: Uint32Array,
+    arrays: Map<string, SegmentArray>,
+    centroidsAt: number,
+    bookAt: number,
+  ): Promise<void> {
     const { dims, metric } = this.#shape;
     const { u32, bytes, calls } = this.#memory;
     const slots = order.length;
@@ -307,6 +315,8 @@ class Build {
     const coded = bookAt !== 0;
     const codes4 = coded ? new Uint8Array(codes4Bytes(slots, dims)) : undefined;
     const codes4At = coded ? this.#memory.reserve(codes4Bytes(chunkRows, dims)) : 0;
+    const errors = coded ? new Float64Array(starts.length - 1) : undefined;
+    const errorsAt = coded ? this.#memory.reserve(chunkRows * 4) : 0;
     const scratchAt = this.#scoreAt;
     const chunk = this.#chunk;
     let list = 0;
@@ -325,9 +335,10 @@ class Build {
           while (starts[list + 1]! <= from + block * slotsUnit) list++;
           u32[this.#listAt / 4 + block] = list;
         }
-        calls.codes4Encode(chunk.rowsAt, part / slotsUnit, this.#floats * 4, this.#listAt, centroidsAt, bookAt, codeCount(dims), codes4At, scratchAt);
+        calls.codes4Encode(chunk.rowsAt, part / slotsUnit, this.#floats * 4, this.#listAt, centroidsAt, bookAt, codeCount(dims), codes4At, errorsAt, scratchAt);
         const size = codes4Bytes(part, dims);
         codes4.set(bytes.subarray(codes4At, codes4At + size), codes4Bytes(from, dims));
+        for (let i = 0; i < part; i++) if (order[from + i] !== paddingSlot) errors![u32[this.#listAt / 4 + (i >>> 5)]!]! += this.#memory.f32[errorsAt / 4 + i]!;
       }
       await this.#progress(0.85 + (0.15 * (from + part)) / slots);
     }
@@ -335,7 +346,13 @@ class Build {
     arrays.set("scales", new Float32Array(copyOf(this.#memory, chunk.scalesAt, codeBytes(dims) * 4)));
     if (norms !== undefined) arrays.set("norms", norms);
     if (bias !== undefined) arrays.set("bias", bias);
-    if (codes4 !== undefined) arrays.set("codes4", codes4);
+    if (codes4 !== undefined && errors !== undefined) {
+      arrays.set("codes4", codes4);
+      arrays.set(
+        "code-errors",
+        Float32Array.from(errors, (square, at) => Math.sqrt(square / sizes[at]! / dims)),
+      );
+    }
   }
 }
 

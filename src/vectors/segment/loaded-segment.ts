@@ -81,7 +81,7 @@ export class LoadedSegment implements VectorSegment {
         sizesAt: places.sizesAt,
         codes4At: place("codes4"),
         bookAt: place("points"),
-        codeError: head.codeError,
+        codeErrorsAt: place("code-errors"),
         scratchAt: places.scratchAt,
       };
     }

@@ -94,7 +94,6 @@ export async function writeSegment(
     slots,
     lists,
     idBytes: idBytes.length,
-    codeError: Math.fround(parts.statistics["codeError"] ?? 0),
   };
   const written = [{ name: fileOf("head"), rows: headWords }];
   await writeWhole(files, files.join(folder, fileOf("head")), [npyHeader("<u4", [headWords]), bytesIn(headOf(head))]);
@@ -112,10 +111,9 @@ function bytesIn(array: ArrayBufferView): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
 
-function headOf({ metric, dims, rows, slots, lists, idBytes, codeError }: SegmentHead): Uint32Array {
+function headOf({ metric, dims, rows, slots, lists, idBytes }: SegmentHead): Uint32Array {
   const words = new Uint32Array(headWords);
   words.set([segmentFormat, metricNumbers.indexOf(metric), dims, rows, slots, lists, idBytes]);
-  new Float32Array(words.buffer)[7] = codeError;
   return words;
 }
 
@@ -206,8 +204,12 @@ export async function loadSegment(files: Files, pathOf: (name: string) => string
     checkLive(memory.u32, at.get("live")! / 4, starts, sizes, head.rows);
     await checkIds(memory.u32, at.get("live")! / 4, at.get("id-starts")! / 4, head, options.pause);
     const spreadsAt = at.get("spreads");
-    if (spreadsAt !== undefined)
-      for (let list = 0; list < head.lists; list++) if (!(memory.f32[spreadsAt / 4 + list]! > 0)) throw corrupt("with a list without spread");
+    const errorsAt = at.get("code-errors");
+    if (spreadsAt !== undefined && errorsAt !== undefined) {
+      for (let list = 0; list < head.lists; list++) {
+        if (!(memory.f32[spreadsAt / 4 + list]! > 0 && memory.f32[errorsAt / 4 + list]! >= 0)) throw corrupt("with a list without spread");
+      }
+    }
     const ids = new IdDirectory(
       memory,
       { idsAt: at.get("ids")!, startsAt: at.get("id-starts")!, slots: head.slots, rows: head.rows },
@@ -230,16 +232,15 @@ async function readHead(files: Files, path: string): Promise<SegmentHead> {
   const words = new Uint32Array(headWords);
   await readArray(files, path, npyHeader("<u4", [headWords]), bytesIn(words));
   const [format, metricNumber, dims, rows, slots, lists, idBytes] = words as unknown as readonly [number, number, number, number, number, number, number];
-  const codeError = new Float32Array(words.buffer)[7]!;
   if (format !== segmentFormat) throw new MillraceError("unsupported", `a segment of format ${format}`, { todo: "build it with this version, or update" });
   const metric = metricNumbers[metricNumber];
   if (metric === undefined || dims < 1 || dims > Math.min(vectorLimits.dimsMax, vectorRowLimits.dimsMax)) throw corrupt("of unknown metric or dimensions");
   if (rows < 1 || slots < rows || slots % slotsUnit !== 0 || lists < 1 || lists > Math.min(rows, searchSettingsLimits.listsMax))
     throw corrupt("whose counts do not fit");
   if (slots > rows + lists * (slotsUnit - 1)) throw corrupt("with more slots than its lists fill");
-  if (idBytes < rows || idBytes > rows * vectorLimits.elementBytesMax || !(codeError >= 0 && codeError < Infinity)) throw corrupt("whose head does not fit");
-  if (words.subarray(8).some((word) => word !== 0)) throw corrupt("whose head has more than it should");
-  return { metric, dims, rows, slots, lists, idBytes, codeError };
+  if (idBytes < rows || idBytes > rows * vectorLimits.elementBytesMax) throw corrupt("whose head does not fit");
+  if (words.subarray(7).some((word) => word !== 0)) throw corrupt("whose head has more than it should");
+  return { metric, dims, rows, slots, lists, idBytes };
 }
 
 /** Reads a file that must be this header and `into.length` bytes. */

@@ -35,8 +35,6 @@ export interface SegmentHead {
   readonly slots: number;
   readonly lists: number;
   readonly idBytes: number;
-  /** Standard deviation of a score by 4-bit codes, for a query of length 1. */
-  readonly codeError: number;
 }
 
 export const segmentFormat = 1;
@@ -67,6 +65,7 @@ export function arraysOf({ metric, dims, slots, lists, idBytes }: SegmentHead): 
     list.push(
       { name: "centroids", type: "<f4", shape: [lists, floats] },
       { name: "spreads", type: "<f4", shape: [lists] },
+      { name: "code-errors", type: "<f4", shape: [lists] },
       { name: "codes4", type: "|u1", shape: [slots / 32, codeCount(dims), 16] },
       { name: "points", type: "<f4", shape: [codeCount(dims), 2, codePoints] },
     );

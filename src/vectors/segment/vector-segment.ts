@@ -21,7 +21,7 @@ export interface SearchWork {
   /** Rows compared exactly. */
   exact: number;
   /** It gave no answers, because the filter names little of what lies near (`leastShare`). */
-  gaveUp: boolean;
+  gaveUp?: boolean;
 }
 
 export interface VectorSegment {
