@@ -12,6 +12,7 @@ import { Overview } from "./page/overview.tsx";
 import { Parameters } from "./page/parameters.tsx";
 import { Pipelines } from "./page/pipelines.tsx";
 import { Quality } from "./page/quality.tsx";
+import { Vectors } from "./page/vectors.tsx";
 import { duration } from "./part/figures.ts";
 import { TokenButton, TokenPrompt } from "./part/token-prompt.tsx";
 
@@ -22,6 +23,7 @@ const pages = [
   { path: "pipelines", name: "Pipelines", Page: Pipelines },
   { path: "features", name: "Features", Page: Features },
   { path: "parameters", name: "Parameters", Page: Parameters },
+  { path: "vectors", name: "Vectors", Page: Vectors },
 ] as const;
 
 const pathOf = (hash: string): string => hash.replace(/^#\/?/, "");

@@ -68,7 +68,9 @@ function writeTables(into: string): string {
     writeFileSync(join(into, `items-${version}.csv`), ["id,embedding,views,title", ...lines, ""].join("\n"));
   }
   const path = join(into, "tables.json");
-  writeFileSync(path, JSON.stringify({ tables, parameters, storage: { importFolders: [into] } }));
+  const rooms = { source: { files: [join(into, "items-1.csv")], vector: "embedding", attributes: ["views", "title"] }, schedule: { everySeconds: 30 } };
+  const vectors = { tasks: { rooms } };
+  writeFileSync(path, JSON.stringify({ tables, parameters, vectors, storage: { importFolders: [into] } }));
   return path;
 }
 
@@ -117,6 +119,26 @@ async function useParameters(server: DemoServer, signal: AbortSignal): Promise<v
       for (let pull = 0; pull < 3; pull++) await redis.call("PPULL", "model:ctr/users", keys);
       if (turn % 4 === 0) await redis.call("PADD", "model:ctr/items", keys.subarray(0, 8 * 20), steps.subarray(0, 4 * dim * 20));
       await sleep(40);
+    }
+  } finally {
+    redis.disconnect();
+  }
+}
+
+// ---- a collection, searched and written all the while ----
+
+/** Until `signal`, once the collection is built: neighbours of rooms, some of them with a filter, and rooms that move. */
+async function useVectors(server: DemoServer, signal: AbortSignal): Promise<void> {
+  const { redis: port } = (await (await fetch(`${server.address}/v1/store`)).json()) as { redis: { port: number } };
+  const redis = new Redis({ port: port.port, host: "127.0.0.1" });
+  try {
+    while (!signal.aborted && Number(await redis.call("VCARD", "rooms")) === 0) await sleep(500);
+    for (let turn = 0; !signal.aborted; turn++) {
+      const room = keyOf(Math.floor(scattered(turn) * rows));
+      await redis.call("VSIM", "rooms", "ELE", room, "COUNT", "20", ...(turn % 5 === 0 ? ["FILTER", ".views > 2000"] : []));
+      const moved = Array.from({ length: 4 }, (_, i) => scattered(4 * turn + i).toFixed(3));
+      if (turn % 3 === 0) await redis.call("VADD", "rooms", "VALUES", "4", ...moved, room);
+      await sleep(30);
     }
   } finally {
     redis.disconnect();
@@ -202,6 +224,20 @@ const pictures: readonly Picture[] = [
     height: 1_500,
     act: () => sleep(45_000),
   },
+  {
+    name: "vectors",
+    path: "vectors",
+    theme: "light",
+    width: 1_080,
+    height: 1_700,
+    async act(page) {
+      await page.locator('[data-detail="rooms"] [data-verdict="live"]').first().waitFor({ timeout: 120_000 });
+      await page.getByRole("button", { name: "rooms", exact: true }).first().click();
+      await page.getByLabel("Near which element").fill(keyOf(7));
+      await page.getByRole("button", { name: "Search", exact: true }).click();
+      await sleep(45_000);
+    },
+  },
   { name: "phone", path: "", theme: "dark", width: 360, height: 740, act: (page) => click(page, 1) },
 ];
 
@@ -240,7 +276,7 @@ if (findBrowser() === undefined) {
     await post(server, "/v1/imports", { table: "items", files: [join(files, "items-1.csv")] });
     await importsEnded(server, 1);
     await sleep(Number(flags["warm-s"]) * 1_000);
-    using.push(useTable(server, over.signal), useParameters(server, over.signal));
+    using.push(useTable(server, over.signal), useParameters(server, over.signal), useVectors(server, over.signal));
     // Told below, once the pictures are done.
     for (const one of using) one.catch(() => undefined);
     for (const picture of pictures.filter(({ name }) => flags.only === undefined || flags.only.split(",").includes(name))) await take(browser, server, picture);
