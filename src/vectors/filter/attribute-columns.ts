@@ -5,10 +5,13 @@
 // Concurrency: one thread. Limits: attributeLimits; the bytes of a text are the caller's to bound (vectorLimits.attributesBytesMax).
 
 import { MillraceError } from "#base/errors";
+import type { KernelMemory } from "#kernel/kernel-memory";
 import { AttributeColumn } from "./attribute-column.ts";
 import type { Filter } from "./filter.ts";
 import { blockSlots, type FilterPlan, planFilter } from "./filter-plan.ts";
 import { fieldsOfText } from "./filter-values.ts";
+import { fewSlots } from "./filter-order.ts";
+import { planWords, type WordPlan } from "./filter-words.ts";
 
 export const attributeLimits = {
   /** Fields with a column. */
@@ -39,6 +42,8 @@ export class SourceFilter {
   readonly #filter: Filter;
   /** Undefined where texts must be read; "none": nothing can pass. */
   readonly #plan: FilterPlan | "none" | undefined;
+  readonly #words: WordPlan | undefined;
+  readonly #columns: readonly AttributeColumn[];
 
   constructor(source: AttributeSource, filter: Filter) {
     this.#source = source;
@@ -50,6 +55,27 @@ export class SourceFilter {
     }
     if (columns.length === filter.fields.length) this.#plan = filter.fields.length === 0 ? undefined : planFilter(filter, columns);
     else this.#plan = source.complete ? "none" : undefined;
+    this.#columns = columns;
+    this.#words = typeof this.#plan === "object" ? planWords(filter, columns) : undefined;
+  }
+
+  /**
+   * Where the orders of columns tell that at most `most` rows can pass, writes the bits of all slots to `into` by looking at those alone, and returns true; else does nothing.
+   */
+  fillFew(into: Uint32Array, most: number): boolean {
+    if (typeof this.#plan !== "object") return false;
+    const few = fewSlots(this.#filter.root, this.#columns);
+    if (few === undefined || few.count > most) return false;
+    into.fill(0);
+    for (const { order, from, to } of few.parts) {
+      for (let start = from; start < to; start += blockSlots) {
+        const count = Math.min(blockSlots, to - start);
+        for (let i = 0; i < count; i++) blockList[i] = order[start + i]!;
+        this.#run(blockList, count, passed);
+        for (let i = 0; i < count; i++) if (passed[i] !== 0) into[blockList[i]! >>> 5]! |= 1 << (blockList[i]! & 31);
+      }
+    }
+    return true;
   }
 
   /** Nothing passes: a field that no row has. */
@@ -57,8 +83,15 @@ export class SourceFilter {
     return this.#plan === "none";
   }
 
-  /** Bits of the slots from `from` (a multiple of 32) up to before `to`, to `into` from its first word on; returns how many are set. Slots beyond the source's do not pass. */
-  bitmap(from: number, to: number, into: Uint32Array): number {
+  /**
+   * Bits of the slots from `from` (a multiple of 32) up to before `to`, to `into` from its first word on; returns how many are set. Slots beyond the source's do not pass.
+   * `place`: where `into` lies in a kernel memory, when it does; columns in the same memory are then compared by kernels where they can be.
+   */
+  bitmap(from: number, to: number, into: Uint32Array, place?: { readonly memory: KernelMemory; readonly at: number }): number {
+    if (place !== undefined && this.#words !== undefined && to <= this.#source.slots && (to - from) % 32 === 0) {
+      this.#words(from, into, place);
+      return place.memory.calls.bitsCount(place.at, 0, 0, to - from) >>> 0;
+    }
     let passing = 0;
     into.fill(0, 0, Math.ceil((to - from) / 32));
     const end = Math.min(to, this.#source.slots);
