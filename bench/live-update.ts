@@ -101,7 +101,13 @@ class Node {
       JSON.stringify({
         vectors: {
           collections: {
-            [key]: { dims, metric: "cosine", recallSampleEvery: 500, fold: { tailRows: 200_000, tailShare: 100, tailRowsMin: 200_000, deletedShare: 1 } },
+            [key]: {
+              dims,
+              metric: "cosine",
+              recallSampleEvery: 500,
+              searchTimeoutMs: 60_000,
+              fold: { tailRows: 200_000, tailShare: 100, tailRowsMin: 200_000, deletedShare: 1 },
+            },
           },
           memoryMb: 4_096,
           cacheMb: 0,

@@ -55,14 +55,19 @@ export class HostWorld {
     const warnings: string[] = [];
     const ready = Promise.withResolvers<void>();
     const abort = new AbortController();
+    // A port keeps the order of its messages.
+    const ordered = <T>(take: (message: T) => void): ((message: T) => void) => {
+      const waiting: T[] = [];
+      return (message) => {
+        waiting.push(structuredClone(message));
+        clock.after(0.05, () => take(waiting.shift()!));
+      };
+    };
     const client: VectorClient = new VectorClient({
       clock,
       memoryBytesMax: 1 << 30,
       warn: (message) => void warnings.push(message),
-      send: (message) => {
-        const copy = structuredClone(message);
-        clock.after(0.05, () => host.hear(copy));
-      },
+      send: ordered((message) => host.hear(message)),
     });
     const host = new VectorHost({
       config: this.config,
@@ -91,12 +96,9 @@ export class HostWorld {
           signal,
         });
       },
-      tell: (message) => {
-        const copy = structuredClone(message);
-        clock.after(0.05, () => {
-          if (client.hear(copy)) ready.resolve();
-        });
-      },
+      tell: ordered((message) => {
+        if (client.hear(message)) ready.resolve();
+      }),
     });
     const running = host.run(abort.signal);
     running.catch(ready.reject);
