@@ -264,3 +264,36 @@ test("searches see writes that come between their slices, and a deadline ends on
     const hurried = life.client.search({ collection: name, queries: many, count: 10, exact: true, timeoutMs: 0.01 });
     await assert.rejects(Promise.all([hurried, life.client.search({ collection: name, queries: many, count: 10, exact: true })]), refused("timeout"));
   }));
+
+test("promise: a disk that fails refuses writes, and what it kept or lost of them is the same for all once it works again", () =>
+  within(
+    collections(eager),
+    async (life) => {
+      await put(life, 0, 60);
+      await until(life, () => statusOf(life).folds > 0);
+      life.node.disk.fail({ operation: "write", path: "/data/log/vec-", times: 1 });
+      await assert.rejects(put(life, 1_000, 3), refused("unavailable", /may be repeated/));
+      await assert.rejects(put(life, 1_010, 3), refused("unavailable"));
+      // Searches go on.
+      assert.equal((await life.client.search({ collection: name, queries: vectorOf(1), count: 200 }))!.elements.length, await life.client.count(name));
+      for (let tries = 0; ; tries++) {
+        assert.ok(tries < 200, "it is never opened again");
+        await life.node.clock.sleep(100);
+        if (
+          await put(life, 2_000, 5).then(
+            () => true,
+            () => false,
+          )
+        )
+          break;
+      }
+      const count = (await life.client.count(name))!;
+      assert.ok(count === 65 || count === 68, String(count));
+      assert.equal(statusOf(life).failure, undefined);
+      await put(life, 3_000, 60);
+      await until(life, () => statusOf(life).folds > 1 && statusOf(life).folding === undefined);
+      assert.equal(await life.client.count(name), count + 60);
+    },
+    3,
+    "always",
+  ));
