@@ -4,7 +4,7 @@
 // from a middle outwards while the cost falls; then margin and cap are set on all queries.
 // Cost of a setting: what searches did (lists, slots, rows compared exactly), by weights in nanoseconds. Why not the time: another process on the same core changes it by half,
 // and then the tuner would follow the neighbour's load. The weights are measured (docs/design/vectors.md); only their ratios matter.
-// Safety: recall of a sample is not that of all queries. `sureOf` asks for one standard error more than the target, and says by how much.
+// Safety: recall of a sample is not that of all queries. `sureOf` asks for one and a half standard errors more: of many settings the one that was lucky on the sample is chosen.
 // Invariants: 1. what is returned reached the target on all queries given, or `met` is false and it is the exhaustive setting's recall that is told  2. the same segment, queries and
 // truth give the same settings: no clock is read.
 // Limits: `tunerLimits`.
@@ -93,14 +93,14 @@ export function measure(search: Tunable, queries: QuerySet, settings: SearchSett
 
 /** How much more than the target a sample must show, so that all queries reach it most of the time. */
 function sureOf(tried: Tried, target: number): boolean {
-  return tried.recall - Math.min(tried.error, (1 - target) / 4) >= target;
+  return tried.recall - Math.min(1.5 * tried.error, (1 - target) / 3) >= target;
 }
 
 const slacks = [0.7, 1, 1.4, 1.8, 2.2, 2.7, 3.3, 4, 5, 6.5, 9, 12, 16] as const;
 const middle = 4;
 const { marginMax, listsMax } = searchSettingsLimits;
 /** Above it hardly anything is passed over; where even that does not reach the target, slack is what lacks. */
-const marginTop = marginMax - 2;
+const marginTop = marginMax - 0.5;
 
 /**
  * The cheapest settings found that reach `target`. `before`: those of a version before; kept when they still reach it (a fold need not search anew).
