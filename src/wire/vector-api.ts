@@ -153,7 +153,7 @@ export function decodeAnswer(given: Uint8Array): DecodedAnswer {
   for (let i = 0; i < queries; i++) if (from[i + 1]! < from[i]!) throw broken("has bounds that do not grow");
   if (from[0] !== 0 || from[queries] !== answers) throw broken("has bounds of other answers");
   const texts = (at: number, length: number): string[] => {
-    let read: string[] = [];
+    let read: string[];
     try {
       read = decodeTexts(bytes.subarray(at, at + length), "its texts", answers);
     } catch (cause) {
