@@ -60,6 +60,13 @@ export class MillraceError extends Error {
   }
 }
 
+/** `overloaded` since too much was asked for in a time, not for want of room: nothing is full, and asking again later is all there is to do. Clients of Redis get another word for it. */
+export class RateError extends MillraceError {
+  constructor(what: string, todo: string) {
+    super("overloaded", what, { todo });
+  }
+}
+
 /** Any thrown value as a MillraceError; what is not one already becomes `internal` with its cause kept. */
 export function toMillraceError(thrown: unknown, what = "unexpected failure"): MillraceError {
   if (thrown instanceof MillraceError) return thrown;

@@ -7,7 +7,7 @@
 // Invariants: 1. what one model does changes no other model's buckets  2. a refused request takes nothing  3. a model without quotas is never refused here.
 // Cost: a look-up and a few additions a request. Concurrency: one loop. Limits: quotasMax models.
 
-import { MillraceError } from "#base/errors";
+import { MillraceError, RateError } from "#base/errors";
 import { parameterLimits } from "#wire/parameter-limits";
 import type { ModelQuota, QuotaName, QuotaState } from "#wire/parameter-models-api";
 
@@ -150,8 +150,9 @@ export class ModelQuotas {
     const waitMs = bucket?.waitMs(nowMs) ?? 0;
     if (waitMs === 0) return;
     kept.refused[name]++;
-    throw new MillraceError("overloaded", `model ${model} is over its quota of ${bucket!.perS} ${what} a second`, {
-      todo: `send again in ${waitMs} ms, or raise parameters.models.${model}.quota.${name}`,
-    });
+    throw new RateError(
+      `model ${model} is over its quota of ${bucket!.perS} ${what} a second`,
+      `send again in ${waitMs} ms, or raise parameters.models.${model}.quota.${name}`,
+    );
   }
 }

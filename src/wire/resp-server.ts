@@ -3,7 +3,7 @@
 // anything but memory within the named limits  3. nothing is logged for calls that went well.
 // Cost: bench/resp.ts, docs/design/wire.md. Concurrency: one event loop.
 
-import { MillraceError } from "#base/errors";
+import { MillraceError, RateError } from "#base/errors";
 import type { Clock, Timer } from "#platform/clock";
 import type { Connection, Listener, Network } from "#platform/network";
 import { flowOf } from "#platform/network-flow";
@@ -344,8 +344,9 @@ export class RespCore implements RespServer {
 }
 
 /** An error as the line of a reply, with the code word by which clients of Redis know what to do. */
-export function errorLineOf({ code, message }: MillraceError): string {
-  const word = code === "unavailable" ? "MISCONF" : code === "overloaded" ? "OOM" : "ERR";
+export function errorLineOf(error: MillraceError): string {
+  const { code, message } = error;
+  const word = code === "unavailable" ? "MISCONF" : error instanceof RateError ? "BUSY" : code === "overloaded" ? "OOM" : "ERR";
   return `${word} ${message}`;
 }
 

@@ -15,7 +15,7 @@ import { freePort } from "../free-port.ts";
 const items = Array.from({ length: 40 }, (_, i) => `item-${i}`);
 
 async function until(what: string, claim: () => Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + 60_000;
+  const deadline = performance.now() + 120_000;
   while (!(await claim())) {
     assert.ok(performance.now() < deadline, what);
     await sleep(20);
@@ -64,7 +64,7 @@ class Side {
   }
 }
 
-test("promise: a score at a follower follows an event", { timeout: 240_000 }, async (t) => {
+test("promise: a score at a follower follows an event", { timeout: 400_000 }, async (t) => {
   const folder = temporaryFolder();
   t.after(() => folder.remove());
   const ports = [await freePort(), await freePort()] as const;

@@ -93,7 +93,7 @@ test("promise: a model over its quota does not slow another", { timeout: 60_000 
       for (const one of batch) {
         if (one.status === "fulfilled") outcomes.done += 1;
         else {
-          assert.match(String(one.reason), /model greedy is over its quota of 1000 rows (?:pulled|pushed) a second: send again in \d+ ms/);
+          assert.match(String(one.reason), /BUSY \[overloaded\] model greedy is over its quota of 1000 rows (?:pulled|pushed) a second: send again in \d+ ms/);
           outcomes.refused += 1;
         }
       }
