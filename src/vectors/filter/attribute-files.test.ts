@@ -99,10 +99,11 @@ for (const variant of kernelVariants) {
       for (const text of filters) {
         const filter = compileFilter(text);
         const source = new SourceFilter(stored, filter);
+        const jsonOf = (slot: number): string | undefined => (rowOf[slot] === 0xffff_ffff ? undefined : texts[rowOf[slot]!]);
+        const truth = Array.from({ length: slots }, (_, slot) => Number(filter.passes(jsonOf(slot))));
         const check = (how: string): void => {
           for (let slot = 0; slot < slots; slot++) {
-            const json = rowOf[slot] === 0xffff_ffff ? undefined : texts[rowOf[slot]!];
-            assert.equal((words[slot >>> 5]! >>> (slot & 31)) & 1, Number(filter.passes(json)), `${how}: ${text} of ${json}`);
+            if (((words[slot >>> 5]! >>> (slot & 31)) & 1) !== truth[slot]) assert.fail(`${how}: ${text} of ${jsonOf(slot)} is ${truth[slot]}`);
           }
         };
         for (let slot = 0; slot < slots; slot++) if (rowOf[slot] !== 0xffff_ffff) assert.equal(stored.textOf(slot) ?? "", texts[rowOf[slot]!] ?? "");
