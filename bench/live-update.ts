@@ -148,8 +148,8 @@ class Node {
   }
 
   async stop(): Promise<void> {
-    await this.client.close();
-    await this.reader.close();
+    this.client.close();
+    this.reader.close();
     await this.server.stop();
   }
 }

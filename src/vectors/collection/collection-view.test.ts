@@ -1,3 +1,5 @@
+// Views, tails and their searches against a map with exact search: what is written is found, what is removed is not, scores are true, memory that ends refuses before it changes.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "#base/prng";

@@ -1,3 +1,5 @@
+// Records of the delta log: golden bytes, refusals, damaged bytes.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ByteWriter } from "#base/byte-writer";

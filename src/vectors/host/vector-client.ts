@@ -253,7 +253,7 @@ export class VectorClient implements VectorService {
       { background: true },
     );
     this.#asked.set(id, { resolve, reject, timer, writes });
-    this.#unsent.push({ ...call, id } as VectorCall);
+    this.#unsent.push({ ...call, id });
     if (this.#unsent.length === 1) queueMicrotask(() => this.#flush());
     return promise;
   }

@@ -1,3 +1,5 @@
+// The host in simulation: folds, versions from outside, roll-backs, drops that a crash cuts off, limits, a disk that fails.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MillraceError } from "#base/errors";
