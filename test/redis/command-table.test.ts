@@ -43,7 +43,7 @@ const onPurpose: Readonly<Record<string, Partial<Facts>>> = {
   exec: { arity: -1, flags: ["loading", "noscript", "stale"] },
 };
 
-/** Commands of later versions, and those of tables. */
+/** Commands of later versions, and those of tables and vector collections. */
 const ours: Readonly<Record<string, readonly string[]>> = {
   ...Object.fromEntries(
     ["hexpire", "hpexpire", "hexpireat", "hpexpireat", "hpersist", "hsetex", "hgetex", "hgetdel"].map((name) => [name, ["@fast", "@hash", "@write"]]),
@@ -52,6 +52,10 @@ const ours: Readonly<Record<string, readonly string[]>> = {
   ...Object.fromEntries(["tmread", "tscan", "tinfo"].map((name) => [name, ["@keyspace", "@read", "@slow"]])),
   ...Object.fromEntries(["tset", "tnull", "tdel"].map((name) => [name, ["@keyspace", "@slow", "@write"]])),
   tget: ["@fast", "@keyspace", "@read"],
+  ...Object.fromEntries(["vcard", "vdim", "vemb", "vgetattr", "vinfo", "vismember", "vlinks"].map((name) => [name, ["@fast", "@keyspace", "@read"]])),
+  ...Object.fromEntries(["vlist", "vrandmember", "vsearch", "vsim"].map((name) => [name, ["@keyspace", "@read", "@slow"]])),
+  ...Object.fromEntries(["vadd", "vadds", "vcreate", "vrem"].map((name) => [name, ["@keyspace", "@slow", "@write"]])),
+  vsetattr: ["@fast", "@keyspace", "@write"],
   "client|setinfo": ["@connection", "@slow"],
   "client|no-touch": ["@connection", "@slow"],
 };
