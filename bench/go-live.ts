@@ -245,7 +245,7 @@ export const scenario: Scenario = {
       });
       report({ metric: "failed_queries", value: counted.failed, unit: "count", better: "lower", target: 0, detail: `of ${counted.sent}` });
     } finally {
-      await client.close();
+      client.close();
       await server.stop();
     }
     await manyTasks(quick, at, report, log);

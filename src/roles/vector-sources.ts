@@ -7,6 +7,7 @@ import { openVectorNpy } from "#features/import/vector-npy";
 import { checkInside } from "#features/import/vector-row-reader";
 import { systemFiles } from "#platform/system-files";
 import { importDefault } from "#platform/system-process";
+import type { VectorChain } from "#sdk/vector-chain";
 import type { VectorRowBatch, VectorRowSource } from "#vectors/builder/row-source";
 import { vectorTaskDefaults, type VectorTaskSource } from "#wire/vector-task-config";
 import { exportParameters } from "./parameter-exchange.ts";
@@ -26,7 +27,7 @@ export interface SourceParts {
   readonly token: string | undefined;
 }
 
-/** What a task's module exports by default, or returns when that is a function: makes the vectors of rows, by a model say. */
+/** What a task's module exports by default, or returns when that is a function, where it is no chain of the SDK: makes the vectors of rows, by a model say. */
 export interface VectorModel {
   readonly dims: number;
   /** `dims` numbers for each id, row-major; NaN where there is none. `rows`: the table's columns by name. */
@@ -62,7 +63,7 @@ export async function openVectorSource(source: VectorTaskSource, parts: SourcePa
   }
   if ("column" in source) return tableVectors(call, source);
   checkInside([source.module], folders);
-  return modelVectors(call, source, await modelOf(source.module));
+  return modelVectors(call, source);
 }
 
 function callOf({ server, token }: SourceParts): ServerCall {
@@ -172,7 +173,11 @@ async function tableVectors(
   };
 }
 
-async function modelOf(path: string): Promise<VectorModel> {
+type Rows = readonly Readonly<Record<string, unknown>>[];
+type VectorsOfRows = (ids: readonly string[], rows: Rows, signal: AbortSignal) => Promise<{ readonly dims: number; readonly vectors: Float32Array }>;
+
+/** What the module exports, a model or a chain, as one function; rows without a vector have NaN and are refused by the build. */
+async function modelOf(path: string): Promise<{ readonly vectorsOf: VectorsOfRows; readonly close: () => Promise<void> | void }> {
   let made: unknown;
   try {
     made = await importDefault(path);
@@ -180,28 +185,57 @@ async function modelOf(path: string): Promise<VectorModel> {
   } catch (cause) {
     throw new MillraceError("invalid", `${path} cannot be loaded: ${(cause as Error).message}`, { cause, todo: "correct the module" });
   }
-  const { dims, vectors } = (made ?? {}) as Partial<VectorModel>;
-  if (Number.isInteger(dims) && typeof vectors === "function") return made as VectorModel;
-  throw new MillraceError("invalid", `${path} exports no model`, {
-    todo: "export { dims, vectors(ids, rows, signal) } as default, or a function that returns it",
+  const { dims, vectors, run, close } = (made ?? {}) as Partial<VectorModel> & Partial<VectorChain<Readonly<Record<string, unknown>>, unknown>>;
+  const owner = made as VectorModel & VectorChain<Readonly<Record<string, unknown>>, unknown>;
+  const ending = (): Promise<void> | void => (typeof close === "function" ? owner.close?.() : undefined);
+  if (Number.isInteger(dims) && typeof vectors === "function") {
+    return { close: ending, vectorsOf: async (ids, rows, signal) => ({ dims: dims!, vectors: await owner.vectors(ids, rows, signal) }) };
+  }
+  if (typeof run === "function") {
+    return {
+      close: ending,
+      async vectorsOf(_ids, rows) {
+        const { vectors: found } = await owner.run({ profiles: rows }, { until: "vectors" });
+        if (found === undefined) throw new MillraceError("invalid", `the chain of ${path} gave no vectors`, { todo: "give it the steps features and model" });
+        const numbers = Float32Array.from(found.vectors);
+        found.found.forEach((one, row) => one === 0 && numbers.fill(Number.NaN, row * found.dims, (row + 1) * found.dims));
+        return { dims: found.dims, vectors: numbers };
+      },
+    };
+  }
+  throw new MillraceError("invalid", `${path} exports neither a chain nor a model`, {
+    todo: "export vectorChain(...), or { dims, vectors(ids, rows, signal) }, as default, or a function that returns it",
   });
 }
 
-function modelVectors(call: ServerCall, source: { readonly table: string; readonly attributes?: readonly string[] }, model: VectorModel): VectorRowSource {
+async function modelVectors(
+  call: ServerCall,
+  source: { readonly module: string; readonly table: string; readonly attributes?: readonly string[] },
+): Promise<VectorRowSource> {
   const { table, attributes = [] } = source;
+  const model = await modelOf(source.module);
   const pages = pagesOf(call, table, undefined);
+  const next = async (signal: AbortSignal): Promise<(VectorRowBatch & { readonly dims: number }) | undefined> => {
+    const page = await pages.next();
+    if (page.done === true) return undefined;
+    const { ids, rows, columns } = page.value;
+    const objects = rows.map((row) => Object.fromEntries(columns.map((name, i) => [name, row[i]])));
+    const { dims, vectors } = await model.vectorsOf(ids, objects, signal);
+    return { ids, dims, vectors, attributes: rows.map((row) => attributesOf(attributes, columns, row)) };
+  };
+  let first = await next(new AbortController().signal);
+  if (first === undefined) throw new MillraceError("invalid", `table ${table} has no rows`, { todo: "import or write some" });
   return {
-    dims: model.dims,
+    dims: first.dims,
     async read(_rowsMax, signal) {
-      const page = await pages.next();
-      if (page.done === true) return undefined;
-      const { ids, rows, columns } = page.value;
-      const objects = rows.map((row) => Object.fromEntries(columns.map((name, i) => [name, row[i]])));
-      return { ids, vectors: await model.vectors(ids, objects, signal), attributes: rows.map((row) => attributesOf(attributes, columns, row)) };
+      signal.throwIfAborted();
+      const batch = first ?? (await next(signal));
+      first = undefined;
+      return batch;
     },
     async close() {
       await pages.return();
-      await model.close?.();
+      await model.close();
     },
   };
 }

@@ -73,7 +73,7 @@ export class GatheredRows {
   }
 
   idOf(row: number): string {
-    return new TextDecoder().decode(this.#idBytes.subarray(this.#idFrom[row]!, this.#idFrom[row + 1]!));
+    return new TextDecoder().decode(this.#idBytes.subarray(this.#idFrom[row], this.#idFrom[row + 1]));
   }
 
   /** Lengths of the rows, before anything is normalised. */

@@ -13,7 +13,7 @@ import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
 import type { VectorBuildRecord, VectorTaskTrigger } from "#wire/vector-task-api";
 import { type VectorTaskConfig, vectorTaskDefaults } from "#wire/vector-task-config";
-import { type AskEntry, boardPrefix, lockOf, noHistory, shownReasons, TaskBoard, type TaskHistory } from "./task-board.ts";
+import { type AskEntry, boardPrefix, lockOf, noHistory, shownReasons, type TaskBoard, type TaskHistory } from "./task-board.ts";
 import { type Due, dueOf, isBefore } from "./task-due.ts";
 import { editionOf, type TaskState, withAudit } from "./task-state.ts";
 import type { BuildProgress, BuiltVersion } from "./version-config.ts";
