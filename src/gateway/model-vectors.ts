@@ -1,5 +1,5 @@
 // The learned model's vectors for those who show or search them: rows of items as they move, and the vector of a user, worked out when it is asked for.
-// Invariant: nothing here writes. Cost: a user's vector 30 us on the serving loop. Concurrency: the serving loop.
+// Invariant: nothing here writes. Cost: a user's vector is the user part of model-features.ts and one row of the machine. Concurrency: the serving loop.
 
 import type { Catalog } from "#features/catalog";
 import type { LiveVectors } from "#vectors/live-vectors";

@@ -1,7 +1,6 @@
 // Vector collections over HTTP, as JSON: list and status, make and drop, write, read and delete elements, search. Use: docs/vectors.md. Large batches go over the Redis port (VADDS, VSEARCH).
 // Invariants: 1. nothing here searches: the vectors thread does  2. scores are those of the metric: the cosine itself, not (cosine + 1) / 2 as VSIM says  3. attributes are JSON objects here,
 // and texts below.
-// Cost: JSON of 1,000 numbers takes some 0.1 ms of the serving loop, so batches are small.
 // Limits: vectorHttpLimits, vectorLimits, and the server's limit of a body.
 
 import { MillraceError } from "#base/errors";

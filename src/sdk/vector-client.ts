@@ -1,7 +1,7 @@
 // Vector collections of a server over its Redis port: searches of many queries and writes of many rows as one blob each way, batches of any length.
 // Invariants: 1. batches beyond the server's limits go as several commands, pipelined; answers stand in the order of the queries  2. every call ends by its deadline
 //             3. a write that is repeated after a broken connection writes the same rows again.
-// Cost: a search of one query some 30 us of this process. Concurrency: one event loop; vectors must not be changed until the call ends.
+// Concurrency: one event loop; vectors must not be changed until the call ends.
 // Limits: vectorLimits and vectorCommandLimits a command.
 
 import { MillraceError } from "#base/errors";

@@ -6,7 +6,7 @@
 //   8  u32 queries q            12  u32 answers n               16  u32 bytes of the elements' texts  20  u32 bytes of the attributes' texts, 0 without
 //  24  u32 x (q + 1): answers of query i are from[i] .. from[i + 1] - 1      f32 x n scores      texts of the elements      [texts of the attributes]      version
 // Invariants: 1. every number stands at a multiple of 4 from the blob's begin: texts are followed by zeros up to one  2. what comes from outside is checked before it is believed.
-// Cost: 100 answers some 10 us on either side.
+// Cost: 100 answers 5 us to write, 10 to read.
 
 import { MillraceError } from "#base/errors";
 
