@@ -46,6 +46,8 @@ const tuning = {
   exactBelowRows: Type.Optional(Type.Integer({ minimum: 0, maximum: 100_000_000 })),
   /** Versions that are kept to go back to, the one that serves among them. Default 2. */
   keepVersions: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.versionsMax })),
+  /** Versions that stay in memory, the one that serves among them: a search may name them, and a roll-back to them loads nothing. Each takes its memory. Default 1. */
+  loadedVersions: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.versionsMax })),
   /** A search that took longer is answered with `timeout`. Default 1,000. */
   searchTimeoutMs: Type.Optional(Type.Integer({ minimum: 1, maximum: 60_000 })),
   fold: Type.Optional(CollectionFoldConfig),
@@ -103,6 +105,7 @@ export const vectorDefaults = {
   recallSampleEvery: 1_000,
   exactBelowRows: 20_000,
   keepVersions: 2,
+  loadedVersions: 1,
   searchTimeoutMs: 1_000,
   fold: { tailRows: 100_000, tailShare: 0.1, tailRowsMin: 10_000, deletedShare: 0.2, everySeconds: 0, memoryMb: 4_096, enabled: true },
 } as const;
@@ -114,6 +117,7 @@ export interface EffectiveTuning {
   readonly recallSampleEvery: number;
   readonly exactBelowRows: number;
   readonly keepVersions: number;
+  readonly loadedVersions: number;
   readonly searchTimeoutMs: number;
   readonly fold: Required<CollectionFoldConfig>;
 }
@@ -122,13 +126,14 @@ export interface EffectiveTuning {
 export function tuningOf(config: VectorsConfig, collection: string): EffectiveTuning {
   const own: CollectionTuning = config.collections?.[collection] ?? {};
   const common = config.defaults ?? {};
-  const { fold, recallTarget, recallAt, recallSampleEvery, exactBelowRows, keepVersions, searchTimeoutMs } = vectorDefaults;
+  const { fold, recallTarget, recallAt, recallSampleEvery, exactBelowRows, keepVersions, loadedVersions, searchTimeoutMs } = vectorDefaults;
   return {
     recallTarget: own.recallTarget ?? common.recallTarget ?? recallTarget,
     recallAt: own.recallAt ?? common.recallAt ?? recallAt,
     recallSampleEvery: own.recallSampleEvery ?? common.recallSampleEvery ?? recallSampleEvery,
     exactBelowRows: own.exactBelowRows ?? common.exactBelowRows ?? exactBelowRows,
     keepVersions: own.keepVersions ?? common.keepVersions ?? keepVersions,
+    loadedVersions: own.loadedVersions ?? common.loadedVersions ?? loadedVersions,
     searchTimeoutMs: own.searchTimeoutMs ?? common.searchTimeoutMs ?? searchTimeoutMs,
     fold: { ...fold, ...common.fold, ...own.fold },
   };

@@ -299,3 +299,31 @@ test("promise: a disk that fails refuses writes, and what it kept or lost of the
     3,
     "always",
   ));
+
+test("several versions stay loaded: a search may name one, each has every write, and a roll-back is at once", () =>
+  within({ collections: { [name]: { ...shape, loadedVersions: 2, fold: patient } } }, async (life) => {
+    const first = await outside(life, 0, 30, 0);
+    await until(life, () => serving(life) === first);
+    const second = await outside(life, 0, 40, 0);
+    await until(life, () => serving(life) === second);
+    await put(life, 0, 3);
+    await life.client.remove(name, ["o5"]);
+    assert.deepEqual(
+      statusOf(life)
+        .versions.map(({ state }) => state)
+        .sort(),
+      ["serving", "spare"],
+    );
+    for (const [version, count] of [
+      [first, 32],
+      [second, 42],
+    ] as const) {
+      const answer = await life.client.search({ collection: name, version, queries: vectorOf(7), count: 100 });
+      assert.equal(answer!.version, version);
+      assert.equal(answer!.elements.length, count);
+      assert.ok(answer!.elements.includes("e2") && !answer!.elements.includes("o5"));
+    }
+    await life.snapshots.rollback(name);
+    await until(life, () => serving(life) === first);
+    assert.equal(await life.client.count(name), 32);
+  }));

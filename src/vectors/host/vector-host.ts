@@ -254,7 +254,7 @@ export class VectorHost {
         slots: this.#slots,
         node,
         folder: files.join(folder, "versions", deltaPartition(record.id)),
-        spareMax: 0,
+        spareMax: opened.tuning.loadedVersions - 1,
         loadBase: (manifest, fetched, owner) => loadBase({ manifest, fetched, files, pool: this.#pool, owner }),
         warn: (message) => this.#warn(message),
         onSwitch: () => this.#told(opened),
