@@ -149,7 +149,15 @@ function countPassing(args: usize, passing: usize): f32 {
     if (filter) {
       let bits: u32 = 0;
       const end = load<u32>(starts + at, 4) >> 5;
-      for (let w = load<u32>(starts + at) >> 5; w < end; w++) bits += popcnt<u32>(bitsAt(live, filter, w));
+      let w = load<u32>(starts + at) >> 5;
+      let sums = i32x4.splat(0);
+      for (; w + 4 <= end; w += 4) {
+        let four = v128.load(filter + ((<usize>w) << 2));
+        if (live) four = v128.and(four, v128.load(live + ((<usize>w) << 2)));
+        sums = i32x4.add(sums, i32x4.extadd_pairwise_i16x8_u(i16x8.extadd_pairwise_i8x16_u(i8x16.popcnt(four))));
+      }
+      for (; w < end; w++) bits += popcnt<u32>(bitsAt(live, filter, w));
+      bits += i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) + i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3);
       count = <f32>bits;
     } else {
       count = load<f32>(sizes + at);

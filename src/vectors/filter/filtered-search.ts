@@ -29,6 +29,9 @@ export const filteredLimits = {
   sampleWords: 256,
 } as const;
 
+/** Errors of the 4-bit codes that a filtered search allows for: with fewer, recall ends below 0.99 whatever the margin. */
+const slackLeast = 4;
+
 /** What passes: bits by slot, or a filter over attributes. */
 export type Passing = { readonly bitmap: Uint32Array } | { readonly filter: Filter; readonly attributes: AttributeSource | undefined };
 
@@ -46,13 +49,13 @@ export function chooseWay(numbers: { readonly rows: number; readonly passing: nu
 }
 
 /**
- * Settings for a search in which a share of the rows passes, from those tuned without a filter: more lists, e times as many a step of margin, and one more error of the 4-bit codes.
- * Measured on 1 M rows (docs/design/vectors.md): needed for recall@20 of 0.99 are 0.5 more at a half, 1.2 at a tenth, 2 at three in a hundred.
+ * Settings for a search in which a share of the rows passes, from those tuned without a filter: more lists (margin), and at least four errors of the 4-bit codes (slack).
+ * Measured on 1 M rows (docs/design/vectors.md): a recall@20 of 0.99 needs 0.8 more margin at a half, 1.7 at a tenth, 2.3 at three in a hundred.
  */
 export function filteredSettings(settings: SearchSettings, share: number): SearchSettings {
   const { marginMax, listsMax } = searchSettingsLimits;
-  const more = 0.2 + 0.36 * Math.log2(1 / Math.min(1, Math.max(share, 1e-6)));
-  return { probes: listsMax, margin: Math.min(marginMax, settings.margin + more), slack: Math.min(marginMax, settings.slack + 1) };
+  const more = 0.4 + 0.4 * Math.log2(1 / Math.min(1, Math.max(share, 1e-6)));
+  return { probes: listsMax, margin: Math.min(marginMax, settings.margin + more), slack: Math.min(marginMax, Math.max(settings.slack, slackLeast)) };
 }
 
 /** How many rows of a segment pass the bits in its filter room, about: from some words spread over it. */
