@@ -7,7 +7,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { systemFiles } from "#platform/system-files";
 import { DuckDb } from "./duckdb-source.ts";
-import { openVectorFiles, openVectorNpy, type VectorRowReader, type VectorRowsRead } from "./vector-rows.ts";
+import { openVectorNpy } from "./vector-npy.ts";
+import type { VectorRowReader, VectorRowsRead } from "./vector-row-reader.ts";
+import { openVectorFiles } from "./vector-rows.ts";
 
 const memoryBytes = 256 << 20;
 
