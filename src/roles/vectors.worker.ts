@@ -10,6 +10,7 @@ import type { Durability } from "#backbone/log";
 import { collectDropped } from "#kernel/collect-dropped";
 import { kernels } from "#kernel/kernels";
 import { MemoryPool } from "#kernel/memory-pool";
+import { childRssBytesMin } from "#platform/child-processes";
 import { collectGarbage } from "#platform/garbage";
 import { LoopStallMeter } from "#platform/loop-stall";
 import { moduleBeside } from "#platform/module-beside";
@@ -64,8 +65,7 @@ const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
     const child = systemChildProcesses.start(
       moduleBeside("./vector-fold.worker", import.meta.url),
       { job, dataFolder, folder: files.join(folder, "folds", name) } satisfies FoldProcessData,
-      // Beside the rows and the segments, which are bounded by it: what a process takes that does nothing, and its heap.
-      { name: `fold-${name}`, niceness: foldNiceness, rssBytesMax: 2 * job.memoryBytes + (512 << 20), heapBytesMax: 2 ** 31 },
+      { name: `fold-${name}`, niceness: foldNiceness, rssBytesMax: Math.max(childRssBytesMin, job.memoryBytes) },
     );
     const onAbort = (): void => void child.stop(0).catch(() => undefined);
     foldSignal.addEventListener("abort", onAbort, { once: true });

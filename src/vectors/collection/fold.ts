@@ -32,8 +32,11 @@ export interface FoldJob {
   readonly recallAt: number;
   /** Below so many rows the version has no lists. */
   readonly exactBelowRows: number;
+  /** Of the process: what is read and what is built take at most `foldShare` of it each. */
   readonly memoryBytes: number;
 }
+
+const foldShare = 0.42;
 
 export interface FoldParts {
   readonly snapshots: SnapshotStore;
@@ -50,7 +53,8 @@ export interface FoldParts {
 
 /** Builds the version and leaves it staged (or refused, with reasons). */
 export async function foldVersion(job: FoldJob, parts: FoldParts): Promise<BuiltVersion> {
-  const { record, version, toOffset, memoryBytes } = job;
+  const { record, version, toOffset } = job;
+  const memoryBytes = Math.floor(job.memoryBytes * foldShare);
   const { snapshots, files, clock, folder, log, loadBase, onProgress, signal = new AbortController().signal } = parts;
   const name = snapshotNameOf(record.name);
   const pool = new MemoryPool({ capBytes: memoryBytes });
