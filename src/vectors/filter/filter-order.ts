@@ -22,7 +22,14 @@ export function fewSlots(node: FilterNode, columns: readonly AttributeColumn[]):
     const a = fewSlots(left, columns);
     const b = fewSlots(right, columns);
     if (operator === "or") return a && b && { count: a.count + b.count, parts: [...a.parts, ...b.parts] };
-    return a === undefined || (b !== undefined && b.count < a.count) ? b : a;
+    if (a === undefined || b === undefined) return a ?? b;
+    const [one, other] = [a.parts[0], b.parts[0]];
+    if (a.parts.length === 1 && b.parts.length === 1 && one!.order === other!.order) {
+      // Both ends of a range.
+      const [from, to] = [Math.max(one!.from, other!.from), Math.min(one!.to, other!.to)];
+      return to <= from ? none : { count: to - from, parts: [{ order: one!.order, from, to }] };
+    }
+    return b.count < a.count ? b : a;
   }
   if (left.kind === "field" && right.kind === "constant") return comparison(columns[left.field]!, operator, right.value);
   const turned = ({ "<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==" } as Readonly<Partial<Record<string, string>>>)[operator];

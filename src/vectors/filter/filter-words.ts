@@ -23,6 +23,8 @@ export function planWords(filter: Filter, columns: readonly AttributeColumn[]): 
   const root = partOf(filter.root, columns, parts, 0);
   if (root === undefined) return undefined;
   const rooms = parts.deepest + 2;
+  const implied = impliedFields(filter.root);
+  const asked = columns.filter((_, field) => !implied.has(field));
   return (from, into, { memory, at }) => {
     const { lane, u32 } = memory;
     for (let word = 0; word < into.length; word += wordsAtOnce) {
@@ -34,7 +36,7 @@ export function planWords(filter: Filter, columns: readonly AttributeColumn[]): 
       root(memory, from + 32 * word, words, out);
       // Every field must be there, whatever the expression says.
       const present = room + 4 * wordsAtOnce * (rooms - 1);
-      for (const column of columns) {
+      for (const column of asked) {
         if (column.kind === "numbers") {
           memory.calls.filterNumbers(column.at + 8 * (from + 32 * word), -Infinity, Infinity, words, present);
           for (let i = 0; i < words; i++) u32[out / 4 + i]! &= u32[present / 4 + i]!;
@@ -45,6 +47,13 @@ export function planWords(filter: Filter, columns: readonly AttributeColumn[]): 
       }
     }
   };
+}
+
+/** Fields without which the expression is false here anyway: those of comparisons that must hold, but for !=. */
+function impliedFields(node: FilterNode): ReadonlySet<number> {
+  if (node.kind !== "binary" || node.operator === "!=" || node.operator === "or") return new Set();
+  if (node.operator === "and") return new Set([...impliedFields(node.left), ...impliedFields(node.right)]);
+  return new Set([node.left, node.right].flatMap((side) => (side.kind === "field" ? [side.field] : [])));
 }
 
 /** Rooms of the call under way; one thread, and no plan runs inside another. */
