@@ -6,19 +6,15 @@
 
 import { createTopK, type TopK } from "#kernel/dot-top-k";
 import { codeBytes, rowFloats, slotsUnit } from "#kernel/vector-layout";
-import { candidatesFor, countSlots, ExactScan, normalise } from "#kernel/vector-rows";
-import { SourceFilter } from "../filter/attribute-columns.ts";
+import { candidatesFor, ExactScan, normalise } from "#kernel/vector-rows";
 import type { Filter } from "../filter/filter.ts";
+import { chooseWay, fillFilter, searchPassing } from "../filter/filtered-search.ts";
 import type { SearchSettings } from "../segment/search-settings.ts";
 import type { CollectionView } from "./collection-view.ts";
 
 export const viewSearchLimits = {
   /** What one step of an exact search reads: some 0.3 ms. */
   stepBytes: 3 << 20,
-  /** Slots of a base that a filter looks at in one step. */
-  filterSlots: 1 << 14,
-  /** A filter that passes fewer rows of the base than this share is answered by exact search over them. */
-  exactShareMax: 0.05,
 } as const;
 
 export interface ViewSearch {
@@ -102,22 +98,12 @@ export function* searchView(view: CollectionView, search: ViewSearch): Generator
   if (base !== undefined && base.segment.liveRows > 0) {
     const { segment } = base;
     let filterAt = 0;
+    let passing = 0;
     let byExact = exact || segment.lists <= 1;
     if (filter !== undefined) {
       filterAt = segment.filterRoomAt;
-      const { u32 } = segment.memory;
-      const wordsFrom = filterAt / 4;
-      const source = base.attributes === undefined ? undefined : new SourceFilter(base.attributes, filter);
-      if (source === undefined || source.isEmpty) u32.fill(0, wordsFrom, wordsFrom + segment.slots / 32);
-      else {
-        for (let from = 0; from < segment.slots; from += viewSearchLimits.filterSlots) {
-          const to = Math.min(segment.slots, from + viewSearchLimits.filterSlots);
-          source.bitmap(from, to, u32.subarray(wordsFrom + from / 32, wordsFrom + to / 32));
-          yield;
-        }
-      }
-      const passing = countSlots(segment.block, filterAt);
-      if (passing < Math.max(2 * count, segment.liveRows * viewSearchLimits.exactShareMax)) byExact = true;
+      passing = yield* fillFilter(segment, { filter, attributes: base.attributes });
+      if (chooseWay({ rows: segment.liveRows, passing, count, lists: segment.lists }) !== "index") byExact = true;
     }
     if (byExact) {
       const rowBytes = exact ? rowFloats(dims) * 4 : codeBytes(dims);
@@ -140,8 +126,11 @@ export function* searchView(view: CollectionView, search: ViewSearch): Generator
     } else {
       const settings = search.settings ?? base.settings;
       for (let q = 0; q < many; q++) {
-        const top = topOf(count);
-        segment.search(queries.subarray(q * dims, (q + 1) * dims), settings, top, ...(filterAt === 0 ? [] : [filterAt]));
+        const query = queries.subarray(q * dims, (q + 1) * dims);
+        // A filtered search may take steps, over which the spare one may be taken.
+        const top = filterAt === 0 ? topOf(count) : createTopK(count);
+        if (filterAt === 0) segment.search(query, settings, top);
+        else yield* searchPassing(segment, query, passing, settings, top);
         bests[q]!.add(top, 0, 1);
         compared += segment.work.slots;
         yield;
