@@ -262,7 +262,7 @@ export const scenario: Scenario = {
   name: "param-sync",
   head: "parameter updates at followers: latency on loopback, bytes against a log, Merkle trees and redis-server's replication",
   async run({ quick, report, log }) {
-    const ms = quick ? 1_000 : 10_000;
+    const ms = quick ? 3_000 : 10_000;
     const rate = 50_000;
     const one = await latencyRun(rate, ms, [0]);
     const [follower] = one.followers;
