@@ -35,7 +35,9 @@ async function storeOf({ address }: Server): Promise<StoreSaid> {
   return (await (await fetch(`${address}/v1/store`)).json()) as StoreSaid;
 }
 
-test("promise: a store that was full takes as much again after deletes and a merge, with values of another size", async (t) => {
+const skip = process.env["MILLRACE_LONG"] === undefined ? "takes 30 s, a long test: npm run test:long -- little-memory" : false;
+
+test("promise: a store that was full takes as much again after deletes and a merge, with values of another size", { skip }, async (t) => {
   const server = await startWholeServer(t, { storage: { memoryMiB: 64 } });
   const client = await RawClient.open(server.respPort);
   const fitted: string[] = [];
@@ -63,7 +65,7 @@ test("promise: a store that was full takes as much again after deletes and a mer
   client.close();
 });
 
-test("promise: a table that grows from version to version is loaded each time while two versions have room", async (t) => {
+test("promise: a table that grows from version to version is loaded each time while two versions have room", { skip }, async (t) => {
   const dataFolder = newDataFolder(t);
   const inputs = dirname(dataFolder);
   const tables = { items: { key: "string", columns: { text: { type: "string", owner: "batch" } } } };
