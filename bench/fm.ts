@@ -16,7 +16,7 @@ import { Extractor, type ExtractorDeclaration } from "#extract/extractor";
 import { SlotRows } from "#extract/slot-rows";
 import { KernelMemory } from "#kernel/kernel-memory";
 import { kernelReport, kernels } from "#kernel/kernels";
-import { FactorisationMachine, type FmOptions, type RowStore } from "#models/factorisation-machine";
+import { FactorisationMachine, type FmOptions } from "#models/factorisation-machine";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { decodeSample, encodeSample } from "#training/sample-record";
@@ -39,9 +39,9 @@ const options = (capacityRows: number): FmOptions => ({
   initialAccumulator: 0.1,
 });
 
-function newMachine(capacityRows: number, store: RowStore = "shard"): { memory: KernelMemory; machine: FactorisationMachine } {
-  const memory = KernelMemory.create({ dataBytes: FactorisationMachine.bytesFor(options(capacityRows), store) });
-  return { memory, machine: FactorisationMachine.create(memory, options(capacityRows), store) };
+function newMachine(capacityRows: number): { memory: KernelMemory; machine: FactorisationMachine } {
+  const memory = KernelMemory.create({ dataBytes: FactorisationMachine.bytesFor(options(capacityRows)) });
+  return { memory, machine: FactorisationMachine.create(memory, options(capacityRows)) };
 }
 
 // ---- learning from the log ----
@@ -201,15 +201,11 @@ export const scenario: Scenario = {
       await writer.sync();
       const logBytes = records.reduce((sum, { length }) => sum + length, 0);
       const cpuMs: number[] = [];
-      const tableMs: number[] = [];
       const sums = new Set<string>();
-      const lossOf = new Set<number>();
       let rowCount = 0;
       let logLoss = 0;
-      // In turn over a shard, as the server has it, and over a table of its own, to the same bits.
-      for (let round = -2; round < 2 * rounds; round++) {
-        const store: RowStore = round % 2 === 0 ? "shard" : "table";
-        const { machine } = newMachine(300_000, store);
+      for (let round = -1; round < rounds; round++) {
+        const { machine } = newMachine(300_000);
         const trainer = new Trainer({
           options: { ...trainingDefaults, positiveTypes: ["click"] },
           extractor,
@@ -223,18 +219,14 @@ export const scenario: Scenario = {
           offset += batch.records.length;
         }
         trainer.flush();
-        if (round >= 0) (store === "shard" ? cpuMs : tableMs).push(ownCpuMs() - before);
+        if (round >= 0) cpuMs.push(ownCpuMs() - before);
         rowCount = machine.rowCount;
-        if (store === "shard") {
-          const checksum = new Checksum();
-          for (const part of machine.save()) checksum.add(part);
-          sums.add(checksum.hex());
-        }
+        const checksum = new Checksum();
+        for (const part of machine.save()) checksum.add(part);
+        sums.add(checksum.hex());
         logLoss = lastLogLoss(machine, extractor, records.slice(-2_000));
-        lossOf.add(logLoss);
         if (trainer.unreadable > 0 || machine.refused > 0 || machine.skipped > 0) throw new Error("samples were left out");
       }
-      if (lossOf.size !== 1) throw new Error("over a shard and over a table not the same was learned");
       if (sums.size !== 1) throw new Error("two rounds over the same samples gave different parameters");
       log(
         `learned  ${count} samples of ${Math.round(logBytes / count)} bytes, ${rowCount} rows; checksum of the parameters ${[...sums][0]}; log loss ${logLoss.toFixed(4)}`,
@@ -245,7 +237,6 @@ export const scenario: Scenario = {
         unit: "1/s",
         better: "higher",
         target: 40_000,
-        peer: `over a table without versions: ${Math.round((count * 1e3) / Math.min(...tableMs)).toLocaleString("en-US")} (median ${Math.round((count * 1e3) / median(tableMs)).toLocaleString("en-US")})`,
         detail: `log read, decode, extract, predict, judge, step; live variant ${kernelReport().live}; best of ${rounds} rounds, median ${Math.round((count * 1e3) / median(cpuMs))}`,
       });
       await writer.close();
@@ -257,14 +248,13 @@ export const scenario: Scenario = {
     const tableRows = quick ? 20_000 : 1_000_000;
     const batches = quick ? 10 : 200;
     const { memory, machine } = newMachine(tableRows);
-    const { machine: overTable } = newMachine(tableRows, "table");
     const prng = new Prng("fm").fork("scores");
     const keys = new Uint32Array(2 * 1_000);
     const values = new Float32Array(1_000 * 17);
     for (let first = 0; first < tableRows; first += 1_000) {
       for (let i = 0; i < 1_000; i++) keys.set(keyOf(first + i), 2 * i);
       for (let i = 0; i < values.length; i++) values[i] = 0.1 * (prng.float() - 0.5);
-      for (const filled of [machine, overTable]) filled.table.assign(keys, 1_000, values);
+      machine.table.assign(keys, 1_000, values);
     }
     const users = Array.from({ length: batches }, () => drawnRows(prng, 1, sideSlots, tableRows));
     const items = Array.from({ length: batches }, () => drawnRows(prng, candidates, sideSlots, tableRows));
@@ -275,12 +265,10 @@ export const scenario: Scenario = {
     for (let n = 0; n < Math.min(20, batches); n++) {
       machine.score(users[n]!, items[n]!, logits);
       checksum.add(logits);
-      const [twin, naive, tables] = [new Float32Array(candidates), new Float32Array(candidates), new Float32Array(candidates)];
+      const [twin, naive] = [new Float32Array(candidates), new Float32Array(candidates)];
       scalar.score(users[n]!, items[n]!, twin);
-      overTable.score(users[n]!, items[n]!, tables);
       plain(users[n]!, items[n]!, naive);
       for (let i = 0; i < candidates; i++) {
-        if (tables[i] !== logits[i]) throw new Error("over a table the scores are others");
         if (twin[i] !== logits[i]) throw new Error("the scalar twin scores other bits");
         if (Math.abs(naive[i]! - logits[i]!) > 1e-5) throw new Error(`a score is wrong: ${logits[i]} for ${naive[i]}`);
       }
@@ -296,18 +284,16 @@ export const scenario: Scenario = {
     const zeros = new Float32Array(2_000);
     const out = new Float32Array(2_000);
     const score = (user: SlotRows, rows: SlotRows, into: Float32Array): void => machine.score(user, rows, into);
-    const learn = (learning: FactorisationMachine) => (): void => {
-      for (let n = 0; n < (quick ? 1 : 5); n++) learning.learn(samples, n % 2 === 0 ? ones : zeros, ones, zeros, out);
+    const learn = (): void => {
+      for (let n = 0; n < (quick ? 1 : 5); n++) machine.learn(samples, n % 2 === 0 ? ones : zeros, ones, zeros, out);
     };
     const timed = await alternatingRounds(rounds, {
       score: each(score, 0, batches),
-      tableScore: each((user, rows, into) => overTable.score(user, rows, into), 0, batches),
       scalar: each((user, rows, into) => scalar.score(user, rows, into), 0, few),
       plain: each(plain, 0, few),
-      learn: learn(machine),
-      tableLearn: learn(overTable),
+      learn,
     });
-    const perS = (name: "score" | "tableScore" | "scalar" | "plain", work: number): number => (work * candidates * 1e3) / Math.min(...timed[name].cpuMs);
+    const perS = (name: "score" | "scalar" | "plain", work: number): number => (work * candidates * 1e3) / Math.min(...timed[name].cpuMs);
     const best = perS("score", batches);
     report({
       metric: "fm_candidates_per_core_s",
@@ -315,7 +301,7 @@ export const scenario: Scenario = {
       unit: "1/s",
       better: "higher",
       target: 500_000,
-      peer: `plain JavaScript (Map, Float32Array): ${Math.round(perS("plain", few)).toLocaleString("en-US")}; over a table without versions: ${Math.round(perS("tableScore", batches)).toLocaleString("en-US")}`,
+      peer: `plain JavaScript (Map, Float32Array): ${Math.round(perS("plain", few)).toLocaleString("en-US")}`,
       detail: `20 user + 20 item slots of 16 floats, ${tableRows} rows, probe and gather inside; best of ${rounds} rounds, median ${Math.round((batches * candidates * 1e3) / median(timed.score.cpuMs))}`,
     });
     report({ metric: "fm_score_speedup_vs_scalar", value: best / perS("scalar", few), unit: "ratio", better: "higher" });
@@ -325,7 +311,6 @@ export const scenario: Scenario = {
       value: ((quick ? 1 : 5) * 2_000 * 1e3) / Math.min(...timed.learn.cpuMs),
       unit: "1/s",
       better: "higher",
-      peer: `over a table without versions: ${Math.round(((quick ? 1 : 5) * 2_000 * 1e3) / Math.min(...timed.tableLearn.cpuMs)).toLocaleString("en-US")}`,
       detail: `one prediction and step on 40 slots drawn over ${tableRows} rows, slots given`,
     });
     report({

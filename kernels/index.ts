@@ -2,7 +2,7 @@
 // Invariants: 1. no static data and no mutable globals: every address comes from the host, because an active data segment would be
 //                written again by each instance that joins a shared memory (the build refuses a binary that has one)
 //             2. every export takes a whole batch  3. nothing allocates, throws or calls out
-//             4. each export has a twin of the same name and arguments in src/kernel/scalar-calls.ts, scalar-parameters.ts, scalar-parameter-shard.ts, scalar-shard-factorisation.ts, scalar-optimizers.ts, scalar-entries.ts, scalar-staging.ts, scalar-vectors.ts or scalar-ivf.ts, held equal by one suite.
+//             4. each export has a twin of the same name and arguments in src/kernel/scalar-calls.ts, scalar-parameter-shard.ts, scalar-shard-factorisation.ts, scalar-optimizers.ts, scalar-entries.ts, scalar-staging.ts, scalar-vectors.ts or scalar-ivf.ts, held equal by one suite.
 // Addresses are byte offsets into the memory; counts are unsigned. The caller (src/kernel) checks bounds; kernels check only indices that
 // come from data. Functions carry no inline mark: at -O3 the optimizer inlines those of the inner loops (checked in the text form).
 
@@ -10,7 +10,6 @@ export { crc32c, crc32cBlocks } from "./crc32c";
 export { dotTopK, dotTopKOf } from "./dot-top-k";
 export { entryProbe, indexProbe } from "./entry-probe";
 export { entriesInOrder, entrySort, entrySortBegin, entrySortFill, entrySortTake } from "./entry-sort";
-export { fmLearn, fmLogits, fmSums, fmVectors } from "./factorisation";
 export { gatherFields } from "./gather-fields";
 export { gatherRows } from "./gather-rows";
 export { hashKeys, stripeHashes } from "./key-hash";
@@ -18,7 +17,6 @@ export { centroidsAdd, centroidsNearest, centroidsTranspose } from "./k-means";
 export { keyTableInsert, keyTableProbe } from "./key-table";
 export { memTableItems, memTableMerge, memTablePut, memTableSeek } from "./mem-table";
 export { optimizerDrop, optimizerIndex, optimizerStep } from "./optimizers";
-export { parametersAssign, parametersFinite, parametersPull, parametersPush, parametersTruncate } from "./parameters";
 export { narrowBytes, narrowHalves } from "./parameter-narrow";
 export { shardAdd, shardAssign, shardChanges, shardCollect, shardDelete, shardEvict, shardExpire, shardJoin, shardPull } from "./parameter-shard";
 export { runClose, runIndexBuild, runPack } from "./run-file";

@@ -29,7 +29,8 @@
 //             3. a key with a gradient or a weight that is not finite makes no step; a result that is not finite is not handed out and its state begins anew (both: `skipped`)
 //             4. index places are 1.4 times the rows, so a probe ends.
 
-import { allFinite, copyNumbers, mixWord, sumFour } from "./parameters";
+import { allFinite, copyNumbers, sumFour } from "./row-numbers";
+import { mixWord } from "./word-mix";
 
 const adagrad: u32 = 1;
 const rowwise: u32 = 2;

@@ -2,7 +2,7 @@
 // Memory, rows, index: shard-index.ts. Versions, recency lists, tombstones, digests: shard-lists.ts. The scalar twin: src/kernel/scalar-parameter-shard.ts.
 //
 // Initial value of number i: i < factors: scale times a number in [-1, 1) hashed from (seed, key, i); else 0. A missing key and a tombstone read so.
-// Writing goes by groups of keys, as in parameters.ts: new values complete and their place in the header, commit epoch odd, rows odd, values, rows even,
+// Writing goes by groups of keys: new values complete and their place in the header, commit epoch odd, rows odd, values, rows even,
 // commit epoch even, a fence between each. A reader that meets an odd row takes the new values from where the header says: it never waits for the writer.
 // A key that comes twice in a group is written twice (two versions) in one go: the second finds the first's values by the slot number in its flags.
 // Admission: 4-bit counters, four a key in one line of 64 bytes, raised conservatively (only the smallest): a count is too low only when it has faded, now and then too high.
@@ -12,7 +12,8 @@
 // Columns of entries for join and changes, room for n: u64 keys, u32 versions (high, low), u32 touched, u32 flags (1: tombstone), f32[dim] values.
 // Working space: spareAt a row, slotsAt 32 slots of 32 bytes, valuesFrom the new values of a group.
 
-import { fence, mixFour, mixWord } from "./parameters";
+import { fence } from "./fence";
+import { copyNumbers } from "./row-numbers";
 import {
   admissionAt,
   agingHandAt,
@@ -77,6 +78,7 @@ import {
   unbury,
   versionOf,
 } from "./shard-lists";
+import { mixFour, mixWord } from "./word-mix";
 
 export const spareAt: usize = 64;
 export const slotsAt: usize = 4224;
@@ -113,13 +115,6 @@ export function initialValues(shard: usize, tag: u32, hash: u32, to: usize): voi
     step = i32x4.add(step, i32x4.splat(4 * golden));
   }
   for (; at < dim; at++) store<u32>(to + ((<usize>at) << 2), 0);
-}
-
-export function copyNumbers(to: usize, from: usize, dim: u32): void {
-  const bytes = (<usize>dim) << 2;
-  let at: usize = 0;
-  for (; at + 16 <= bytes; at += 16) v128.store(to + at, v128.load(from + at));
-  for (; at < bytes; at += 4) store<u32>(to + at, load<u32>(from + at));
 }
 
 /** to = a + b; false when a sum is not finite. */

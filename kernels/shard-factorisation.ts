@@ -1,11 +1,12 @@
 // The factorisation machine over a parameter shard: the rows are the shard's (versions, lists, digests, tombstones), the optimizer's state lies apart.
-// Arithmetic and order of every sum: factorisation.ts. Rows, index, protocols of writing and reading: parameter-shard.ts, shard-index.ts, shard-lists.ts.
+// Arithmetic and order of every sum: factors.ts. Rows, index, protocols of writing and reading: parameter-shard.ts, shard-index.ts, shard-lists.ts.
 //
 // A machine (128 bytes, 64-aligned; written by src/kernel/shard-machine-layout.ts): +0 u32 "FMS1"   +4 u32 address of its shard   +8 u32 address of the states
 //   +12 u32 bytes of a state   +16 u32 optimizer   +20 f32 first accumulator   +24 f32 rate of the factors   +28 of the rest   +32 f32 l2 of the factors
 //   +36 of the rest   +40 u32 live rows at most   +44 u32 1: evicted rows leave at once, without a tombstone   +48 u32 skipped   +52 u32 pace (below)
 // Rows have dim = factors + 1 numbers: factors v, then w.
-// State of a row, as of parameters.ts without padding: AdaGrad f32[dim], row-wise AdaGrad f32[2], SGD nothing. It lies at the row's place: (address - shard) x pace >> 37
+// Rows of slots: slots of row r = [offsets[r], linearEnds[r]) linear-only, [linearEnds[r], offsets[r + 1]) full; keys u64, weights f32.
+// State of a row: AdaGrad f32[dim], row-wise AdaGrad f32[2] (factors, w), SGD nothing. It lies at the row's place: (address - shard) x pace >> 37
 // with pace = ceil(2^37 / rowBytes), so rows that do not overlap have different places. A flag of the row says that its state stands; whatever makes the row a
 // tombstone or gives its place away takes the flag, so a row that comes again begins with a first accumulator, wherever it lies.
 //
@@ -13,11 +14,12 @@
 // Each write counts a version of its bucket at once; into rows, lists and digests they come once a call, the last of each row: nobody else looks at them meanwhile. A key that comes twice in a sample makes two steps from the same weights, of which the last stays, and one version.
 // A sample that makes no step makes no row. When more rows live than the machine may have, those written longest ago leave after the sample that made them too
 // many, down to 63 of 64: what a machine knows is a function of the samples alone, however they are cut into calls.
-// Scratch: sums at 0, one row at 512, at 2,048 32 bytes a slot (shard-index.ts; at +24 where its values stand, 0: none), behind them the new values of a sample.
+// Scratch: sums at 0, one row at `spareAt` (256 numbers at most), at `slotsAt` 32 bytes a slot (shard-index.ts; at +24 where its values stand, 0: none), behind them the new values of a sample.
 
-import { addLinear, addSlot, asLogits, asSums, asVectors, begin, finish, gradientMax, groupSlots, put, sigmoid } from "./factorisation";
-import { copyNumbers, commit, copySteady, countWrite, initialValues, makeRow, raise, shardEvict, valueBytesOf } from "./parameter-shard";
-import { adagrad, epsilon, fence, mixFour, rowwise, slotsAt, spareAt, stepPart } from "./parameters";
+import { adagrad, addLinear, addSlot, asLogits, asSums, asVectors, begin, epsilon, finish, gradientMax, put, rowwise, sigmoid, stepPart } from "./factors";
+import { fence } from "./fence";
+import { commit, copySteady, countWrite, initialValues, makeRow, raise, shardEvict, valueBytesOf } from "./parameter-shard";
+import { copyNumbers } from "./row-numbers";
 import {
   bucketMaskAt,
   bucketsAt,
@@ -55,6 +57,7 @@ import {
   versionGiven,
   waitFlag,
 } from "./shard-lists";
+import { mixFour } from "./word-mix";
 
 export const shardWordAt: usize = 4;
 const statesAt: usize = 8;
@@ -70,6 +73,10 @@ const atOnceAt: usize = 44;
 const skippedAt: usize = 48;
 const paceAt: usize = 52;
 
+const spareAt: usize = 512;
+const slotsAt: usize = 2048;
+/** Slots that reading handles at a time, or those of one longer row. */
+const groupSlots: u32 = 128;
 /** Rows that get their versions at a time; their keys lie behind the slots. */
 const stampGroup: u32 = 64;
 const stampKeysAt: usize = slotsAt + 64 * 32;

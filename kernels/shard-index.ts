@@ -23,7 +23,8 @@
 //             5. a partition has at least one free slot in 20, or inserting is refused; a search ends after all groups.
 
 import { matching } from "./entry-probe";
-import { fence, mixFour, mixWord } from "./parameters";
+import { fence } from "./fence";
+import { mixFour, mixWord } from "./word-mix";
 
 // Constants of a shard.
 export const dimAt: usize = 4;

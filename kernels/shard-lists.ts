@@ -9,7 +9,7 @@
 //             2. a row stands in its bucket's list from its first version until it is released  3. digest = sum of terms of all rows in the list
 //             4. newest never falls.
 
-import { mixFour, mixWord } from "./parameters";
+import { mixFour, mixWord } from "./word-mix";
 import {
   bucketMaskAt,
   bucketsAt,

@@ -166,8 +166,8 @@ export interface OptimizerStepCalls {
 }
 
 /**
- * Factorisation machines over a shard (kernels/shard-factorisation.ts; a machine: shard-machine-layout.ts). Rows of slots as for fmLearn. `reader`: number of the calling
- * thread among the shard's readers. `scratch`: shardMachineScratch.
+ * Factorisation machines over a shard (kernels/shard-factorisation.ts; a machine: shard-machine-layout.ts). Slots of row r: [offsets[r], linearEnds[r]) linear-only,
+ * [linearEnds[r], offsets[r + 1]) full. `reader`: number of the calling thread among the shard's readers. `scratch`: shardMachineScratch.
  */
 export interface ShardMachineCalls {
   /** Row by row: the logit, then one step. `touched`: seconds a row, 0: none. Writes over `keys`. Writer only. */
@@ -243,52 +243,6 @@ export interface KernelCalls extends EngineCalls, StagingCalls, VectorCalls, Ivf
   keyTableInsert(table: number, keys: number, offsets: number, count: number, outRows: number, scratch: number): number;
   /** Returns how many keys were found; absent ones get row 0xFFFFFFFF. `scratch`: 512 bytes. */
   keyTableProbe(table: number, keys: number, offsets: number, count: number, outRows: number, scratch: number): number;
-
-  // Parameter tables (layout: parameter-layout.ts, protocol: kernels/parameters.ts). Keys: a u64 each. `scratch`: see parameterScratch below.
-
-  /** Writes `dims` numbers a key, one row behind the other; returns how many keys had no row (their initial values). Any thread. */
-  parametersPull(table: number, keys: number, count: number, out: number, scratch: number): number;
-  /** One step of the optimizer a key, gradients of one key summed in place; returns how many keys were refused. `merge`: mergeMask + 1 + count words. */
-  parametersPush(table: number, keys: number, count: number, gradients: number, merge: number, mergeMask: number, scratch: number): number;
-  /** Sets rows of `dims` numbers; returns how many keys were refused. */
-  parametersAssign(table: number, keys: number, count: number, values: number, scratch: number): number;
-  /** Forgets all rows but the oldest. */
-  parametersTruncate(table: number, rows: number): void;
-  /** 1 when all values and accumulators are finite. */
-  parametersFinite(table: number): number;
-
-  // Factorisation machines (kernels/factorisation.ts). Slots of row r: [offsets[r], linearEnds[r]) linear-only, [linearEnds[r], offsets[r + 1]) full.
-
-  /** Row by row: the logit, then one step. Writer only. */
-  fmLearn(
-    table: number,
-    offsets: number,
-    linearEnds: number,
-    keys: number,
-    weights: number,
-    rows: number,
-    labels: number,
-    importance: number,
-    shifts: number,
-    logits: number,
-    scratch: number,
-  ): void;
-  /** Logits of rows, each begun with the sums (factors + 8 numbers) at `start`; 0: with none. */
-  fmLogits(
-    table: number,
-    start: number,
-    offsets: number,
-    linearEnds: number,
-    keys: number,
-    weights: number,
-    rows: number,
-    logits: number,
-    scratch: number,
-  ): void;
-  /** Sums of rows, factors + 8 numbers each. */
-  fmSums(table: number, offsets: number, linearEnds: number, keys: number, weights: number, rows: number, out: number, scratch: number): void;
-  /** Vectors of rows, factors + 4 numbers each: S, the row's own logit, zeros. */
-  fmVectors(table: number, offsets: number, linearEnds: number, keys: number, weights: number, rows: number, out: number, scratch: number): void;
 }
 
 /** Names of all calls: a binary that lacks one is refused when it is loaded. */
@@ -302,18 +256,9 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "stripeHashes",
   "keyTableInsert",
   "keyTableProbe",
-  "parametersPull",
-  "parametersPush",
-  "parametersAssign",
-  "parametersTruncate",
-  "parametersFinite",
   "optimizerStep",
   "optimizerDrop",
   "optimizerIndex",
-  "fmLearn",
-  "fmLogits",
-  "fmSums",
-  "fmVectors",
   "shardPull",
   "shardLearn",
   "shardLogits",
@@ -376,14 +321,3 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
 export const absentRow = 0xffffffff;
 /** Working space of the two key table calls, bytes. */
 export const keyTableScratchBytes = 512;
-
-/** Working space of the parameter and factorisation calls, bytes: what all take, and what comes on top for each slot or key under way. */
-export const parameterScratch = {
-  baseBytes: 2_048,
-  /** Keys that pull, push and assign handle at a time. */
-  groupKeys: 32,
-  /** Slots that the reading calls of factorisation handle at a time, or those of one longer row. */
-  groupSlots: 128,
-  /** Reading: 16 bytes a slot. Writing: 4 paddedDims bytes more. */
-  slotBytes: 16,
-} as const;

@@ -1,6 +1,8 @@
-// What the scalar twins of the factorisation machines share: the sums of a row of slots, the probability of a logit, the bounds of a gradient, one step of an optimizer.
+// The scalar twin of kernels/factors.ts: the sums of a row of slots, the probability of a logit, the bounds of a gradient, one step of an optimizer.
 // Invariant: every product, sum, quotient and root is rounded to f32 where the kernels round it, in their order: the same bits.
 // Cost: some 8x the SIMD kernels. Concurrency: none of its own.
+
+import { shardMachineLimits } from "./shard-machine-layout.ts";
 
 const { fround } = Math;
 const epsilon = fround(1e-8);
@@ -8,8 +10,6 @@ const gradientMax = 1e6;
 const logitMax = 30;
 const adagrad = 1;
 const rowwise = 2;
-/** Factors of one row at most. */
-const factorsMax = 256;
 
 /** A gradient within its bounds; what is no number becomes the upper one. */
 export function bounded(gradient: number): number {
@@ -49,7 +49,7 @@ const sumFour = (a: number, b: number, c: number, d: number): number => fround(f
 
 /** Sums of a row: S = sum v x, then q = sum (v x)^2 by lane, then L = sum w x, then three zeros. */
 export class ScalarSums {
-  readonly sums = new Float32Array(factorsMax + 8);
+  readonly sums = new Float32Array(shardMachineLimits.factorsMax + 8);
   #factors = 0;
 
   begin(factors: number, start?: Float32Array): void {

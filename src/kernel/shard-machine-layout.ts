@@ -5,8 +5,11 @@
 
 import { MillraceError } from "#base/errors";
 import { roundUp } from "./kernel-memory.ts";
-import { type Optimizer, optimizers } from "./parameter-layout.ts";
 import { type ParameterShardShape, rowBytesOf, shardHeaderBytes } from "./parameter-shard-layout.ts";
+
+/** In the order of their codes in the header. */
+const optimizers = ["sgd", "adagrad", "rowwise-adagrad"] as const;
+type Optimizer = (typeof optimizers)[number];
 
 export interface ShardMachineShape {
   /** A multiple of 4, 4 to 64. A row is so many numbers v, then w. */

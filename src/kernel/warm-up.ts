@@ -22,10 +22,8 @@ import {
   runWriterWords,
 } from "./entry-layout.ts";
 import { codeCount, codePointsBytes, ivfWords } from "./ivf-layout.ts";
-import type { KernelCalls } from "./kernel-calls.ts";
 import { roundUp } from "./kernel-memory.ts";
 import type { Kernels } from "./kernels.ts";
-import { formatParameterTable, type ParameterShape } from "./parameter-layout.ts";
 import { bucketWord, formatParameterShard, shardScratch, shardWord } from "./parameter-shard-layout.ts";
 import { formatShardMachine, shardMachineBytes, type ShardMachineShape, shardOfMachine } from "./shard-machine-layout.ts";
 import { warmUpVectors } from "./warm-up-vectors.ts";
@@ -42,7 +40,7 @@ const linearOnly = 2;
 
 export function warmUp(kernels: Kernels): void {
   if (kernels.variant === "scalar") return;
-  const memory = createWasmMemory(5 * pageBytes);
+  const memory = createWasmMemory(4 * pageBytes);
   const calls = kernels.bind(memory);
   const f32 = new Float32Array(memory.buffer);
   const u32 = new Uint32Array(memory.buffer);
@@ -74,58 +72,11 @@ export function warmUp(kernels: Kernels): void {
     calls.keyTableInsert(table, data, offsets, rows, out, scratch);
     calls.keyTableProbe(table, data, offsets, rows, out, scratch);
   }
-  warmUpParameters(calls, u32, f32);
   warmUpShard(kernels);
   warmUpMachine(kernels);
   warmUpEntries(kernels);
   warmUpVectors(kernels);
   warmUpIndex(kernels);
-}
-
-/** The usual shape, 16 factors and a weight under AdaGrad; keys are the row numbers, half of them new in each round. */
-function warmUpParameters(calls: KernelCalls, u32: Uint32Array, f32: Float32Array): void {
-  const shape: ParameterShape = {
-    dims: 17,
-    factors: 16,
-    capacityRows: rows,
-    seed: 1n,
-    initialScale: 0.1,
-    optimizer: "adagrad",
-    rate: { linear: 0.1, factors: 0.1 },
-    l2: { linear: 0, factors: 0 },
-    initialAccumulator: 0.1,
-  };
-  // A page each for results, scratch, arguments and (the last of five) the table.
-  const out = 0;
-  const scratch = pageBytes;
-  const keys = 2 * pageBytes;
-  const weights = keys + rows * 8;
-  const offsets = weights + rows * 4;
-  const linearEnds = offsets + 1_024;
-  const numbers = linearEnds + 1_024;
-  const merge = numbers + rows * 4;
-  const table = 4 * pageBytes;
-  formatParameterTable(u32, table, shape);
-  f32.fill(0, out / 4, scratch / 4);
-  f32.fill(1, weights / 4, offsets / 4);
-  f32.fill(1, numbers / 4, merge / 4);
-  const samples = rows / slotsPerRow;
-  for (let row = 0; row <= samples; row++) {
-    u32[offsets / 4 + row] = row * slotsPerRow;
-    u32[linearEnds / 4 + row] = row * slotsPerRow + linearOnly;
-  }
-  for (let i = 0; i < rows; i++) u32.set([i, i], keys / 4 + 2 * i);
-  for (let round = 0; round < parameterRounds; round++) {
-    calls.parametersTruncate(table, rows / 2);
-    calls.fmLearn(table, offsets, linearEnds, keys, weights, samples, numbers, numbers, numbers, out, scratch);
-    calls.fmLogits(table, 0, offsets, linearEnds, keys, weights, samples, out, scratch);
-    calls.fmSums(table, offsets, linearEnds, keys, weights, samples, out, scratch);
-    calls.fmVectors(table, offsets, linearEnds, keys, weights, samples, out, scratch);
-    calls.parametersPull(table, keys, rows, out, scratch);
-    calls.parametersAssign(table, keys, rows, out, scratch);
-    calls.parametersPush(table, keys, rows, out, merge, 2 * rows - 1, scratch);
-  }
-  calls.parametersFinite(table);
 }
 
 /** Rows of 16 numbers: half of the keys are written, all are read, some leave. */

@@ -26,8 +26,8 @@ export interface EvictionReport {
 
 const body: WorkerBody = async ({ port, data }) => {
   const { memory, at, lane, variant, options, keys, progress } = data as EvictionTask;
-  const own = KernelMemory.create({ dataBytes: FactorisationMachine.bytesFor(options, "shard") }, kernels(variant));
-  const untouched = FactorisationMachine.create(own, options, "shard");
+  const own = KernelMemory.create({ dataBytes: FactorisationMachine.bytesFor(options) }, kernels(variant));
+  const untouched = FactorisationMachine.create(own, options);
   const machine = FactorisationMachine.attach(KernelMemory.attach(memory, lane, kernels(variant)), at);
   const rows = new SlotRows();
   for (let row = 0; row < 64; row++) {

@@ -8,34 +8,19 @@
 //             4. a sample whose logit is not finite changes nothing and is counted (`skipped`); gradients are bounded, the error is taken at
 //                |logit + shift| <= 30.
 // Cost: docs/design/params.md. Concurrency: one thread learns, assigns, saves and loads; any thread reads through its own lane.
-// Limits: fmLimits; batches of any length (they go through the lane in parts of whole rows).
+// Limits: shardMachineLimits; batches of any length (they go through the lane in parts of whole rows).
 
 import { MillraceError } from "#base/errors";
 import type { SlotRows } from "#extract/slot-rows";
 import type { KernelMemory } from "#kernel/kernel-memory";
-import { shardMachineMagic } from "#kernel/shard-machine-layout";
-import { type ParameterShape, ParameterTable } from "#params/parameter-table";
-import type { FactorRows, SlotPlaces } from "./factor-rows.ts";
-import { ShardRows } from "./shard-rows.ts";
-import { TableRows } from "./table-rows.ts";
-
-export const fmLimits = { factorsMin: 4, factorsMax: 64, rowSlotsMax: 1_024 } as const;
+import { shardMachineLimits, type ShardMachineShape } from "#kernel/shard-machine-layout";
+import { ShardRows, type SlotPlaces } from "./shard-rows.ts";
 
 /**
- * Its table's shape: a row is `factors` numbers and one more. Usual: factors 8 to 16 (a multiple of 4, 4 to 64; cost grows with it), initialScale 0.01 to 0.1
- * (0 never learns an interaction), with AdaGrad rates of 0.02 to 0.2 and a first accumulator of 0.1 to 10 (larger: smaller first steps).
+ * Usual: factors 8 to 16 (cost grows with them), initialScale 0.01 to 0.1 (0 never learns an interaction), with AdaGrad rates of 0.02 to 0.2 and a first
+ * accumulator of 0.1 to 10 (larger: smaller first steps).
  */
-export type FmOptions = Omit<ParameterShape, "dims">;
-
-function shapeOf(options: FmOptions): ParameterShape {
-  const { factors } = options;
-  if (!Number.isInteger(factors) || factors < fmLimits.factorsMin || factors > fmLimits.factorsMax || factors % 4 !== 0) {
-    throw new MillraceError("invalid", `a factorisation machine of ${factors} factors`, {
-      todo: `use a multiple of 4 from ${fmLimits.factorsMin} to ${fmLimits.factorsMax}`,
-    });
-  }
-  return { ...options, dims: factors + 1 };
-}
+export type FmOptions = ShardMachineShape;
 
 /** Where one part of a batch lies in the lane. */
 interface Part extends SlotPlaces {
@@ -44,17 +29,14 @@ interface Part extends SlotPlaces {
   readonly numbers: number;
 }
 
-/** Where the rows lie: in a shard of the parameter server, or in a table of their own without versions, which benches and tests hold it against. */
-export type RowStore = "table" | "shard";
-
 export class FactorisationMachine {
-  readonly table: FactorRows;
+  readonly table: ShardRows;
   readonly factors: number;
   /** Numbers of a vector and of a query: factors + 1, padded to a multiple of 4. */
   readonly vectorDims: number;
   readonly #memory: KernelMemory;
 
-  private constructor(memory: KernelMemory, table: FactorRows) {
+  private constructor(memory: KernelMemory, table: ShardRows) {
     this.#memory = memory;
     this.table = table;
     this.factors = table.factors;
@@ -62,23 +44,18 @@ export class FactorisationMachine {
   }
 
   /** Bytes that it takes of a memory's data. Throws `invalid`. */
-  static bytesFor(options: FmOptions, store: RowStore = "shard"): number {
-    return store === "table" ? TableRows.bytesFor(shapeOf(options)) : ShardRows.bytesFor(options);
+  static bytesFor(options: FmOptions): number {
+    return ShardRows.bytesFor(options);
   }
 
   /** An untrained machine in the data area of `memory`. */
-  static create(memory: KernelMemory, options: FmOptions, store: RowStore = "shard"): FactorisationMachine {
-    return new FactorisationMachine(memory, store === "table" ? TableRows.create(memory, shapeOf(options)) : ShardRows.create(memory, options));
+  static create(memory: KernelMemory, options: FmOptions): FactorisationMachine {
+    return new FactorisationMachine(memory, ShardRows.create(memory, options));
   }
 
   /** The machine that another thread made at `at`. Throws `corrupt` when there is none. */
   static attach(memory: KernelMemory, at: number): FactorisationMachine {
-    if (at % 64 === 0 && memory.u32[at / 4] === shardMachineMagic) return new FactorisationMachine(memory, ShardRows.attach(memory, at));
-    const table = ParameterTable.attach(memory, at);
-    if (table.dims !== table.factors + 1) {
-      throw new MillraceError("corrupt", `the parameter table at ${at} is no factorisation machine`, { todo: "attach with the address of one" });
-    }
-    return new FactorisationMachine(memory, new TableRows(memory, table));
+    return new FactorisationMachine(memory, ShardRows.attach(memory, at));
   }
 
   get at(): number {
@@ -116,9 +93,9 @@ export class FactorisationMachine {
       if (!(from <= linearEnd && linearEnd <= to)) throw new MillraceError("invalid", `row ${row} of slots does not end behind its beginning`);
       if (to - from > longest) longest = to - from;
     }
-    if (longest > fmLimits.rowSlotsMax) {
+    if (longest > shardMachineLimits.rowSlotsMax) {
       throw new MillraceError("invalid", `a row of ${longest} slots`, {
-        todo: `declare fewer fields, or smaller \`max\`: at most ${fmLimits.rowSlotsMax} slots a row`,
+        todo: `declare fewer fields, or smaller \`max\`: at most ${shardMachineLimits.rowSlotsMax} slots a row`,
       });
     }
     const scratchBytes = this.table.scratchBytes(longest, writes);

@@ -17,7 +17,7 @@ const magicLow = 0x4c4c494d;
 const magicHigh = 0x434d4652;
 /** "FBLK" */
 const blockMagic = 0x4b4c4246;
-/** The first of version 1 of a parameter checkpoint: what machines wrote before their rows lay in a shard. */
+/** Of "MILLRPRM": how machines' files began before their rows had versions. */
 const olderMagicHigh = 0x4d525052;
 
 const kind = { buckets: 0, rows: 1 } as const;

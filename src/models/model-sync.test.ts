@@ -10,7 +10,6 @@ import { SyncPort } from "#params/sync/sync-port";
 import { type SimulatedNode, Simulation } from "#platform/simulation";
 import { FactorisationMachine, type FmOptions } from "./factorisation-machine.ts";
 import { FollowedModel, LedModel, modelNodeName } from "./model-sync.ts";
-import type { ShardRows } from "./shard-rows.ts";
 
 const shape: FmOptions = {
   factors: 8,
@@ -68,7 +67,7 @@ function rowsOf(machine: FactorisationMachine): Map<number, string> {
   const dims = shape.factors + 1;
   const values = new Float32Array(keysMost * dims);
   const found = new Uint8Array(keysMost);
-  (machine.table as ShardRows).shard.pull(keys, keysMost, values, found);
+  machine.table.shard.pull(keys, keysMost, values, found);
   const rows = new Map<number, string>();
   for (let key = 0; key < keysMost; key++) if (found[key] === 1) rows.set(key + 1, values.subarray(key * dims, (key + 1) * dims).join());
   return rows;
@@ -125,7 +124,7 @@ test("promise: a follower has every row that was learned and none that was evict
       led.written();
       await simulation.clock.sleep(3);
     }
-    assert.ok((trained.table as ShardRows).shard.statistics().evicted > 1_000, "rows were evicted");
+    assert.ok(trained.table.shard.statistics().evicted > 1_000, "rows were evicted");
     await until(simulation, "the same rows", () => rowsOf(followed).size === rowsOf(trained).size && model.status().sources[0]!.ageMs === 0);
     await simulation.clock.sleep(2_000);
     assert.deepEqual(rowsOf(followed), rowsOf(trained));

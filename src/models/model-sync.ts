@@ -19,7 +19,7 @@ import type { Files } from "#platform/files";
 import type { Network } from "#platform/network";
 import type { ModelSync } from "#wire/live-api";
 import type { FactorisationMachine } from "./factorisation-machine.ts";
-import { ShardRows } from "./shard-rows.ts";
+import type { ShardRows } from "./shard-rows.ts";
 
 /** Written at a time: a start takes one, each roll-back another. */
 const epochsAhead = 8;
@@ -46,11 +46,6 @@ export function modelNodeName(extractorId: number, { factors, seed, initialScale
   return `(model) extractor ${extractorId} factors ${factors} seed ${seed} initial ${initialScale}`;
 }
 
-function rowsOf({ table }: FactorisationMachine): ShardRows {
-  if (table instanceof ShardRows) return table;
-  throw new MillraceError("unsupported", "synchronising a machine whose rows have no versions", { todo: "create it over a shard" });
-}
-
 /** A model that is trained here and may be followed. */
 export class LedModel {
   readonly #node: SyncNode;
@@ -65,7 +60,7 @@ export class LedModel {
 
   private constructor(options: ModelSyncOptions, files: Files, folder: string, epoch: number) {
     const { machine, times } = options;
-    this.#rows = rowsOf(machine);
+    this.#rows = machine.table;
     this.#files = files;
     this.#folder = folder;
     this.#epoch = epoch;
@@ -81,7 +76,7 @@ export class LedModel {
   /** Of a machine that has been restored and that nobody trains yet. `folder`: of the model's checkpoints. Throws `corrupt` for a record that is none. */
   static async open(options: ModelSyncOptions, files: Files, folder: string): Promise<LedModel> {
     await files.makeFolder(folder);
-    const { shard } = rowsOf(options.machine);
+    const { shard } = options.machine.table;
     let epoch = (await readEpoch(files, folder)) + 1;
     for (let bucket = 0; bucket < shard.buckets; bucket++) epoch = Math.max(epoch, epochOf(shard.newest(bucket)) + 1);
     const model = new LedModel(options, files, folder, epoch);
@@ -177,7 +172,7 @@ export class FollowedModel {
 
   /** `follow`: addresses as in the configuration. `moved`: told the keys of rows that came (low and high word each, `count` of them). Throws `invalid`. */
   constructor(options: ModelSyncOptions, follow: readonly string[], moved: (keys: Uint32Array, count: number) => void) {
-    const { shard } = rowsOf(options.machine);
+    const { shard } = options.machine.table;
     const sources = follow.map(addressOf);
     this.#node = new SyncNode({
       ...options,

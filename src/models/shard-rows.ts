@@ -22,7 +22,6 @@ import {
 } from "#kernel/shard-machine-layout";
 import { ParameterShard, ShardReader } from "#params/parameter-shard";
 import { EntryBatch } from "#params/sync-table";
-import type { FactorRows, SlotPlaces } from "./factor-rows.ts";
 import { type MachineCheckpointHead, readMachineCheckpoint, type RecordWords, rowRecordHeadWords, writeMachineCheckpoint } from "./machine-checkpoint.ts";
 
 const rowFlag = { tombstone: 1, state: 2 } as const;
@@ -39,9 +38,22 @@ const bucketRecord = [
 /** Rows joined at a time. */
 const joinRows = 1_024;
 
-export class ShardRows implements FactorRows {
+/** Rows of slots in the lane, by address. Slots as in kernel-calls.ts. */
+export interface SlotPlaces {
+  readonly offsets: number;
+  readonly linearEnds: number;
+  readonly keys: number;
+  readonly weights: number;
+  readonly rows: number;
+  /** `scratchBytes` bytes, 16-aligned. */
+  readonly scratch: number;
+}
+
+export class ShardRows {
+  /** Other threads attach with it. */
   readonly at: number;
   readonly factors: number;
+  /** Numbers of a row: factors v, then w. */
   readonly dims: number;
   readonly capacityRows: number;
   /** For whoever hands its changes on. The trainer's thread only. */
@@ -87,45 +99,55 @@ export class ShardRows implements FactorRows {
     return Atomics.load(this.#memory.u32, this.shard.at / 4 + index);
   }
 
+  /** Keys that have a row. */
   get rowCount(): number {
     return this.#shardWord(shardWord.live);
   }
 
+  /** How often a key found no room, modulo 2^32. */
   get refused(): number {
     return this.#shardWord(shardWord.refused);
   }
 
+  /** Steps that were not made because something was not finite. */
   get skipped(): number {
     return this.#word(machineWord.skipped);
   }
 
+  /** Working space for rows of at most `longest` slots. */
   scratchBytes(longest: number, learns: boolean): number {
     const { baseBytes, groupSlots, readSlotBytes, learnSlotBytes, stampBytes } = shardMachineScratch;
     if (!learns) return baseBytes + readSlotBytes * Math.max(longest, groupSlots);
     return Math.max(stampBytes, baseBytes + longest * learnSlotBytes(this.factors));
   }
 
+  /** Row by row the logit, then one step. `touched`: u32 seconds since 1970 a row. Writes over the keys. */
   learn(slots: SlotPlaces, labels: number, importance: number, shifts: number, logits: number, touched: number): void {
     const { offsets, linearEnds, keys, weights, rows, scratch } = slots;
     this.#memory.calls.shardLearn(this.at, offsets, linearEnds, keys, weights, rows, labels, importance, shifts, logits, touched, scratch);
   }
 
+  /** Each begun with the sums at `start`; 0: with none. */
   logits({ offsets, linearEnds, keys, weights, rows, scratch }: SlotPlaces, start: number, logits: number): void {
     this.#memory.calls.shardLogits(this.at, start, offsets, linearEnds, keys, weights, rows, logits, this.#memory.laneNumber, scratch);
   }
 
+  /** factors + 8 numbers a row. */
   sums({ offsets, linearEnds, keys, weights, rows, scratch }: SlotPlaces, out: number): void {
     this.#memory.calls.shardSums(this.at, offsets, linearEnds, keys, weights, rows, out, this.#memory.laneNumber, scratch);
   }
 
+  /** factors + 4 numbers a row. */
   vectors({ offsets, linearEnds, keys, weights, rows, scratch }: SlotPlaces, out: number): void {
     this.#memory.calls.shardVectors(this.at, offsets, linearEnds, keys, weights, rows, out, this.#memory.laneNumber, scratch);
   }
 
+  /** `dims` numbers a key; missing keys read as their initial values. Returns how many were missing. */
   pull(keys: Uint32Array, count: number, into: Float32Array): number {
     return this.#reader.pull(keys, count, into);
   }
 
+  /** Sets rows, the optimizer's state stays. Returns how many keys were refused. */
   assign(keys: Uint32Array, count: number, values: Float32Array, touchedS = 0): number {
     return this.shard.assign(keys, count, values, touchedS);
   }
@@ -148,6 +170,7 @@ export class ShardRows implements FactorRows {
     return stateAt(this.#memory.u32, this.at, 4 * row) / 4;
   }
 
+  /** Whether every number and accumulator is finite; reads everything. */
   finite(): boolean {
     const { u32, f32 } = this.#memory;
     const { dims } = this;
@@ -179,6 +202,7 @@ export class ShardRows implements FactorRows {
     };
   }
 
+  /** Everything with the optimizer's state, copied. */
   save(): Uint8Array[] {
     const { u32 } = this.#memory;
     const { dims } = this;

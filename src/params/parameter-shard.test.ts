@@ -7,7 +7,7 @@ import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import { KernelMemory } from "#kernel/kernel-memory";
 import { type KernelVariant, kernels, kernelVariants, loadVariant } from "#kernel/kernels";
-import { placeOf } from "#kernel/parameter-key";
+import { type InitialShape, placeOf } from "#kernel/parameter-key";
 import { MapTable } from "./map-table.ts";
 import { ParameterShard, type ParameterShardShape, ShardReader } from "./parameter-shard.ts";
 import { checkTable, contentOf, syncTableContract } from "./sync-table.contract.ts";
@@ -166,6 +166,51 @@ test(`promise: all variants make the same bytes: rows, index, lists, counters (S
     for (const [i, other] of made.entries()) assert.deepEqual(imageOf(other), first, `${runnable[i]} dim ${dim}`);
     for (const { shard } of made) assert.ok(shard.statistics().heldBack > 0);
   }
+});
+
+test("promise: a missing key reads the same in every thread, before and after it is inserted; the seed and the key decide", () => {
+  const dim = 64;
+  const initialOf = (seed: bigint): InitialShape => ({ seed, factors: 60, initialScale: 0.5 });
+  const shape = { dim, initial: initialOf(42n) };
+  const { memory, shard } = newShard(shape);
+  const pull = (from: ParameterShard | ShardReader, numbers: readonly number[]): number[][] => {
+    const values = new Float32Array(numbers.length * dim);
+    from.pull(keysOf(numbers), numbers.length, values);
+    return numbers.map((_, i) => [...values.subarray(i * dim, (i + 1) * dim)]);
+  };
+  const keys = range(2_000);
+  const before = pull(shard, keys);
+  assert.deepEqual(pull(ShardReader.attach(KernelMemory.attach(memory.memory, 1), shard.at, 1), keys), before);
+  shard.add(keysOf(range(500)), 500, filled(500, dim, 0), 1);
+  assert.equal(shard.statistics().live, 500);
+  assert.deepEqual(pull(shard, keys), before);
+  assert.notDeepEqual(pull(newShard({ dim, initial: initialOf(43n) }).shard, [7]), [before[7]]);
+  assert.notDeepEqual(pull(newShard({ dim, initial: initialOf(42n + (1n << 32n)) }).shard, [7]), [before[7]]);
+  // Uniform in [-scale, scale): mean 0 and variance scale^2 / 3, within six standard errors; no two components follow one another.
+  const all = before.flatMap((row) => row.slice(0, 60));
+  assert.ok(before.every((row) => row.slice(60).every((value) => value === 0)));
+  assert.ok(all.every((value) => value >= -0.5 && value < 0.5));
+  const mean = all.reduce((sum, value) => sum + value, 0) / all.length;
+  const variance = all.reduce((sum, value) => sum + value * value, 0) / all.length;
+  assert.ok(Math.abs(mean) < (6 * 0.5) / Math.sqrt(3 * all.length), `mean ${mean}`);
+  assert.ok(Math.abs(variance - 0.25 / 3) < 0.002, `variance ${variance}`);
+  for (const lag of [1, 4, 60]) {
+    const along = all.slice(lag).reduce((sum, value, i) => sum + value * all[i]!, 0) / all.length;
+    assert.ok(Math.abs(along) < (6 * 0.25) / 3 / Math.sqrt(all.length), `lag ${lag}: ${along}`);
+  }
+});
+
+test("keys that differ in one bit, and keys 0 and 2^64 - 1, are different keys", () => {
+  const { shard } = newShard({ dim: 1, initial: { seed: 7n, factors: 0, initialScale: 0 } });
+  const keys: number[] = [0, 0, 0xffff_ffff, 0xffff_ffff];
+  for (let bit = 0; bit < 32; bit++) keys.push((1 << bit) >>> 0, 0, 0, (1 << bit) >>> 0);
+  const count = keys.length / 2;
+  const values = Float32Array.from({ length: count }, (_, i) => i);
+  assert.equal(shard.assign(Uint32Array.from(keys), count, values, 1), 0);
+  assert.equal(shard.statistics().live, count);
+  const read = new Float32Array(count);
+  assert.equal(shard.pull(Uint32Array.from(keys), count, read), 0);
+  assert.deepEqual(read, values);
 });
 
 test("a shard grows from nothing to a million rows; each is found, and the index stays 68 to 85 % full", () => {

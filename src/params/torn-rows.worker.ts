@@ -4,7 +4,7 @@ import { KernelMemory } from "#kernel/kernel-memory";
 import { type KernelVariant, kernels } from "#kernel/kernels";
 import type { WasmMemory } from "#kernel/web-assembly";
 import type { WorkerBody } from "#platform/workers";
-import { ParameterTable } from "./parameter-table.ts";
+import { ShardReader } from "./parameter-shard.ts";
 
 export interface RowTask {
   readonly memory: WasmMemory;
@@ -20,28 +20,31 @@ export interface ReaderReport {
   readonly reads: number;
   /** Rows that held more than one value. */
   readonly mixtures: number;
+  /** Readings of a key that was said to be missing. */
+  readonly missing: number;
   /** How many different values were seen, at most 1,000. */
   readonly values: number;
 }
 
 const body: WorkerBody = async ({ port, data }) => {
   const { memory, at, lane, variant, progress, keys } = data as RowTask;
-  const table = ParameterTable.attach(KernelMemory.attach(memory, lane, kernels(variant)), at);
-  const { dims } = table;
+  const reader = ShardReader.attach(KernelMemory.attach(memory, lane, kernels(variant)), at, lane);
+  const { dim } = reader;
   const count = keys.length / 2;
-  const values = new Float32Array(count * dims);
+  const values = new Float32Array(count * dim);
   const seen = new Set<number>();
   let reads = 0;
   let mixtures = 0;
+  let missing = 0;
   port.send("ready");
   while (Atomics.load(progress, 0) === 0) {
-    table.pull(keys, count, values);
+    missing += reader.pull(keys, count, values);
     for (let row = 0; row < count; row++) {
-      const first = values[row * dims]!;
+      const first = values[row * dim]!;
       reads++;
       if (seen.size < 1_000) seen.add(first);
-      for (let i = 1; i < dims; i++) {
-        if (values[row * dims + i] !== first) {
+      for (let i = 1; i < dim; i++) {
+        if (values[row * dim + i] !== first) {
           mixtures++;
           break;
         }
@@ -49,7 +52,7 @@ const body: WorkerBody = async ({ port, data }) => {
     }
     Atomics.store(progress, lane, seen.size);
   }
-  port.send({ reads, mixtures, values: seen.size } satisfies ReaderReport);
+  port.send({ reads, mixtures, missing, values: seen.size } satisfies ReaderReport);
 };
 
 export default body;

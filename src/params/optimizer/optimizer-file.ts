@@ -6,7 +6,7 @@
 
 import { crc32c } from "#base/crc32c";
 import { MillraceError } from "#base/errors";
-import { damagedFile, fileWords, readBlocks, type RowWords, writeBlocks } from "../record-blocks.ts";
+import { damagedFile, fileWords, readBlocks, type RowWords, writeBlocks } from "./record-blocks.ts";
 
 export const optimizerFileVersion = 1;
 const headBytes = 128;

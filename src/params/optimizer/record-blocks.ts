@@ -1,4 +1,4 @@
-// Rows as records in blocks, each under a CRC32C: how the files of parameters and of optimizer state are cut. Bytes: docs/format/parameter-checkpoint.md, "Block".
+// Rows as records in blocks, each under a CRC32C: how the file of optimizer state is cut. Bytes: docs/format/optimizer-state.md, "Block".
 // Invariants: 1. rows are numbered without a gap from the first on  2. nothing is handed out before lengths, order and checksums of all blocks are checked.
 // Cost: one copy and one checksum of every record. Concurrency: none of its own. Limits: blockBytesMax a block, so that a file may be written piece by piece.
 
