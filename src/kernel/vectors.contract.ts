@@ -351,6 +351,36 @@ export function vectorContract(variant: KernelVariant): void {
     }
   });
 
+  test(under(`lists of bitmaps from nearly empty to full (SEED=${seed})`), () => {
+    const prng = new Prng(seed).fork("sparse bits");
+    const all = 9_000;
+    const memory = KernelMemory.create({ dataBytes: 65_536 }, live);
+    const first = memory.reserve(bitmapBytes(all));
+    const second = memory.reserve(bitmapBytes(all));
+    const listAt = memory.reserve(4 * all + 16);
+    const block: VectorBlock = { memory, shape: { dims: 1, metric: "ip" }, slots: all, rowsAt: 64, codesAt: 0, scalesAt: 0, biasAt: 0, liveAt: first };
+    for (const share of [0, 0.0005, 0.002, 0.005, 0.01, 0.03, 0.3, 1]) {
+      for (let round = 0; round < 4; round++) {
+        // Now and then a full stretch between empty ones.
+        const full = prng.below(all);
+        for (let slot = 0; slot < all; slot++) {
+          setSlot(memory, first, slot, prng.chance(0.9));
+          setSlot(memory, second, slot, prng.chance(share) || (round === 1 && slot >= full && slot < full + 500));
+        }
+        const from = round < 2 ? 0 : prng.below(all);
+        const to = round < 2 ? all : prng.between(from, all);
+        const slots: number[] = [];
+        for (let slot = from; slot < to; slot++) if (hasSlot(memory, first, slot) && hasSlot(memory, second, slot)) slots.push(slot);
+        assert.equal(listSlots(block, second, listAt, all, from, to), slots.length);
+        assert.deepEqual([...memory.u32.subarray(listAt / 4, listAt / 4 + slots.length)], slots);
+        const few = prng.below(slots.length + 1);
+        memory.u32.fill(7, listAt / 4, listAt / 4 + all);
+        assert.equal(listSlots(block, second, listAt, few, from, to), few);
+        assert.equal(memory.u32[listAt / 4 + few], 7);
+      }
+    }
+  });
+
   test(under("blocks above 2 GiB are reached: addresses are unsigned"), () => {
     const shape = { dims: 4, metric: "l2" } as const;
     const memory = KernelMemory.create({ dataBytes: 3 * 2 ** 30 }, live);

@@ -11,7 +11,7 @@
 // Limits: those of the segment.
 
 import { createTopK, type TopK } from "#kernel/dot-top-k";
-import { ExactScan } from "#kernel/vector-rows";
+import { exactSearch, ExactScan } from "#kernel/vector-rows";
 import { copyNumbers } from "#platform/copy-bytes";
 import { type SearchSettings, searchSettingsLimits } from "../segment/search-settings.ts";
 import type { VectorSegment } from "../segment/vector-segment.ts";
@@ -31,6 +31,9 @@ export const filteredLimits = {
 
 /** Errors of the 4-bit codes that a filtered search allows for: with fewer, recall ends below 0.99 whatever the margin. */
 const slackLeast = 4;
+/** Margin that any filter adds, and that each halving of the rows that pass adds to it. */
+const marginLeast = 0.15;
+const marginHalf = 0.54;
 
 /** What passes: bits by slot, or a filter over attributes. */
 export type Passing = { readonly bitmap: Uint32Array } | { readonly filter: Filter; readonly attributes: AttributeSource | undefined };
@@ -50,11 +53,11 @@ export function chooseWay(numbers: { readonly rows: number; readonly passing: nu
 
 /**
  * Settings for a search in which a share of the rows passes, from those tuned without a filter: more lists (margin), and at least four errors of the 4-bit codes (slack).
- * Measured on 1 M rows (docs/design/vectors.md): a recall@20 of 0.99 needs 0.8 more margin at a half, 1.7 at a tenth, 2.3 at three in a hundred.
+ * Measured on 1 M rows with 250 queries (docs/design/vector-filters.md): a recall@20 of 0.99 needs 0.35 more margin at a half and 1.8 at a tenth; what is given beyond brings 0.991 to 0.992.
  */
 export function filteredSettings(settings: SearchSettings, share: number): SearchSettings {
   const { marginMax, listsMax } = searchSettingsLimits;
-  const more = 0.4 + 0.4 * Math.log2(1 / Math.min(1, Math.max(share, 1e-6)));
+  const more = marginLeast + marginHalf * Math.log2(1 / Math.min(1, Math.max(share, 1e-6)));
   return { probes: listsMax, margin: Math.min(marginMax, settings.margin + more), slack: Math.min(marginMax, Math.max(settings.slack, slackLeast)) };
 }
 
@@ -135,16 +138,20 @@ export function* searchPassing(
     if (work !== undefined) work.gaveUp = true;
   }
   const k = Math.min(count, slots);
-  const scan = new ExactScan(block);
-  scan.begin(query, k, { filterAt: filterRoomAt, use: block.codesAt === 0 ? "f32" : "int8" });
+  const use = block.codesAt === 0 ? "f32" : "int8";
+  const top = k === count ? into : createTopK(k);
   // Where few pass, a step covers more slots.
   const step = Math.min(slots, Math.ceil((filteredLimits.stepSlots * Math.max(1, Math.min(64, slots / Math.max(1, 2 * passing)))) / 32) * 32);
-  for (let from = 0; from < slots; from += step) {
-    scan.scan(from, Math.min(slots, from + step));
-    if (from + step < slots) yield;
+  if (step === slots) exactSearch(block, query, k, top, { filterAt: filterRoomAt, use });
+  else {
+    const scan = new ExactScan(block);
+    scan.begin(query, k, { filterAt: filterRoomAt, use });
+    for (let from = 0; from < slots; from += step) {
+      scan.scan(from, Math.min(slots, from + step));
+      if (from + step < slots) yield;
+    }
+    scan.end([top]);
   }
-  const top = k === count ? into : createTopK(k);
-  scan.end([top]);
   if (top !== into) {
     into.rows.set(top.rows.subarray(0, top.size));
     into.scores.set(top.scores.subarray(0, top.size));
