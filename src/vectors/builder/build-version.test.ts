@@ -110,7 +110,7 @@ for (const metric of ["cosine", "ip", "l2"] as const) {
       const { segment, meta } = await world.load(built.version);
       assert.deepEqual([segment.rows, segment.liveRows, meta.metric, meta.dims, meta.deltaOffset], [8_000, 8_000, metric, 16, 42]);
       assert.deepEqual(meta.settings, built.settings);
-      assert.deepEqual(probeFaults(segment, meta), []);
+      assert.deepEqual(await probeFaults(segment, meta), []);
       assert.ok([...(await world.filesOf(built.version)).keys()].some((name) => name.startsWith("attributes.")));
       assert.deepEqual(await systemFiles.list(join(world.folder, "work")), undefined, "nothing is left of the work");
     }));
@@ -233,7 +233,7 @@ test("promise: a server that asks a version's probes notices files that are not 
     const faultsWith = async (name: string, spoil: (bytes: Uint8Array) => Uint8Array): Promise<string[]> => {
       await writeFile(at.get(name)!, spoil(kept.get(name)!));
       try {
-        return probeFaults((await world.load(built.version)).segment, meta);
+        return await probeFaults((await world.load(built.version)).segment, meta);
       } catch (thrown) {
         return [(thrown as Error).message];
       } finally {
@@ -248,8 +248,8 @@ test("promise: a server that asks a version's probes notices files that are not 
     );
     // Another version's rows under this one's manifest.
     const other = await world.build(clustered(6_000, 16, "others"), { lists: 24 });
-    assert.match(probeFaults((await world.load(other.version)).segment, meta).join(), /probe queries/);
-    assert.deepEqual(probeFaults((await world.load(built.version)).segment, meta), []);
+    assert.match((await probeFaults((await world.load(other.version)).segment, meta)).join(), /probe queries/);
+    assert.deepEqual(await probeFaults((await world.load(built.version)).segment, meta), []);
   }));
 
 test("a fold keeps the settings of before while they reach the target; a build that was overtaken is staged", () =>

@@ -14,8 +14,10 @@ import { averageMargin, searchSettingsLimits, type SearchSettings } from "../seg
 import type { SearchWork } from "../segment/vector-segment.ts";
 
 export const tunerLimits = {
-  /** Searches of one tuning: what it costs at most. */
+  /** Searches of one tuning at most. */
   searchesMax: 40_000,
+  /** What they may cost by the weights, ns: from half of it on no further slack is tried, from all of it on what was found is taken. */
+  costMaxNs: 12e9,
   /** Queries that choose between slacks: so many rows compared together, within bounds. */
   coarseComparisons: 6e7,
   coarseQueries: 192,
@@ -107,10 +109,14 @@ const marginTop = marginMax - 0.5;
  */
 export function tune(search: Tunable, queries: QuerySet, target: number, before?: SearchSettings): Tuned {
   let searches = 0;
+  let costNs = 0;
   const run = (settings: SearchSettings, count = queries.count): Tried => {
+    const tried = measure(search, queries, settings, count);
     searches += count;
-    return measure(search, queries, settings, count);
+    costNs += tried.cost * count;
+    return tried;
   };
+  const mayGoOn = (share = 1): boolean => searches < tunerLimits.searchesMax && costNs < share * tunerLimits.costMaxNs;
   const done = (tried: Tried, met: boolean): Tuned => ({ ...tried, met, searches });
   const exhaustive: SearchSettings = { probes: listsMax, margin: marginMax, slack: marginMax };
   if (search.lists <= 1 || queries.count === 0) {
@@ -130,7 +136,7 @@ export function tune(search: Tunable, queries: QuerySet, target: number, before?
     let last = at(start);
     if (sureOf(last, target)) {
       best = last;
-      for (let step = 0.5; high > 0 && searches < tunerLimits.searchesMax; step *= 2) {
+      for (let step = 0.5; high > 0 && mayGoOn(); step *= 2) {
         const margin = Math.max(0, high - step);
         const tried = at(margin);
         if (!sureOf(tried, target)) {
@@ -141,7 +147,7 @@ export function tune(search: Tunable, queries: QuerySet, target: number, before?
       }
     } else {
       for (let step = 0.5; best === undefined; step *= 2) {
-        if (high >= marginTop || searches >= tunerLimits.searchesMax) return undefined;
+        if (high >= marginTop || !mayGoOn()) return undefined;
         low = high;
         high = Math.min(marginTop, high + step);
         const tried = at(high);
@@ -151,7 +157,7 @@ export function tune(search: Tunable, queries: QuerySet, target: number, before?
         else last = tried;
       }
     }
-    while (high - low > fine && searches < tunerLimits.searchesMax) {
+    while (high - low > fine && mayGoOn()) {
       const margin = (low + high) / 2;
       const tried = at(margin);
       if (sureOf(tried, target)) [best, high] = [tried, margin];
@@ -177,9 +183,10 @@ export function tune(search: Tunable, queries: QuerySet, target: number, before?
   };
   // Outwards while it gets cheaper: towards more slack where the target is out of reach, towards less where it is reached.
   let place: number = middle;
-  while (place < slacks.length - 1 && at(place) === undefined) place++;
+  while (place < slacks.length - 1 && at(place) === undefined && mayGoOn(0.5)) place++;
   for (const way of [-1, 1]) {
     for (let next = place + way; next >= 0 && next < slacks.length; next += way) {
+      if (!mayGoOn(0.5)) break;
       const [here, there] = [at(place), at(next)];
       if (there === undefined || (here !== undefined && there.cost >= here.cost)) break;
       place = next;

@@ -6,7 +6,8 @@
 
 import { MillraceError } from "#base/errors";
 import { createTopK, type TopK } from "#kernel/dot-top-k";
-import { exactSearch } from "#kernel/vector-rows";
+import { slotsUnit } from "#kernel/vector-layout";
+import { exactSearch, ExactScan } from "#kernel/vector-rows";
 import { isVersion } from "#snapshot/version";
 import type { Manifest } from "#snapshot/manifest";
 import { parseSearchSettings, type SearchSettings } from "../segment/search-settings.ts";
@@ -19,6 +20,9 @@ export const probeLimits = {
   numbersMax: 8_192,
   answersMax: 20,
 } as const;
+
+/** Numbers compared between two pauses of a thread that serves. */
+const probeNumbersAStep = 1 << 18;
 
 export interface VersionProbes {
   /** Row-major, as a search takes them (cosine: of length 1). */
@@ -94,7 +98,7 @@ export function versionMetaOf({ name, version, meta }: Pick<Manifest, "name" | "
 }
 
 /** Probes out of queries: what exact search over the loaded version says of them. */
-export function probesOf(segment: VectorSegment, queries: Float32Array, settings: SearchSettings): VersionProbes {
+export async function probesOf(segment: VectorSegment, queries: Float32Array, settings: SearchSettings): Promise<VersionProbes> {
   const { dims } = segment.shape;
   const count = Math.min(queries.length / dims, probeLimits.queriesMax, Math.max(1, Math.floor(probeLimits.numbersMax / dims)));
   const k = Math.min(probeLimits.answersMax, segment.liveRows);
@@ -108,14 +112,19 @@ export function probesOf(segment: VectorSegment, queries: Float32Array, settings
     };
   });
   const probes = { queries: used, answers, recall: 1 };
-  return { ...probes, recall: recallOf(segment, probes, settings) };
+  return { ...probes, recall: await recallOf(segment, probes, settings) };
 }
 
 /**
  * Reasons why what was loaded is not the version that was built; empty when it is. Asks every probe exactly and by the settings. Before writes are applied to the segment.
- * Cost: one exact and one usual search a probe; `slice` bounds how many are asked, from the first.
+ * Cost: one exact and one usual search a probe; `slice` bounds how many are asked, from the first. `pause`: called after every some tenths of a millisecond, where others wait.
  */
-export function probeFaults(segment: VectorSegment, meta: VectorVersionMeta, slice: number = probeLimits.queriesMax): string[] {
+export async function probeFaults(
+  segment: VectorSegment,
+  meta: VectorVersionMeta,
+  slice: number = probeLimits.queriesMax,
+  pause?: () => Promise<void>,
+): Promise<string[]> {
   const { dims, metric, probes, settings } = meta;
   if (segment.shape.dims !== dims || segment.shape.metric !== metric) {
     return [`its rows are ${segment.shape.dims} numbers compared by ${segment.shape.metric}, the manifest says ${dims} by ${metric}`];
@@ -123,11 +132,19 @@ export function probeFaults(segment: VectorSegment, meta: VectorVersionMeta, sli
   const reasons: string[] = [];
   const into = createTopK(probeLimits.answersMax);
   const asked = Math.min(slice, probes.answers.length);
+  const scan = new ExactScan(segment.block);
+  const step = Math.max(slotsUnit, Math.floor(probeNumbersAStep / dims / slotsUnit) * slotsUnit);
   let [wrong, all] = [0, 0];
   for (let q = 0; q < asked; q++) {
     const { ids, scores } = probes.answers[q]!;
     const query = probes.queries.subarray(q * dims, (q + 1) * dims);
-    const found: TopK = exactSearch(segment.block, query, Math.max(1, ids.length), into);
+    scan.begin(query, Math.max(1, ids.length));
+    for (let from = 0; from < segment.slots; from += step) {
+      scan.scan(from, Math.min(segment.slots, from + step));
+      await pause?.();
+    }
+    scan.end([into]);
+    const found: TopK = into;
     all += ids.length;
     // Scores rank by rank: the order of equal ones is nobody's promise. Ids: those that are clearly above the last score must be there.
     const here = new Map<string, number>();
@@ -142,7 +159,7 @@ export function probeFaults(segment: VectorSegment, meta: VectorVersionMeta, sli
   }
   if (wrong > 0) reasons.push(`${wrong} of ${all} answers to its probe queries are others than its builder got`);
   if (asked > 0 && reasons.length === 0) {
-    const recall = recallOf(segment, { ...probes, answers: probes.answers.slice(0, asked) }, settings);
+    const recall = await recallOf(segment, { ...probes, answers: probes.answers.slice(0, asked) }, settings, pause);
     // Another kernel rounds otherwise: a few answers at the edge may differ.
     if (recall < Math.min(meta.recallTarget, probes.recall) - 0.05) {
       reasons.push(`its probe queries find ${(recall * 100).toFixed(1)} % of the nearest rows, its builder found ${(probes.recall * 100).toFixed(1)} %`);
@@ -151,16 +168,17 @@ export function probeFaults(segment: VectorSegment, meta: VectorVersionMeta, sli
   return reasons;
 }
 
-function recallOf(segment: VectorSegment, { queries, answers }: VersionProbes, settings: SearchSettings): number {
+async function recallOf(segment: VectorSegment, { queries, answers }: VersionProbes, settings: SearchSettings, pause?: () => Promise<void>): Promise<number> {
   const { dims } = segment.shape;
   const into = createTopK(probeLimits.answersMax);
   let [hits, all] = [0, 0];
-  answers.forEach(({ ids }, q) => {
+  for (const [q, { ids }] of answers.entries()) {
     const answer = segment.search(queries.subarray(q * dims, (q + 1) * dims), settings, into);
     const found = new Set(Array.from(answer.rows.subarray(0, Math.min(answer.size, ids.length)), (slot) => segment.idOf(slot)));
     all += ids.length;
     for (const id of ids) if (found.has(id)) hits++;
-  });
+    await pause?.();
+  }
   return all === 0 ? 1 : hits / all;
 }
 

@@ -18,12 +18,14 @@ export interface LoadBase {
   readonly owner: string;
   /** Probes that are asked: each an exact search of some milliseconds. Default: as many as a thread that serves can take. */
   readonly probes?: number;
+  /** For a thread that serves: lets its other work in, asked after every some tenths of a millisecond of computing. */
+  readonly pause?: () => Promise<void>;
 }
 
 const probesAsked = 4;
 
 /** Throws `corrupt` for files that are not those of a version, `invalid` for one that does not answer as its builder said, `overloaded` when the pool has no room. */
-export async function loadBase({ manifest, fetched, files, pool, owner, probes = probesAsked }: LoadBase): Promise<BaseVersion> {
+export async function loadBase({ manifest, fetched, files, pool, owner, probes = probesAsked, pause }: LoadBase): Promise<BaseVersion> {
   const meta = versionMetaOf(manifest);
   const paths = new Map(fetched.map(({ name, path }) => [name, path]));
   const pathOf = (name: string): string => {
@@ -36,12 +38,12 @@ export async function loadBase({ manifest, fetched, files, pool, owner, probes =
   };
   const hasAttributes = paths.has(attributeFile("head"));
   const room = hasAttributes ? await attributeRoom(files, pathOf) : 0;
-  const segment = await loadSegment(files, pathOf, pool, { owner, extraBytes: room });
+  const segment = await loadSegment(files, pathOf, pool, { owner, extraBytes: room, ...(pause === undefined ? {} : { pause }) });
   try {
     const attributes = hasAttributes
       ? await loadAttributes(files, pathOf, { memory: segment.memory, at: segment.extraAt, room: segment.extraBytes, slots: segment.slots })
       : undefined;
-    const faults = probeFaults(segment, meta, probes);
+    const faults = await probeFaults(segment, meta, probes, pause);
     if (faults.length > 0) {
       throw new MillraceError("invalid", `version ${manifest.version} of collection ${manifest.name}: ${faults.join("; ")}`, {
         todo: "build it again, or roll back",

@@ -203,7 +203,8 @@ test("promise: a crash in the middle of a drop leaves the collection there or go
           assert.deepEqual(await world.registry.list("vectors/collections/"), []);
         } else {
           there += 1;
-          assert.equal(count, 50);
+          // Those of the version: all twenty writes stand before its offset.
+          assert.equal(count, 30);
         }
         assert.equal(await life.client.create(name, shape), count === undefined);
         await life.stop();

@@ -255,7 +255,7 @@ export class VectorHost {
         node,
         folder: files.join(folder, "versions", deltaPartition(record.id)),
         spareMax: opened.tuning.loadedVersions - 1,
-        loadBase: (manifest, fetched, owner) => loadBase({ manifest, fetched, files, pool: this.#pool, owner }),
+        loadBase: (manifest, fetched, owner, signal) => loadBase({ manifest, fetched, files, pool: this.#pool, owner, pause: this.#slicer(signal) }),
         warn: (message) => this.#warn(message),
         onSwitch: () => this.#told(opened),
         ...(sliceMs === undefined ? {} : { sliceMs }),
@@ -271,6 +271,18 @@ export class VectorHost {
       this.#warn(`collection ${opened.name} cannot be opened: ${opened.failure.message}`);
     }
     this.#told(opened);
+  }
+
+  /** For work that nobody waits for: what it awaits is a turn of the thread whenever it has computed for a slice. Rejects when the signal aborts. */
+  #slicer(signal: AbortSignal): () => Promise<void> {
+    const { clock, sliceMs = hostLimits.sliceMs } = this.#options;
+    let sinceMs = clock.monotonicMs();
+    return async () => {
+      signal.throwIfAborted();
+      if (clock.monotonicMs() - sinceMs < sliceMs) return;
+      await clock.yield();
+      sinceMs = clock.monotonicMs();
+    };
   }
 
   /** Tells the shape and the switches of a collection with the next message. */

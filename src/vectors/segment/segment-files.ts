@@ -40,8 +40,8 @@ export interface SegmentIds {
 
 /** Bytes of a file read at once. */
 const readBytes = 32 << 20;
-/** Numbers checked between two pauses. */
-const checkedTogether = 1 << 20;
+/** Numbers checked between two pauses: some tenths of a millisecond. */
+const checkedTogether = 1 << 18;
 
 /** Packs texts. */
 export function packIds(ids: readonly string[]): SegmentIds {
@@ -142,7 +142,7 @@ export interface LoadOptions {
   readonly extraBytes?: number;
   /** Of the one lane: arguments and results of a call. Default 1 MiB. */
   readonly laneBytes?: number;
-  /** Called every millisecond or so of computing: lets other work of the thread in. Default: nobody waits. */
+  /** Called after every some tenths of a millisecond of computing: lets other work of the thread in. Default: nobody waits. */
   readonly pause?: () => Promise<void>;
   /** Of the hashes of ids: random where strangers choose them. */
   readonly seed?: KeySeed;
