@@ -20,6 +20,7 @@ import type {
   VectorTaskVersion,
 } from "#wire/vector-task-api";
 import { collectionOf, type VectorTaskConfig } from "#wire/vector-task-config";
+import { snapshotNameOf } from "../collection/collection-record.ts";
 import { type Ask, noHistory, TaskBoard, type TaskHistory } from "./task-board.ts";
 import { nextOf } from "./task-due.ts";
 import { editionOf, type TaskMover, type TaskState, withAudit, withChanged, withCreated, withDeclared, withEnabled, withRemoved } from "./task-state.ts";
@@ -66,7 +67,7 @@ export class TaskControl {
     const state = await this.#required(name);
     const [asks, history, running] = [await this.board.asks(), await this.board.history(name), await this.board.running()];
     const overview = await this.#overview(name, state, asks.get(name), history, running.get(name));
-    const versions = await this.#snapshots.versions(overview.collection);
+    const versions = await this.#snapshots.versions(snapshotNameOf(overview.collection));
     return {
       ...overview,
       nowMs: this.#clock.nowMs(),
@@ -86,7 +87,7 @@ export class TaskControl {
   ): Promise<VectorTaskOverview> {
     const { edition, config } = editionOf(state);
     const collection = collectionOf(name, config);
-    const head = await this.#snapshots.head(collection).catch(() => undefined);
+    const head = await this.#snapshots.head(snapshotNameOf(collection)).catch(() => undefined);
     return {
       name,
       collection,
@@ -170,8 +171,8 @@ export class TaskControl {
   async live(name: string, version: string, refusedToo: boolean, who: string): Promise<VectorTaskLiveAnswer> {
     const collection = collectionOf(name, editionOf(await this.#required(name)).config);
     const whole = await this.#resolve(collection, version);
-    const before = (await this.#snapshots.head(collection))?.current ?? null;
-    await this.#snapshots.goLive(collection, whole, { refusedToo });
+    const before = (await this.#snapshots.head(snapshotNameOf(collection)))?.current ?? null;
+    await this.#snapshots.goLive(snapshotNameOf(collection), whole, { refusedToo });
     await this.#move(name, (state) => withAudit(state, this.#by(who), "live", { version: whole, ...(before === null ? {} : { note: `before: ${before}` }) }));
     return { collection, live: whole, before };
   }
@@ -179,9 +180,9 @@ export class TaskControl {
   /** The version before the live one, or the one named, is live again. Throws `not-found` when there is none. */
   async rollback(name: string, version: string | undefined, who: string): Promise<VectorTaskLiveAnswer> {
     const collection = collectionOf(name, editionOf(await this.#required(name)).config);
-    const before = (await this.#snapshots.head(collection))?.current ?? null;
+    const before = (await this.#snapshots.head(snapshotNameOf(collection)))?.current ?? null;
     const target = version === undefined ? undefined : await this.#resolve(collection, version);
-    const { current } = await this.#snapshots.rollback(collection, target);
+    const { current } = await this.#snapshots.rollback(snapshotNameOf(collection), target);
     await this.#move(name, (state) =>
       withAudit(state, this.#by(who), "rollback", { version: current!, ...(before === null ? {} : { note: `before: ${before}` }) }),
     );
@@ -191,7 +192,7 @@ export class TaskControl {
   async #resolve(collection: string, version: string): Promise<string> {
     const isWhole: boolean = isVersion(version);
     if (isWhole) return version;
-    const versions = (await this.#snapshots.versions(collection)).filter(
+    const versions = (await this.#snapshots.versions(snapshotNameOf(collection))).filter(
       (one) => one.state !== "building" && version !== "" && one.version.startsWith(version),
     );
     if (versions.length === 1) return versions[0]!.version;
