@@ -87,7 +87,7 @@ test("promise: what is written while a task builds is there after its version is
       let meanwhile: Promise<unknown> | undefined;
       const built = await buildVectorTask(
         { dataFolder, task: { task: "items", edition: 1, config, trigger: "asked", restricted: false }, folders: [] },
-        { signal: new AbortController().signal, onProgress: () => (meanwhile ??= during()) },
+        { signal: new AbortController().signal, onProgress: () => void (meanwhile ??= during()) },
       );
       assert.equal(built.outcome, "live", built.reasons.join("; "));
       assert.ok(meanwhile !== undefined);
