@@ -3,7 +3,7 @@
 // know relaxed SIMD), is passed over with its reason kept, so that a slow start is explained by `kernelReport` and never silent.
 // Differences between variants: none but the last bits of f32 scores, where relaxed SIMD may fuse multiply and add. What must be the same on
 // every machine compares rows, not scores, or asks for "simd128".
-// Cost: the first call of `kernels` in a process reads 6 KB, compiles and warms up: some 20 ms; later calls are a map look-up.
+// Cost: the first call of `kernels` in a process reads and compiles them and warms up: some 150 ms of CPU; later calls are a map look-up.
 // Concurrency: modules are per thread, bound calls too (one thread per lane of a memory, kernel-memory.ts); the memories are shared.
 
 import { MillraceError } from "#base/errors";
@@ -11,6 +11,8 @@ import { readWasmFile } from "#platform/wasm-file";
 import { type KernelCalls, kernelCallNames } from "./kernel-calls.ts";
 import { bindScalar } from "./scalar-calls.ts";
 import { warmUp } from "./warm-up.ts";
+import { warmUpParameters } from "./warm-up-parameters.ts";
+import { warmUpVectors } from "./warm-up-vectors.ts";
 import { webAssembly, type WasmMemory } from "./web-assembly.ts";
 
 /** In order of preference. */
@@ -106,6 +108,16 @@ export function kernels(variant?: KernelVariant): Kernels {
     warmUp(known);
   }
   return known;
+}
+
+const families = { parameters: warmUpParameters, vectors: warmUpVectors } as const;
+const warmed = new Set<keyof typeof families>();
+
+/** The kernels of this process, with those of a family warm too: for a thread that serves parameters or vectors, at its start. The engine keeps one compiled module a process. */
+export function warmKernels(family: keyof typeof families): void {
+  if (warmed.has(family)) return;
+  warmed.add(family);
+  families[family](kernels());
 }
 
 /** The variant that `kernels()` runs: shown in /stats, metrics and benches. */

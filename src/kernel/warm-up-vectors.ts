@@ -1,5 +1,6 @@
-// Calls the kernels of vector blocks until the engine has compiled them for speed: warm-up.ts says why.
+// Calls the kernels of vector blocks and of their index until the engine has compiled them for speed: warm-up.ts says why.
 
+import { codeCount, codePointsBytes, ivfWords } from "./ivf-layout.ts";
 import type { Kernels } from "./kernels.ts";
 import { codeBytes, heapBytes, rowFloats, scanWords } from "./vector-layout.ts";
 import { createWasmMemory, pageBytes } from "./web-assembly.ts";
@@ -10,8 +11,14 @@ const k = 8;
 const queries = 4;
 const rounds = 120;
 
-/** Every form of search over 256 rows. */
 export function warmUpVectors(kernels: Kernels): void {
+  if (kernels.variant === "scalar") return;
+  warmUpBlocks(kernels);
+  warmUpIndex(kernels);
+}
+
+/** Every form of search over 256 rows. */
+function warmUpBlocks(kernels: Kernels): void {
   const memory = createWasmMemory(2 * pageBytes);
   const calls = kernels.bind(memory);
   const u32 = new Uint32Array(memory.buffer);
@@ -70,5 +77,82 @@ export function warmUpVectors(kernels: Kernels): void {
     scan(calls.vectorDistances, 1);
     scan(calls.vectorBatch, queries);
     scan(calls.vectorBatch8, queries);
+  }
+}
+
+const indexRounds = 150;
+
+/** An index of 16 lists of 32 rows of 32 numbers: found, coded and searched, of either form. */
+function warmUpIndex(kernels: Kernels): void {
+  const dims = 32;
+  const lists = 16;
+  const slots = 512;
+  const bytes = dims * 4;
+  const rowsAt = pageBytes;
+  const memory = createWasmMemory(rowsAt + 3 * pageBytes);
+  const calls = kernels.bind(memory);
+  const f32 = new Float32Array(memory.buffer);
+  const u32 = new Uint32Array(memory.buffer);
+  const centroids = rowsAt + slots * bytes;
+  const blocks = centroids + lists * bytes;
+  const book = blocks + lists * bytes;
+  const codes = book + codeCount(dims) * codePointsBytes;
+  const bias = codes + slots * (dims / 4);
+  const scratch = bias + slots * 4;
+  // The first page: arguments and small things of a list or row each.
+  const args = 64;
+  const small = 512;
+  const starts = small + 1_024;
+  const listOf = starts + 1_024;
+  const scores = listOf + 4_096;
+  const heap = scores + 4_096;
+  const sums = heap + 1_024;
+  for (let i = 0; i < (slots + lists) * dims; i++) f32[rowsAt / 4 + i] = Math.sin(i * i);
+  for (let i = 0; i < (codeCount(dims) * codePointsBytes) / 4; i++) f32[book / 4 + i] = Math.sin(i);
+  for (let list = 0; list <= lists; list++) u32[starts / 4 + list] = 32 * list;
+  f32.fill(32, small / 4, small / 4 + lists);
+  f32.fill(0.1, small / 4 + lists, small / 4 + 2 * lists);
+  f32.fill(0, small / 4 + 2 * lists, small / 4 + 4 * lists);
+  for (let round = 0; round < indexRounds; round++) {
+    calls.centroidsTranspose(centroids, lists, bytes, blocks);
+    calls.centroidsNearest(rowsAt, slots / 2, bytes, blocks, lists, small + 8 * lists, listOf, scores);
+    calls.centroidsAdd(rowsAt, lists, bytes, listOf, scratch, scores);
+    calls.floatsFinite(rowsAt, slots * dims);
+    if (round % 10 === 0) {
+      for (let block = 0; block < slots / 32; block++) u32[listOf / 4 + block] = block;
+      calls.codes4Learn(rowsAt, slots / 16, bytes, book, sums, heap);
+      calls.codes4Encode(rowsAt, slots / 32, bytes, listOf, centroids, book, codeCount(dims), codes, bias, heap);
+    }
+    const isL2 = round % 3 === 0;
+    u32.fill(0, args / 4, args / 4 + ivfWords.count);
+    const words: Partial<Record<keyof typeof ivfWords, number>> = {
+      lists,
+      rowBytes: bytes,
+      centroids,
+      listBias: isL2 ? small + 8 * lists : 0,
+      spreads: small + 4 * lists,
+      starts,
+      sizes: small,
+      rows: rowsAt,
+      bias: isL2 ? bias : 0,
+      codes,
+      codeCount: codeCount(dims),
+      book,
+      query: rowsAt + (round % slots) * bytes,
+      heap,
+      probes: lists,
+      scratch,
+      slots,
+      firstLists: 2,
+      codeErrors: small + 4 * lists,
+    };
+    for (const [name, value] of Object.entries(words)) u32[args / 4 + ivfWords[name as keyof typeof ivfWords]] = value;
+    f32[args / 4 + ivfWords.queryLength] = 4;
+    f32[args / 4 + ivfWords.margin] = 4;
+    f32[args / 4 + ivfWords.slack] = 0.5;
+    f32[args / 4 + ivfWords.fall] = 2;
+    calls.topKReset(heap, 8);
+    calls.ivfSearch(args);
+    calls.topKSort(heap);
   }
 }

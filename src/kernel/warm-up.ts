@@ -3,8 +3,9 @@
 // process that serves from its first second must not pay for that in its first requests.
 // How much: V8 recompiles a function after a budget of work (--wasm-tiering-budget, 13 million units, about a byte of code run each); 400 rounds
 // over 256 rows pass it for each kernel. The fast code is compiled on another thread, so the first calls may still meet the slow one.
-// Cost: about 90 ms of CPU, once a process and variant (18-23 ms measured before the calls on parameters and entries came); call `kernels()` at
-// start, not on a serving loop.
+// What: search of plain rows, keys, entries and runs here, for every process; the calls on parameters and on vectors cost as much again and have files of their own, for those who serve them
+// (`warmKernels` of kernels.ts).
+// Cost: about 140 ms of CPU here, 90 for parameters, 125 for vectors, once a process and variant; at start, not on a serving loop.
 
 import { writeCrcTables } from "./crc-tables.ts";
 import {
@@ -21,22 +22,12 @@ import {
   runWriterStateBytes,
   runWriterWords,
 } from "./entry-layout.ts";
-import { codeCount, codePointsBytes, ivfWords } from "./ivf-layout.ts";
-import { roundUp } from "./kernel-memory.ts";
 import type { Kernels } from "./kernels.ts";
-import { bucketWord, formatParameterShard, shardScratch, shardWord } from "./parameter-shard-layout.ts";
-import { formatShardMachine, shardMachineBytes, type ShardMachineShape, shardOfMachine } from "./shard-machine-layout.ts";
-import { warmUpVectors } from "./warm-up-vectors.ts";
 import { createWasmMemory, pageBytes } from "./web-assembly.ts";
 
 const rows = 256;
 const rowBytes = 64;
 const rounds = 400;
-/** The calls on parameters run more code a row: every tenth round is enough for them. */
-const parameterRounds = rounds / 10;
-/** Slots of a row in the calls of factorisation machines; of these the first are linear-only. */
-const slotsPerRow = 16;
-const linearOnly = 2;
 
 export function warmUp(kernels: Kernels): void {
   if (kernels.variant === "scalar") return;
@@ -72,87 +63,7 @@ export function warmUp(kernels: Kernels): void {
     calls.keyTableInsert(table, data, offsets, rows, out, scratch);
     calls.keyTableProbe(table, data, offsets, rows, out, scratch);
   }
-  warmUpShard(kernels);
-  warmUpMachine(kernels);
   warmUpEntries(kernels);
-  warmUpVectors(kernels);
-  warmUpIndex(kernels);
-}
-
-/** Rows of 16 numbers: half of the keys are written, all are read, some leave. */
-function warmUpShard(kernels: Kernels): void {
-  const bytes = 6 * pageBytes;
-  const memory = createWasmMemory(bytes + 3 * pageBytes);
-  const calls = kernels.bind(memory);
-  const u32 = new Uint32Array(memory.buffer);
-  const shard = pageBytes;
-  const scratch = bytes + pageBytes;
-  const columns = scratch + shardScratch.writeBytes(16);
-  const out = scratch + pageBytes;
-  formatParameterShard(u32, shard, { dim: 16, buckets: 4, initial: { seed: 1n, factors: 16, initialScale: 0.1 }, bytes });
-  for (let bucket = 0; bucket < 4; bucket++) u32[u32[shard / 4 + shardWord.bucketsAt]! / 4 + 16 * bucket + bucketWord.leadEpoch] = 1;
-  for (let i = 0; i < rows; i++) u32.set([i, i], columns / 4 + 2 * i);
-  const last = 0xffff_ffff;
-  for (let round = 0; round < parameterRounds; round++) {
-    calls.shardAssign(shard, columns, rows / 2, out, round, scratch);
-    calls.shardAdd(shard, columns, rows / 2, out, round, scratch);
-    calls.shardPull(shard, columns, rows, out, 0, 0, scratch);
-    calls.narrowHalves(out, 16 * rows, out + 16 * 1_024);
-    calls.narrowBytes(out, rows, 16, scratch, out + 16 * 1_024);
-    calls.shardChanges(shard, round % 4, 0, 0, last, last, 64, out);
-    calls.shardJoin(shard, out, 64, scratch);
-    calls.shardDelete(shard, columns, 8, scratch);
-    calls.shardCollect(shard, round % 4, last, last, 64, 0);
-    calls.shardEvict(shard, rows / 4, 16, round % 2);
-    calls.shardExpire(shard, round, 4, 16, 0);
-  }
-}
-
-/** A machine of the usual shape over a shard: keys are the row numbers, half of the rows leave in each round. */
-function warmUpMachine(kernels: Kernels): void {
-  const shape: ShardMachineShape = {
-    factors: 16,
-    capacityRows: rows,
-    seed: 1n,
-    initialScale: 0.1,
-    optimizer: "adagrad",
-    rate: { linear: 0.1, factors: 0.1 },
-    l2: { linear: 0, factors: 0 },
-    initialAccumulator: 0.1,
-  };
-  const shardShape = shardOfMachine(shape);
-  const shard = pageBytes;
-  const machine = shard + roundUp(shardShape.bytes, 64);
-  const keys = roundUp(machine + shardMachineBytes(shape), pageBytes);
-  const weights = keys + rows * 8;
-  const offsets = weights + rows * 4;
-  const linearEnds = offsets + 1_024;
-  const numbers = linearEnds + 1_024;
-  const out = keys + pageBytes;
-  const scratch = out + pageBytes;
-  const memory = createWasmMemory(scratch + pageBytes);
-  const calls = kernels.bind(memory);
-  const u32 = new Uint32Array(memory.buffer);
-  const f32 = new Float32Array(memory.buffer);
-  formatParameterShard(u32, shard, shardShape);
-  formatShardMachine(u32, machine, shape, shard, true);
-  for (let bucket = 0; bucket < shardShape.buckets!; bucket++) u32[u32[shard / 4 + shardWord.bucketsAt]! / 4 + 16 * bucket + bucketWord.leadEpoch] = 1;
-  f32.fill(1, weights / 4, offsets / 4);
-  f32.fill(1, numbers / 4, numbers / 4 + rows);
-  const samples = rows / slotsPerRow;
-  for (let row = 0; row <= samples; row++) {
-    u32[offsets / 4 + row] = row * slotsPerRow;
-    u32[linearEnds / 4 + row] = row * slotsPerRow + linearOnly;
-  }
-  for (let round = 0; round < parameterRounds; round++) {
-    // Learning uses the keys up.
-    for (let i = 0; i < rows; i++) u32.set([i, i], keys / 4 + 2 * i);
-    calls.shardLogits(machine, 0, offsets, linearEnds, keys, weights, samples, out, 0, scratch);
-    calls.shardSums(machine, offsets, linearEnds, keys, weights, samples, out, 0, scratch);
-    calls.shardVectors(machine, offsets, linearEnds, keys, weights, samples, out, 0, scratch);
-    calls.shardLearn(machine, offsets, linearEnds, keys, weights, samples, numbers, numbers, numbers, out, 0, scratch);
-    calls.shardEvict(shard, rows / 2, rows, 1);
-  }
 }
 
 const entryRounds = 60;
@@ -278,82 +189,5 @@ function warmUpEntries(kernels: Kernels): void {
     u8[stack] = 1;
     setWords(args, gatherWords, { requiredBytes: round % 3 === 0 ? 1 : 0 });
     calls.gatherFields(args);
-  }
-}
-
-const indexRounds = 150;
-
-/** An index of 16 lists of 32 rows of 32 numbers: found, coded and searched, of either form. */
-function warmUpIndex(kernels: Kernels): void {
-  const dims = 32;
-  const lists = 16;
-  const slots = 2 * rows;
-  const bytes = dims * 4;
-  const rowsAt = pageBytes;
-  const memory = createWasmMemory(rowsAt + 3 * pageBytes);
-  const calls = kernels.bind(memory);
-  const f32 = new Float32Array(memory.buffer);
-  const u32 = new Uint32Array(memory.buffer);
-  const centroids = rowsAt + slots * bytes;
-  const blocks = centroids + lists * bytes;
-  const book = blocks + lists * bytes;
-  const codes = book + codeCount(dims) * codePointsBytes;
-  const bias = codes + slots * (dims / 4);
-  const scratch = bias + slots * 4;
-  // The first page: arguments and small things of a list or row each.
-  const args = 64;
-  const small = 512;
-  const starts = small + 1_024;
-  const listOf = starts + 1_024;
-  const scores = listOf + 4_096;
-  const heap = scores + 4_096;
-  const sums = heap + 1_024;
-  for (let i = 0; i < (slots + lists) * dims; i++) f32[rowsAt / 4 + i] = Math.sin(i * i);
-  for (let i = 0; i < (codeCount(dims) * codePointsBytes) / 4; i++) f32[book / 4 + i] = Math.sin(i);
-  for (let list = 0; list <= lists; list++) u32[starts / 4 + list] = 32 * list;
-  f32.fill(32, small / 4, small / 4 + lists);
-  f32.fill(0.1, small / 4 + lists, small / 4 + 2 * lists);
-  f32.fill(0, small / 4 + 2 * lists, small / 4 + 4 * lists);
-  for (let round = 0; round < indexRounds; round++) {
-    calls.centroidsTranspose(centroids, lists, bytes, blocks);
-    calls.centroidsNearest(rowsAt, rows, bytes, blocks, lists, small + 8 * lists, listOf, scores);
-    calls.centroidsAdd(rowsAt, lists, bytes, listOf, scratch, scores);
-    calls.floatsFinite(rowsAt, slots * dims);
-    if (round % 10 === 0) {
-      for (let block = 0; block < slots / 32; block++) u32[listOf / 4 + block] = block;
-      calls.codes4Learn(rowsAt, rows / 8, bytes, book, sums, heap);
-      calls.codes4Encode(rowsAt, slots / 32, bytes, listOf, centroids, book, codeCount(dims), codes, bias, heap);
-    }
-    const isL2 = round % 3 === 0;
-    u32.fill(0, args / 4, args / 4 + ivfWords.count);
-    const words: Partial<Record<keyof typeof ivfWords, number>> = {
-      lists,
-      rowBytes: bytes,
-      centroids,
-      listBias: isL2 ? small + 8 * lists : 0,
-      spreads: small + 4 * lists,
-      starts,
-      sizes: small,
-      rows: rowsAt,
-      bias: isL2 ? bias : 0,
-      codes,
-      codeCount: codeCount(dims),
-      book,
-      query: rowsAt + (round % slots) * bytes,
-      heap,
-      probes: lists,
-      scratch,
-      slots,
-      firstLists: 2,
-      codeErrors: small + 4 * lists,
-    };
-    for (const [name, value] of Object.entries(words)) u32[args / 4 + ivfWords[name as keyof typeof ivfWords]] = value;
-    f32[args / 4 + ivfWords.queryLength] = 4;
-    f32[args / 4 + ivfWords.margin] = 4;
-    f32[args / 4 + ivfWords.slack] = 0.5;
-    f32[args / 4 + ivfWords.fall] = 2;
-    calls.topKReset(heap, 8);
-    calls.ivfSearch(args);
-    calls.topKSort(heap);
   }
 }

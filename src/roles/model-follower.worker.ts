@@ -1,5 +1,6 @@
 // The thread of a followed model: joins the live model, takes its rows from where they are trained, keeps the item vectors. Wiring only.
 
+import { warmKernels } from "#kernel/kernels";
 import { LiveModel, modelLane } from "#models/live-model";
 import { FollowedModel } from "#models/model-sync";
 import type { WorkerBody } from "#platform/workers";
@@ -12,6 +13,7 @@ import type { TrainerThreadData } from "./training.ts";
 const body: WorkerBody = async ({ port, clock, data, signal }) => {
   const { config, ticket, sync } = data as TrainerThreadData;
   const live = LiveModel.attach(ticket, modelLane.trainer);
+  warmKernels("parameters");
   const vectors = new ItemVectors(live);
   const options = modelSyncOptionsOf(config, sync!, live, extractorOf(config), clock);
   const model = new FollowedModel(options, sync!.follow!, (keys, count) => vectors.moved(keys, count));

@@ -2,6 +2,7 @@
 
 import { openSqliteRegistry } from "#backbone/sqlite-registry";
 import { Prng } from "#base/prng";
+import { warmKernels } from "#kernel/kernels";
 import { MemoryPool } from "#kernel/memory-pool";
 import { HostSync } from "#params/host/host-sync";
 import { type HostTable } from "#params/host/host-table";
@@ -30,6 +31,7 @@ const poolShare = 1.5;
 const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
   const { config, dataFolder, ring } = data as ParametersThreadData;
   const tell = (message: FromParameters): void => port.send(message);
+  warmKernels("parameters");
   const memoryBytesMax = parameterMemoryMb(config) * 2 ** 20;
   const sync =
     config.sync === undefined

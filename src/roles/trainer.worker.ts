@@ -3,6 +3,7 @@
 
 import { openEmbeddedLog } from "#backbone/embedded-log";
 import { createMemoryRegistry } from "#backbone/memory-registry";
+import { warmKernels } from "#kernel/kernels";
 import { LiveModel, modelLane } from "#models/live-model";
 import { LedModel } from "#models/model-sync";
 import type { WorkerBody } from "#platform/workers";
@@ -19,6 +20,7 @@ const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
   const log = openEmbeddedLog({ files, clock, registry: createMemoryRegistry({ clock }), folder: files.join(dataFolder, "log"), durability: "none" });
   const model = LiveModel.attach(ticket, modelLane.trainer);
   const extractor = extractorOf(config);
+  warmKernels("parameters");
   try {
     await runTrainerLoop({
       log,

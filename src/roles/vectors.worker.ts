@@ -8,7 +8,7 @@ import { MillraceError } from "#base/errors";
 import { openFolderBlobs } from "#backbone/folder-blobs";
 import type { Durability } from "#backbone/log";
 import { collectDropped } from "#kernel/collect-dropped";
-import { kernels } from "#kernel/kernels";
+import { warmKernels } from "#kernel/kernels";
 import { MemoryPool } from "#kernel/memory-pool";
 import { childRssBytesMin } from "#platform/child-processes";
 import { collectGarbage } from "#platform/garbage";
@@ -53,8 +53,8 @@ const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
   const blobs = openFolderBlobs({ files, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
   const pool = new MemoryPool({ capBytes: (config.memoryMb ?? vectorDefaults.memoryMb) * 2 ** 20 });
   const collecting = collectDropped(pool, clock, collectGarbage, threadLoadMeter());
-  // Compiled before anybody is answered: some 0.1 s.
-  kernels();
+  // Compiled before anybody is answered: some 0.3 s of CPU.
+  warmKernels("vectors");
   const stalls = new LoopStallMeter();
   stalls.start();
   // What a process of before left half done.
