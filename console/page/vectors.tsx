@@ -139,7 +139,7 @@ function Collections({
               <td>{whole(one.deletedRows)}</td>
               <td>{bytes(one.bytes)}</td>
               <td>{whole(one.settings.lists)}</td>
-              <td>{one.settings.lists > 1 ? whole(one.settings.probes) : "all"}</td>
+              <td>{one.settings.lists > one.settings.probes ? whole(one.settings.probes) : "all"}</td>
               <td>{one.searches === 0 ? "–" : ms(one.searchP50Ms)}</td>
               <td>{one.searches === 0 ? "–" : ms(one.searchP99Ms)}</td>
               <td>{one.recall === undefined ? "–" : `${one.recall.value.toFixed(4)} of ${one.recall.at}`}</td>
