@@ -88,6 +88,67 @@ test("JSON lines, Parquet, CSV and a query give the same rows", () =>
     await assert.rejects(openVectorFiles({ ...options, vector: "price", files: [join(folder, "in/rows.parquet")] }), { code: "invalid" });
   }));
 
+test("promise: ids and texts of JSON lines and CSV are read as they stand, whatever they look like", () =>
+  within(async (folder) => {
+    const texts = [
+      ...[
+        "a",
+        "007",
+        "1e3",
+        "true",
+        "null",
+        "NaN",
+        "käse",
+        " b ",
+        '"q"',
+        "6F9619FF-8B86-D011-B42D-00CF4FC964FF",
+        "2024-01-01T10:00:00Z",
+        "2024-01-02 11:00:00",
+      ],
+      ...["01/02/2024", "10:00", "12345678901234567890123", "{}", "[1]"],
+    ];
+    const options = { id: "id", vector: "vector", attributes: ["text"], memoryBytes, tempFolder: folder };
+    const read = async (name: string, lines: readonly string[]): Promise<Awaited<ReturnType<typeof allOf>>> => {
+      await writeFile(join(folder, name), lines.join("\n"));
+      return allOf(await openVectorFiles({ ...options, files: [join(folder, name)] }));
+    };
+    const wantedRows = texts.map((text) => [text, [1, 2], { text }]);
+    const line = (id: unknown, text: unknown = "x"): string => JSON.stringify({ id, vector: [1, 2], text });
+    // Alone too: found types depend on what stands beside.
+    for (const some of [texts, ...texts.map((text) => [text])]) {
+      const rows = wantedRows.filter(([text]) => some.includes(text as string));
+      const fromJson = await read(
+        "rows.jsonl",
+        some.map((text) => line(text, text)),
+      );
+      assert.deepEqual(fromJson.rows, rows, `JSON ${some.join()}`);
+      const field = (text: string): string => `"${text.replaceAll('"', '""')}"`;
+      const fromCsv = await read("rows.csv", ["id,vector,text", ...some.map((text) => `${field(text)},"[1, 2]",${field(text)}`)]);
+      assert.deepEqual(fromCsv.rows, rows, `CSV ${some.join()}`);
+    }
+    // Numbers among texts: by their digits; an empty id, none, a list and an object are no ids.
+    const mixed = await read("mixed.jsonl", [
+      ...[line("a"), line(7), '{"id": 12345678901234567890123, "vector": [1, 2]}', '{"id": -9007199254740993, "vector": "[1, 2]", "text": 7}'],
+      ...[line(""), line(null), line([1]), line({ a: 1 }), '{"vector": [1, 2]}', '{"id": "text", "vector": "no"}', '{"id": "number", "vector": 5}'],
+    ]);
+    assert.deepEqual(mixed.rows, [
+      ["a", [1, 2], { text: "x" }],
+      ["7", [1, 2], { text: "x" }],
+      ["12345678901234567890123", [1, 2], undefined],
+      ["-9007199254740993", [1, 2], { text: 7 }],
+    ]);
+    assert.equal(mixed.refused, 7);
+    const csv = await read("mixed.csv", ["id,vector,text", 'a,"[1,2]",2024-01-01', '7,"[1,2]",', '"","[1,2]",x', ',"[1,2]",x', '0x1,"[1,2]",x']);
+    assert.deepEqual(csv.rows, [
+      ["a", [1, 2], { text: "2024-01-01" }],
+      ["7", [1, 2], undefined],
+      ["0x1", [1, 2], { text: "x" }],
+    ]);
+    // A query says its types itself; what it leaves as JSON is read so too.
+    const sql = `SELECT id, vector, text FROM read_json('${join(folder, "mixed.jsonl")}', format = 'newline_delimited', columns = {id: 'JSON', vector: 'JSON', text: 'JSON'})`;
+    assert.deepEqual((await allOf(await openVectorFiles({ ...options, files: [], query: sql }))).rows, mixed.rows);
+  }));
+
 test("promise: a task that may read some folders alone reads nothing else, by path or by SQL", () =>
   within(async (folder) => {
     await writeFile(join(folder, "secret.csv"), 'id,vector\na,"[1,2]"');

@@ -1,7 +1,7 @@
 // Rows of ids and vectors out of files, for builds of vector collections: Parquet, CSV and JSON lines through DuckDB, or a query. Batches have the shape of VectorRowBatch (src/vectors).
 // Why beside the table import and not through it: a build wants one id, one vector and some attributes as JSON, of dimensions that the first row says, and keeps nothing on the way.
 // Invariants: 1. a row without an id, or whose vector is missing, of another length or no list of numbers, is left out and counted (`refused`)  2. SQL reads only `folders`, when given
-// 3. nothing is rounded but floats to f32.
+// 3. nothing is rounded but floats to f32; ids and texts are those of the file, whatever they look like.
 // Cost: 110 ns a column of numbers by DuckDB, 150 ns an id. Concurrency: one reader.
 
 import { MillraceError } from "#base/errors";
@@ -36,18 +36,19 @@ export async function openVectorFiles(options: VectorFilesOptions): Promise<Vect
   const what = options.query === undefined ? (options.files[0] ?? "no files") : "the query";
   try {
     const from = await relationOf(duck, options);
-    const vector = `CAST(${quoted(options.vector)} AS FLOAT[])`;
+    const types = new Map((await duck.rows(`DESCRIBE SELECT * FROM ${from}`)).map(([name, type]) => [String(name).toLowerCase(), String(type)]));
+    const vector = vectorOfColumn(options.vector, types);
     const [[dims, rows] = []] = await duck.rows(
-      `SELECT (SELECT len(${vector}) FROM ${from} WHERE ${quoted(options.vector)} IS NOT NULL LIMIT 1), ${options.query === undefined ? `(SELECT count(*) FROM ${from})` : "NULL"}`,
+      `SELECT (SELECT len(v) FROM (SELECT ${vector} AS v FROM ${from}) WHERE len(v) > 0 LIMIT 1), ${options.query === undefined ? `(SELECT count(*) FROM ${from})` : "NULL"}`,
     );
-    if (dims === undefined || dims === null || Number(dims) < 1) {
+    if (dims === undefined || dims === null) {
       throw new MillraceError("invalid", `${what} has no row with a vector in ${options.vector}`, { todo: "name the column (vector), and look at the file" });
     }
     const all = options.attributes.map((column) => `${literal(column)}, ${quoted(column)}`).join(", ");
     const attributes = all === "" ? "NULL" : `CAST(json_merge_patch('{}', json_object(${all})) AS VARCHAR)`;
     const sql =
-      `SELECT CAST(${quoted(options.id)} AS VARCHAR), TRY_CAST(v AS FLOAT[${Number(dims)}]), ${attributes} ` +
-      `FROM (SELECT *, TRY_CAST(${quoted(options.vector)} AS FLOAT[]) AS v FROM ${from})`;
+      `SELECT __id, TRY_CAST(__vector AS FLOAT[${Number(dims)}]), ${attributes} ` +
+      `FROM (SELECT *, ${idOfColumn(options.id, types)} AS __id, ${vector} AS __vector FROM ${from})`;
     const result = await duck.connection.stream(sql);
     return new DuckDbVectors(duck, result, what, Number(dims), rows === null || rows === undefined ? undefined : Number(rows));
   } catch (cause) {
@@ -56,7 +57,21 @@ export async function openVectorFiles(options: VectorFilesOptions): Promise<Vect
   }
 }
 
-async function relationOf(duck: DuckDb, { files, query, format }: VectorFilesOptions): Promise<string> {
+/** SQL of an id as the file has it: a JSON string without its quotes, a number by its digits; a list or an object is none. */
+function idOfColumn(name: string, types: ReadonlyMap<string, string>): string {
+  const column = quoted(name);
+  if (types.get(name.toLowerCase()) !== "JSON") return `CAST(${column} AS VARCHAR)`;
+  return `CASE WHEN json_type(${column}) NOT IN ('ARRAY', 'OBJECT') THEN ${column} ->> '$' END`;
+}
+
+/** SQL of a vector as FLOAT[], null where it is none; a text `[1, 2]` is one. */
+function vectorOfColumn(name: string, types: ReadonlyMap<string, string>): string {
+  const column = quoted(name);
+  if (types.get(name.toLowerCase()) !== "JSON") return `TRY_CAST(${column} AS FLOAT[])`;
+  return `CASE json_type(${column}) WHEN 'ARRAY' THEN TRY_CAST(${column} AS FLOAT[]) WHEN 'VARCHAR' THEN TRY_CAST(${column} ->> '$' AS FLOAT[]) END`;
+}
+
+async function relationOf(duck: DuckDb, { files, query, format, id, vector, attributes }: VectorFilesOptions): Promise<string> {
   if (query !== undefined) {
     const statements = await duck.connection.extractStatements(query);
     if (statements.count !== 1) throw new MillraceError("invalid", `the query has ${statements.count} statements`, { todo: "give one SELECT" });
@@ -71,7 +86,10 @@ async function relationOf(duck: DuckDb, { files, query, format }: VectorFilesOpt
   }
   const list = `[${files.map(literal).join(", ")}]`;
   if (one === "parquet") return `read_parquet(${list})`;
-  return one === "csv" ? `read_csv(${list}, header = true, all_varchar = true)` : `read_json(${list}, format = 'newline_delimited')`;
+  if (one === "csv") return `read_csv(${list}, header = true, all_varchar = true)`;
+  // Named types, never found ones: DuckDB would make a UUID of an id that looks like one, a time of a text, and write them its own way.
+  const columns = [...new Set([id, vector, ...attributes])].map((column) => `${quoted(column)}: 'JSON'`).join(", ");
+  return `read_json(${list}, format = 'newline_delimited', columns = {${columns}})`;
 }
 
 class DuckDbVectors implements VectorRowReader {
