@@ -210,29 +210,27 @@ export function vectorCommands({ vectors, isPlainKey }: VectorCommandParts): Com
 
   const vinfo: Begin = async ({ args }) => {
     const name = nameOf(args);
-    const shape = vectors.shapeOf(name);
-    const size = shape === undefined ? undefined : await vectors.count(name);
-    if (shape === undefined || size === undefined) return (reply) => reply.nilArray();
-    const status = vectors.status().collections.find((one) => one.name === name);
-    const { settings, recall, versions = [] } = status ?? {};
+    const status = await vectors.statusOf(name);
+    if (status === undefined) return (reply) => reply.nilArray();
+    const { settings, recall, versions } = status;
     const fields: readonly (readonly [string, string | number])[] = [
       ["quant-type", "f32"],
-      ["vector-dim", shape.dims],
-      ["size", size],
+      ["vector-dim", status.dims],
+      ["size", status.elements],
       ["max-level", 0],
       ["vset-uid", 0],
       ["hnsw-max-node-uid", 0],
-      ["metric", shape.metric],
+      ["metric", status.metric],
       ["version", versions.find(({ state }) => state === "serving")?.version ?? ""],
-      ["base-rows", status?.baseRows ?? 0],
-      ["tail-rows", status?.tailRows ?? size],
-      ["deleted-rows", status?.deletedRows ?? 0],
-      ["bytes", status?.bytes ?? 0],
-      ["lists", settings?.lists ?? 0],
-      ["probes", settings?.probes ?? 0],
-      ["candidates", settings?.candidates ?? 0],
+      ["base-rows", status.baseRows],
+      ["tail-rows", status.tailRows],
+      ["deleted-rows", status.deletedRows],
+      ["bytes", status.bytes],
+      ["lists", settings.lists],
+      ["probes", settings.probes],
+      ["candidates", settings.candidates],
       ["recall", recall === undefined ? "" : String(recall.value)],
-      ["folds", status?.folds ?? 0],
+      ["folds", status.folds],
     ];
     return (reply) => {
       reply.map(fields.length);
@@ -345,7 +343,7 @@ export function vectorCommands({ vectors, isPlainKey }: VectorCommandParts): Com
       keys: undefined,
       group: "vector_set",
       since: "8.0.0",
-      summary: "Names of the collections, at most a second old",
+      summary: "Names of the collections",
       run({ reply }) {
         const names = vectors
           .status()

@@ -121,7 +121,7 @@ export function vectorRoutes(vectors: ServedCollections, clock: Clock): Route[] 
       method: "GET",
       url: "/v1/vectors",
       tag,
-      summary: "All collections with their versions, the memory they take, the cache of results; at most a second old",
+      summary: "All collections with their versions, the memory they take, the cache of results; figures are at most a second old",
       answer: StatusAnswer,
       always: true,
       handle: () => ({ nowMs: clock.nowMs(), ...vectors.status(), cache: vectors.cache.counts }) satisfies VectorsAnswer,
@@ -130,7 +130,7 @@ export function vectorRoutes(vectors: ServedCollections, clock: Clock): Route[] 
       method: "GET",
       url: "/v1/collections",
       tag,
-      summary: "Names, shapes and sizes of the collections",
+      summary: "Names and shapes of the collections; `elements` is at most a second old",
       answer: StatusAnswer,
       always: true,
       handle: () => ({ collections: vectors.status().collections.map(({ name, dims, metric, elements }) => ({ name, dims, metric, elements })) }),
@@ -144,10 +144,9 @@ export function vectorRoutes(vectors: ServedCollections, clock: Clock): Route[] 
       always: true,
       async handle({ params }) {
         const name = nameOf(params);
-        const shape = shapeOf(name);
-        const elements = await vectors.count(name);
-        const status = vectors.status().collections.find((one) => one.name === name);
-        return { name, ...shape, ...status, ...(elements === undefined ? {} : { elements }) };
+        const status = await vectors.statusOf(name);
+        if (status === undefined) throw missing(name);
+        return status;
       },
     },
     {

@@ -67,7 +67,7 @@ export class VectorClient {
     return tableProfiles(this.#calls, table, columns);
   }
 
-  /** Names of the collections, at most a second old. */
+  /** Names of the collections. */
   async collections(): Promise<readonly string[]> {
     const decoder = new TextDecoder();
     return ((await this.#calls.command(["VLIST"])) as Uint8Array[]).map((name) => decoder.decode(name));

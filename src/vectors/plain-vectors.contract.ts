@@ -216,6 +216,10 @@ export class PlainVectors implements VectorService {
     return this.#collections.get(name)?.changes ?? 0;
   }
 
+  async statusOf(name: string): Promise<CollectionStatus | undefined> {
+    return this.status().collections.find((one) => one.name === name);
+  }
+
   status(): VectorsStatus {
     const collections = [...this.#collections].map(([name, { shape, rows, upserts, removes, searches }]): CollectionStatus => ({
       ...shape,

@@ -117,6 +117,10 @@ export class ServedCollections implements VectorService {
     return this.#engine?.changesOf(name) ?? 0;
   }
 
+  async statusOf(collection: string): Promise<CollectionStatus | undefined> {
+    return this.#shown.get(collection)?.status() ?? this.#engine?.statusOf(collection);
+  }
+
   status(): VectorsStatus {
     const status = this.#engine?.status() ?? { collections: [], memoryBytes: 0, memoryBytesMax: 0, loopStallMaxMs: 0 };
     return this.#shown.size === 0 ? status : { ...status, collections: [...status.collections, ...[...this.#shown.values()].map((one) => one.status())] };

@@ -73,6 +73,21 @@ export function vectorServiceContract(name: string, open: () => Promise<OpenedSe
     assert.equal(service.shapeOf(its), undefined);
   });
 
+  test(`${name}: names and shapes in the status are those of this moment, and the status of one collection is all of one`, async () => {
+    const its = await collection(2);
+    const listed = (): unknown => service.status().collections.flatMap(({ name: one, dims, metric }) => (one === its ? [{ dims, metric }] : []));
+    assert.deepEqual(listed(), [{ dims: 2, metric: "cosine" }]);
+    await put(its, { a: [1, 0], b: [0, 1] });
+    const { elements, baseRows, tailRows } = (await service.statusOf(its))!;
+    assert.deepEqual([elements, baseRows, tailRows], [2, 0, 2]);
+    await service.drop(its);
+    assert.deepEqual(listed(), []);
+    assert.equal(await service.statusOf(its), undefined);
+    await service.create(its, { dims: 3, metric: "l2" });
+    assert.deepEqual(listed(), [{ dims: 3, metric: "l2" }]);
+    assert.equal((await service.statusOf(its))!.elements, 0);
+  });
+
   test(`${name}: what is not there is a value`, async () => {
     const none = "no such collection";
     assert.equal(service.shapeOf(none), undefined);

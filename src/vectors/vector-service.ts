@@ -139,6 +139,8 @@ export interface VectorService {
   shapeOf(name: string): CollectionShape | undefined;
   /** Grows with every write and switch of the collection, before the write is acknowledged: what a cache of results is keyed by. */
   changesOf(name: string): number;
-  /** At most about a second old. */
+  /** What a collection is at this moment, every figure of the same one. undefined: no such collection. */
+  statusOf(collection: string): Promise<CollectionStatus | undefined>;
+  /** Names and shapes are those of this moment, as `shapeOf` has them; counts and figures at most about a second old, 0 of a collection that was just made. */
   status(): VectorsStatus;
 }

@@ -34,6 +34,7 @@ export type VectorCall =
     }
   | { readonly id: number; readonly call: "get"; readonly collection: string; readonly elements: readonly string[] }
   | { readonly id: number; readonly call: "count"; readonly collection: string }
+  | { readonly id: number; readonly call: "status"; readonly collection: string }
   | { readonly id: number; readonly call: "random"; readonly collection: string; readonly count: number }
   | {
       readonly id: number;

@@ -11,6 +11,7 @@ import type { Clock } from "#platform/clock";
 import { unpackFailure } from "#platform/worker-failure";
 import {
   type CollectionShape,
+  type CollectionStatus,
   type SearchAnswer,
   type SearchRequest,
   vectorLimits,
@@ -73,8 +74,11 @@ export class VectorClient implements VectorService {
   /** What the thread sent. True when it is ready. */
   hear(message: AnswersMessage): boolean {
     for (const { collection, shape, switches } of message.news ?? []) {
-      if (shape === undefined) this.#shapes.delete(collection);
-      else this.#shapes.set(collection, shape);
+      if (shape === undefined) {
+        this.#shapes.delete(collection);
+        // One that is made again under its name begins with nothing of its figures.
+        this.#status = { ...this.#status, collections: this.#status.collections.filter(({ name }) => name !== collection) };
+      } else this.#shapes.set(collection, shape);
       if (this.#switches.get(collection) !== switches || shape === undefined) this.#changed(collection);
       this.#switches.set(collection, switches);
     }
@@ -205,8 +209,14 @@ export class VectorClient implements VectorService {
     return this.#changes.get(name) ?? 0;
   }
 
+  async statusOf(collection: string): Promise<CollectionStatus | undefined> {
+    checkName(collection);
+    return (await this.#ask({ call: "status", collection }, vectorClientLimits.writeMs)) as CollectionStatus | undefined;
+  }
+
   status(): VectorsStatus {
-    return this.#status;
+    const told = new Map(this.#status.collections.map((one) => [one.name, one]));
+    return { ...this.#status, collections: Array.from(this.#shapes, ([name, shape]) => ({ ...(told.get(name) ?? nothingOf(name, shape)), ...shape })) };
   }
 
   // --- inside ----------------------------------------------------------------------------------------------------------------------------
@@ -272,6 +282,27 @@ export class VectorClient implements VectorService {
     this.#numbers = 0;
     this.#options.send({ calls, numbers });
   }
+}
+
+/** A collection of which no figures were told yet. */
+function nothingOf(name: string, shape: CollectionShape): CollectionStatus {
+  return {
+    ...shape,
+    name,
+    elements: 0,
+    baseRows: 0,
+    tailRows: 0,
+    deletedRows: 0,
+    bytes: 0,
+    versions: [],
+    settings: { lists: 0, probes: 0, candidates: 0 },
+    upserts: 0,
+    removes: 0,
+    searches: 0,
+    searchP50Ms: 0,
+    searchP99Ms: 0,
+    folds: 0,
+  };
 }
 
 function invalid(what: string, todo: string): MillraceError {

@@ -437,6 +437,8 @@ export class VectorHost {
     if (call.call === "drop") return this.#promise(call.id, this.#drop(call.collection));
     const opened = this.#collections.get(call.collection);
     if (opened === undefined || opened.dropping !== undefined) return this.#answer(call.id, undefined);
+    // Also of one that cannot be opened: it says why.
+    if (call.call === "status") return this.#answer(call.id, this.#statusOf(opened));
     const { collection } = opened;
     if (collection === undefined) {
       throw opened.failure ?? new MillraceError("unavailable", `collection ${call.collection} is being opened`, { todo: "send again in a moment" });
