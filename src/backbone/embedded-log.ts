@@ -12,7 +12,7 @@ import { checkPartitionName, type Durability, type Log, type LogBounds, type Log
 import { PartitionFolder } from "./partition-folder.ts";
 import { PartitionCursor, type ReaderContext } from "./partition-reader.ts";
 import { PartitionWriter, type Recovery } from "./partition-writer.ts";
-import type { Registry } from "./registry.ts";
+import type { Lease, Lock, Registry } from "./registry.ts";
 import { Wake } from "./wake.ts";
 
 export interface EmbeddedLogOptions {
@@ -28,7 +28,7 @@ export interface EmbeddedLogOptions {
   readonly intervalMs?: number;
   /** A segment is closed before it grows beyond this; one append may be larger. Bytes, 1 KiB to 1 GiB, default 64 MiB: trim and recovery work by segment. */
   readonly segmentBytesMax?: number;
-  /** How long a paused writer keeps the partition; one that died is replaced at once where the registry can tell. Milliseconds, default 10,000. */
+  /** How long a paused writer keeps the partition surely (after it, until somebody takes it); one that died is replaced at once where the registry can tell. Milliseconds, default 10,000. */
   readonly leaseMs?: number;
   /** Begins the names of the locks: two logs in one registry need different ones. Default `log`. */
   readonly lockPrefix?: string;
@@ -78,12 +78,18 @@ class EmbeddedLog implements Log {
   async openWriter(name: string): Promise<LogWriter> {
     const partition = this.#partition(name);
     const { files, clock, registry, durability, lockPrefix = "log" } = this.#options;
-    const lease = await registry.lease(this.#leaseMs);
-    const lock = await registry.tryLock(`${lockPrefix}/${name}`, lease);
-    if (lock === undefined) {
+    const take = async (): Promise<{ lease: Lease; lock: Lock } | undefined> => {
+      const lease = await registry.lease(this.#leaseMs);
+      const lock = await registry.tryLock(`${lockPrefix}/${name}`, lease);
+      if (lock !== undefined) return { lease, lock };
       await lease.end();
+      return undefined;
+    };
+    const taken = await take();
+    if (taken === undefined) {
       throw new MillraceError("conflict", `partition ${name} has a writer already`, { todo: "stop the other process, or wait until its lease ends" });
     }
+    const { lease, lock } = taken;
     try {
       const writer = await PartitionWriter.open({
         files,
@@ -91,6 +97,8 @@ class EmbeddedLog implements Log {
         folder: partition.folder,
         lease,
         lock,
+        lockAgain: take,
+        lookMs: this.#leaseMs / 2,
         durability,
         intervalMs: this.#intervalMs,
         segmentBytesMax: this.#segmentBytesMax,

@@ -195,3 +195,68 @@ test("promise: a writer that stood still acknowledges nothing after it was repla
   }
   t.diagnostic(`${takeovers} takeovers, ${late} replaced appenders were refused, seeds ${seeds[0]} to ${seeds.at(-1)}`);
 });
+
+test("promise: a writer that stood still while nobody took its partition goes on by itself, idle or in the middle of a write; one that was replaced knows it before it is asked", async () => {
+  const simulation = new Simulation({ seed: 3, virtualMsMax: 60_000 });
+  await simulation.run(async () => {
+    const { files, clock } = simulation.node("a");
+    const registry = createMemoryRegistry({ clock });
+    const start = (): Process => {
+      const gate = new Gate();
+      const registryClock = new StoppableClock(clock);
+      const log = openEmbeddedLog({
+        files: gated(files, gate),
+        clock,
+        registry: registry.connect({ clock: registryClock }),
+        folder: "/log",
+        durability: "always",
+        leaseMs: 200,
+      });
+      return { log, gate, clock: registryClock };
+    };
+    const bytes = (text: string): Uint8Array[] => [new TextEncoder().encode(text)];
+    const one = start();
+    const writer = await one.log.openWriter("p");
+    await writer.append(bytes("before"));
+
+    // Its renewals never come again, as after a lease that ended: from here on every lease lasts 200 ms.
+    one.clock.stop();
+    one.gate.close();
+    const during = writer.append(bytes("during"));
+    await clock.sleep(1_000);
+    one.gate.open();
+    assert.equal((await during).firstOffset, 1, "what was under way is acknowledged: nobody decided otherwise");
+    await clock.sleep(1_000);
+    assert.equal((await writer.append(bytes("after"))).firstOffset, 2);
+    assert.equal(writer.failed, undefined);
+    await assert.rejects(start().log.openWriter("p"), refusal("conflict"), "it is the one writer again");
+
+    // The same once more, but somebody takes the partition, and is gone before the first one wakes.
+    one.gate.close();
+    await clock.sleep(1_000);
+    const two = start();
+    const next = await two.log.openWriter("p");
+    assert.equal((await next.append(bytes("theirs"))).firstOffset, 3);
+    await next.close();
+    one.gate.open();
+    await eventually(clock, () => writer.failed !== undefined, "the first one finds out by itself");
+    assert.match(writer.failed!.message, /^\[conflict\].*another process took over.*restart this server/);
+    assert.equal(writer.failed!.retryable, false);
+    await assert.rejects(writer.append(bytes("lost")), refusal("conflict"));
+    await one.log.close().catch(() => undefined);
+
+    // Somebody tried and failed half-way: his claim is gone, but what he decided about the end is not known.
+    const third = start();
+    const halted = await third.log.openWriter("p");
+    third.clock.stop();
+    third.gate.close();
+    await clock.sleep(1_000);
+    const lease = await registry.lease(1_000);
+    await (await registry.tryLock("log/p", lease))!.release();
+    third.gate.open();
+    await assert.rejects(halted.append(bytes("lost")), refusal("conflict"));
+    await third.log.close().catch(() => undefined);
+    assert.deepEqual((await readAll(start().log, "p")).slice(0, 4), ["before", "during", "after", "theirs"]);
+    await registry.close();
+  });
+});

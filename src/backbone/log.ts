@@ -3,8 +3,8 @@
 // Invariants: 1. offsets of a partition are dense from 0 and never reused, and one append's records are adjacent
 // 2. append resolves once its records are durable by the log's policy, and the answer names the policy
 // 3. a reader sees records in offset order, each once, and never a record that recovery may still cut (at `always`)
-// 4. one writer a partition: a second one gets `conflict` while the first one's lease lives; a writer that lost its lease gets `conflict`
-//    and acknowledges nothing more.
+// 4. one writer a partition: a second one gets `conflict` while the first one's lease lives; a writer that lost the partition to another one
+//    gets `conflict` and acknowledges nothing more. One whose lease ended while nobody took the partition goes on: the next append, or a look of its own, takes the lease again.
 // 5. an append that failed has an unknown outcome: its records may be there after the writer is opened again, all of one append or none.
 // Limits: `logLimits`; an append beyond them is `invalid`, a full queue `overloaded`.
 

@@ -6,7 +6,8 @@
 // buffer  3. after a write, sync or check failed nothing is written or acknowledged any more: what is on disk is unknown until it is reopened, and a
 // sync that failed must not be tried again, since the system may have dropped the bytes and call the second one a success  4. at `interval` an
 // acknowledgement waits while one given more than `intervalMs` ago is not synced, so that a power cut costs the acknowledgements of one interval at
-// most, also on a disk that stalls  5. a segment is synced before the next one exists.
+// most, also on a disk that stalls  5. a segment is synced before the next one exists  6. a lock that ran out (the process stood still) is taken again only when nobody had it
+// in between: its token is the next one and no other writer's segment or claim lies in the folder. Then nobody has decided where the history ends, so what is written stands.
 // Cost: per group one write, one registry look-up (about 15 us); per record one copy and its CRC32C. The buffer of a group is used again, but while somebody reads
 // what was just appended: the frames of the last groups are kept for those. Why: fresh buffers count against the collector's limit for what lies outside of its
 // heap, and some 64 MB of them set off a full collection, 10 ms and more of the serving loop.
@@ -45,6 +46,10 @@ export interface WriterContext {
   readonly folder: PartitionFolder;
   readonly lease: Lease;
   readonly lock: Lock;
+  /** The lock of the partition once more, under a new lease; `undefined` when somebody has it. */
+  readonly lockAgain: () => Promise<{ readonly lease: Lease; readonly lock: Lock } | undefined>;
+  /** How often an idle writer looks whether its lock is still held, ms. */
+  readonly lookMs: number;
   readonly durability: Durability;
   readonly intervalMs: number;
   readonly segmentBytesMax: number;
@@ -80,6 +85,8 @@ export class PartitionWriter implements LogWriter {
   readonly recovery: Recovery;
   readonly #context: WriterContext;
   readonly #epoch: number;
+  #lease: Lease;
+  #lock: Lock;
   #segments: Segment[];
   #file: OpenFile;
   #salt: number;
@@ -99,6 +106,8 @@ export class PartitionWriter implements LogWriter {
   #syncing: Promise<void> | undefined;
   #timer: Timer | undefined;
   #markTimer: Timer | undefined;
+  #lookTimer: Timer | undefined;
+  #lookWanted = false;
   #markWanted = false;
   #failed: MillraceError | undefined;
   #closed: Promise<void> | undefined;
@@ -113,11 +122,14 @@ export class PartitionWriter implements LogWriter {
     this.#context = context;
     this.partition = context.folder.partition;
     this.#epoch = epoch;
+    this.#lease = context.lease;
+    this.#lock = context.lock;
     this.#segments = segments;
     this.#file = file;
     this.#salt = salt;
     this.#next = next;
     this.recovery = recovery;
+    this.#lookLater();
   }
 
   /** Takes the partition over: claims it, finds the end of the last segment, begins a segment of its own there. */
@@ -286,7 +298,7 @@ export class PartitionWriter implements LogWriter {
   async #run(): Promise<void> {
     // Whatever is appended in the same turn of the loop joins the first group.
     await Promise.resolve();
-    while (this.#failed === undefined && (this.#queue.length > 0 || this.#syncWaiters.length > 0 || this.#markWanted)) {
+    while (this.#failed === undefined && (this.#queue.length > 0 || this.#syncWaiters.length > 0 || this.#markWanted || this.#lookWanted)) {
       const group = this.#takeGroup();
       const waiters = this.#syncWaiters;
       // A sync asked for now covers what was appended before it, so it goes with the last group of the queue.
@@ -322,6 +334,8 @@ export class PartitionWriter implements LogWriter {
     const { clock, durability } = this.#context;
     const mark = this.#markWanted;
     this.#markWanted = false;
+    const look = this.#lookWanted;
+    this.#lookWanted = false;
     let bytes = mark ? frameBytesOf(0, 0) : 0;
     for (const pending of group) bytes += frameBytesOf(pending.records.length, pending.recordBytes);
     if (bytes > 0) {
@@ -346,6 +360,13 @@ export class PartitionWriter implements LogWriter {
     } else if (syncNow) {
       await this.#syncFile();
       await this.#checkLock();
+    } else if (look) {
+      try {
+        await this.#checkLock();
+      } catch (thrown) {
+        // Nothing waits for an answer: what may pass by itself is found by the next look, or by the next group.
+        if (!toMillraceError(thrown).retryable) throw thrown;
+      }
     }
   }
 
@@ -486,19 +507,62 @@ export class PartitionWriter implements LogWriter {
     );
   }
 
+  /** So that an idle writer's loss is known before somebody writes, and a lock that ran out is taken again before others try. */
+  #lookLater(): void {
+    this.#lookTimer = this.#context.clock.after(
+      this.#context.lookMs,
+      () => {
+        if (this.#failed !== undefined || this.#closed !== undefined) return;
+        this.#lookWanted = true;
+        this.#start();
+        this.#lookLater();
+      },
+      { background: true },
+    );
+  }
+
   async #checkLock(): Promise<void> {
-    const { clock, lock } = this.#context;
+    const { clock } = this.#context;
     const patientUntil = clock.monotonicMs() + checkPatienceMs;
     for (;;) {
       try {
-        if (await lock.held()) return;
-        throw lostLease(this.partition);
+        // Taken again it is asked for once more: the process may have stood still in between, too.
+        while (!(await this.#lock.held())) if (!(await this.#retake())) throw lostLease(this.partition);
+        return;
       } catch (thrown) {
         const error = toMillraceError(thrown);
         if (!error.retryable || clock.monotonicMs() > patientUntil) throw error;
         await clock.sleep(20);
       }
     }
+  }
+
+  /** Invariant 6; false when the partition is another's, or was. */
+  async #retake(): Promise<boolean> {
+    if (!(await this.#isUntouched())) return false;
+    const again = await this.#context.lockAgain().catch((thrown: unknown) => {
+      const { code, what } = toMillraceError(thrown);
+      // The new lease ended before the lock was asked for.
+      throw code === "conflict" ? new MillraceError("unavailable", what, { cause: thrown, todo: "try again" }) : thrown;
+    });
+    if (again === undefined) return false;
+    const { lease, lock } = again;
+    if (lock.token !== this.#lock.token + 1 || !(await this.#isUntouched())) {
+      await lock.release();
+      await lease.end();
+      return false;
+    }
+    const ended = this.#lease;
+    this.#lease = lease;
+    this.#lock = lock;
+    await ended.end().catch(() => undefined);
+    return true;
+  }
+
+  /** Whether the folder's history ends with this writer, and nobody has claimed it since. */
+  async #isUntouched(): Promise<boolean> {
+    const { epochMax, segments } = await this.#context.folder.list();
+    return epochMax === this.#epoch && segments.at(-1)?.path === this.#segments.at(-1)!.path;
   }
 
   async #rotate(): Promise<void> {
@@ -528,6 +592,7 @@ export class PartitionWriter implements LogWriter {
           });
     this.#timer?.cancel();
     this.#markTimer?.cancel();
+    this.#lookTimer?.cancel();
     const rejected = [...current, ...this.#queue, ...this.#syncWaiters];
     this.#queue = [];
     this.#syncWaiters = [];
@@ -537,8 +602,9 @@ export class PartitionWriter implements LogWriter {
   }
 
   async #close(): Promise<void> {
-    const { lease, lock, onClosed, wake } = this.#context;
+    const { onClosed, wake } = this.#context;
     this.#markTimer?.cancel();
+    this.#lookTimer?.cancel();
     this.#timer?.cancel();
     await this.#idle;
     if (this.#syncing !== undefined) await this.#syncing.catch(() => undefined);
@@ -546,7 +612,7 @@ export class PartitionWriter implements LogWriter {
     if (this.#failed === undefined) {
       try {
         await this.#syncFile();
-        if (this.#position > segmentHeaderBytes && this.#syncedBytes === this.#position && (await lock.held())) await this.#commitMark();
+        if (this.#position > segmentHeaderBytes && this.#syncedBytes === this.#position && (await this.#lock.held())) await this.#commitMark();
       } catch (thrown) {
         failure = this.#failed ?? thrown;
       }
@@ -555,8 +621,8 @@ export class PartitionWriter implements LogWriter {
     await this.#file.close().catch(() => undefined);
     onClosed();
     wake.notify();
-    await lock.release();
-    await lease.end();
+    await this.#lock.release();
+    await this.#lease.end();
     if (failure !== undefined) throw toMillraceError(failure);
   }
 
@@ -577,7 +643,7 @@ function viewsOf(buffer: Uint8Array, start: number, records: readonly Uint8Array
 
 function lostLease(partition: string): MillraceError {
   return new MillraceError("conflict", `this process is no longer the writer of partition ${partition}`, {
-    todo: "its lease ended or another process took over; open the writer again when this process should write",
+    todo: "it stood still for longer than its lease and another process took over: write there, or stop that one and restart this server",
   });
 }
 

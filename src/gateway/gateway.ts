@@ -1,6 +1,7 @@
 // What the gateway does, as an interface: the HTTP server, in-process callers (replay) and tests speak to this.
 // Invariant: every failure is a MillraceError; a row that is refused is in `rejected`, it does not fail its batch.
 
+import type { ErrorCode } from "#base/errors";
 import type { RankingMetrics } from "#ranking/ranking-metrics";
 import type { QualityAnswer, ScoreAnswer, ScoreBody, SimilarAnswer, SimilarBody, TrainingStatus, WayStep } from "#wire/live-api";
 import type { EventsAnswer, ItemBody, ItemRow, PipelineGraph, PutAnswer, RecommendAnswer, RecommendBody, UserBody, UserRow } from "#wire/api";
@@ -11,6 +12,8 @@ export interface Readiness {
   readonly waiting: readonly string[];
   /** What somebody must do; absent when it comes by itself. */
   readonly todo?: string;
+  /** As the refused requests say it; absent: `unavailable`. */
+  readonly code?: ErrorCode;
 }
 
 export interface Gateway {

@@ -198,9 +198,9 @@ export function gatewayRoutes(gateway: Gateway, statusOf: () => StatusAnswer, re
       answer: ReadyAnswer,
       always: true,
       handle() {
-        const { ready, waiting, todo = "ask again in a moment" } = readiness();
+        const { ready, waiting, code = "unavailable", todo = "ask again in a moment" } = readiness();
         if (ready) return { ready, waiting };
-        const error = new MillraceError("unavailable", `not ready: ${waiting.join("; ")}`, { todo });
+        const error = new MillraceError(code, `not ready: ${waiting.join("; ")}`, { todo });
         return new StatusedAnswer(503, {
           ready,
           waiting,

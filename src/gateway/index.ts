@@ -262,7 +262,12 @@ export function openGateway(options: GatewayOptions): OpenGateway {
     readiness(): Readiness {
       const failed = closed ? undefined : intake?.failed;
       if (failed !== undefined)
-        return { ready: false, waiting: [`events are refused, ${failed.what}`], ...(failed.todo === undefined ? {} : { todo: failed.todo }) };
+        return {
+          ready: false,
+          waiting: [`events are refused, ${failed.what}`],
+          code: failed.code,
+          ...(failed.todo === undefined ? {} : { todo: failed.todo }),
+        };
       return waiting === "" && !closed ? { ready: true, waiting: [] } : { ready: false, waiting: [closed ? "shutting down" : waiting] };
     },
     status() {
