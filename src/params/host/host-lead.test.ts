@@ -25,10 +25,9 @@ interface Side {
 /** Machines that the registry takes for gone. */
 const cutOff = new Set<string>();
 
-async function start(simulation: Simulation, registry: MemoryRegistry, name: string): Promise<Side> {
+async function start(simulation: Simulation, registry: MemoryRegistry, name: string, node = Number(name.slice(1))): Promise<Side> {
   const machine = simulation.node(name);
   const { clock, files, network, random } = machine;
-  const node = Number(name.slice(1));
   const warn = (): void => undefined;
   const side = { name, leader: "nobody" as Leader };
   const host = await ParameterHost.open({
@@ -144,6 +143,41 @@ test("promise: one of several servers leads all tables; when it dies, or is take
     await until(simulation, "the same again", () => same(left[0]!, left[1]!));
     for (const side of left) {
       for (const { sync } of side.host.status().tables) assert.deepEqual([sync!.digestMismatches, sync!.conflicts], [0, 0]);
+      side.stop();
+      await side.host.stop();
+    }
+  });
+});
+
+test("promise: a server that comes with the number of the leader takes nothing from it: the others follow on while it is there and after it went", async () => {
+  const simulation = new Simulation({ seed: "numbers" });
+  await simulation.run(async () => {
+    const registry = createMemoryRegistry({ clock: simulation.clock });
+    const one = await start(simulation, registry, "n1");
+    await until(simulation, "the first leads", () => takes(one));
+    const two = await start(simulation, registry, "n2");
+    const three = await start(simulation, registry, "n3");
+    await until(simulation, "followed", () => same(one, two) && same(one, three));
+    const again = await start(simulation, registry, "again", 1);
+    for (let second = 0; second < 3; second++) {
+      await simulation.clock.sleep(1_000);
+      add(one, 100);
+      await until(simulation, "the others have it beside the wrong one", () => same(one, two) && same(one, three));
+    }
+    assert.deepEqual([again.leader, again.host.status().tables[0]!.sync!.ready], ["nobody", false]);
+    again.stop();
+    simulation.node("again").crash("kill");
+    await simulation.clock.sleep(3_000);
+    // Its entry in the registry is gone, or was never one.
+    add(one, 200);
+    await until(simulation, "the others have it after the wrong one", () => same(one, two) && same(one, three));
+    assert.equal(one.host.status().tables[0]!.sync!.followers.length, 2);
+    // What the registry lost of a server that lives is there again.
+    await registry.delete("params-servers/members/1");
+    await simulation.clock.sleep(1_000);
+    add(one, 300);
+    await until(simulation, "the others have it after the loss", () => same(one, two) && same(one, three));
+    for (const side of [two, three, one]) {
       side.stop();
       await side.host.stop();
     }

@@ -10,6 +10,7 @@ import { MillraceError } from "#base/errors";
 import type { Lease, Lock, Registry } from "#backbone/registry";
 import type { Clock } from "#platform/clock";
 import { versionLimits } from "../sync-table.ts";
+import { keepMemberEntry } from "../sync/member-entry.ts";
 import type { Address, SyncNode } from "../sync/sync-node.ts";
 
 export interface HostLeadOptions {
@@ -49,7 +50,7 @@ export class HostLead {
   #lease: Lease | undefined;
   #leaseUntilMs = 0;
   #lock: Lock | undefined;
-  #announced = "";
+  #announced = false;
   #members: readonly Member[] = [];
   /** Sources that each node was given, by the number of the server. */
   readonly #sources = new Map<SyncNode, Map<number, Address>>();
@@ -99,7 +100,7 @@ export class HostLead {
   #lose(): void {
     this.#unlead();
     this.#lease = undefined;
-    this.#announced = "";
+    this.#announced = false;
   }
 
   #unlead(): void {
@@ -139,10 +140,15 @@ export class HostLead {
 
   async #announce(): Promise<void> {
     const { address, node, registry } = this.#options;
-    const text = JSON.stringify({ host: address.host, port: address.port, ready: this.#ready });
-    if (text === this.#announced) return;
-    await registry.put(`${prefix}/members/${node}`, new TextEncoder().encode(text), { lease: this.#lease! });
-    this.#announced = text;
+    const entry = { host: address.host, port: address.port, ready: this.#ready };
+    const taken = await keepMemberEntry(registry, `${prefix}/members/${node}`, entry, { lease: this.#lease!, mine: this.#announced });
+    this.#announced = taken === undefined;
+    if (taken === undefined) return;
+    // Nobody follows this server: it must not lead.
+    const lock = this.#lock;
+    this.#unlead();
+    await lock?.release();
+    throw taken;
   }
 
   async #listed(): Promise<Member[]> {

@@ -68,6 +68,7 @@ export class HostSync {
   #leader: Leader = "nobody";
   #lead: HostLead | undefined;
   #listening: number | undefined;
+  #toldFault: string | undefined;
 
   /** Nothing is listened to before `listen`. Throws `invalid` for an address that cannot be. */
   constructor(options: HostSyncOptions) {
@@ -112,7 +113,8 @@ export class HostSync {
    */
   attach(table: HostTable): Promise<boolean> | undefined {
     const how = this.#byLease ? () => this.#leader : this.leads;
-    const sync = new SynchronisedTable(table, how, this.#options, this.#port, this.#sources, () => this.#tables.delete(sync));
+    const gone = (): void => void this.#tables.delete(sync);
+    const sync = new SynchronisedTable(table, how, this.#options, this.#port, this.#sources, { gone, look: () => this.#tellLeadFault() });
     this.#tables.add(sync);
     table.sync = sync;
     return sync.usable;
@@ -128,6 +130,14 @@ export class HostSync {
     await this.#lead?.close();
   }
 
+  /** Once for each: what keeps this server from leading or following by lease. */
+  #tellLeadFault(): void {
+    const fault = this.#lead?.fault?.message;
+    if (fault === this.#toldFault) return;
+    this.#toldFault = fault;
+    if (fault !== undefined) this.#options.warn(`this server has no part in leading the parameter tables: ${fault}`);
+  }
+
   async close(): Promise<void> {
     await this.handOver();
     await this.#port.close();
@@ -135,12 +145,20 @@ export class HostSync {
   }
 }
 
+/** What a table tells those who keep it. */
+interface Told {
+  /** It was closed. */
+  gone(): void;
+  /** Every `lookMs`. */
+  look(): void;
+}
+
 class SynchronisedTable implements TableSync {
   readonly usable: Promise<boolean> | undefined;
   /** Whether this server leads, for ever; or who does, by lease. */
   readonly #how: boolean | (() => Leader);
   readonly #name: string;
-  readonly #gone: () => void;
+  readonly #told: Told;
   readonly #nodes: readonly SyncNode[];
   readonly #port: SyncPort;
   readonly #clock: Clock;
@@ -152,14 +170,14 @@ class SynchronisedTable implements TableSync {
   #renewNext = 0;
   #closed = false;
 
-  constructor(table: HostTable, how: boolean | (() => Leader), options: HostSyncOptions, port: SyncPort, sources: readonly Address[], gone: () => void) {
+  constructor(table: HostTable, how: boolean | (() => Leader), options: HostSyncOptions, port: SyncPort, sources: readonly Address[], told: Told) {
     const { name, store, notes, epoch } = table;
     const { config, network, clock, random, times } = options;
     const { token, node } = config;
     const { seed, factors, initialScale } = store.initial;
     this.#how = how;
     this.#name = name;
-    this.#gone = gone;
+    this.#told = told;
     this.#port = port;
     this.#clock = clock;
     this.#warn = (what) => options.warn(`parameter table ${name} follows ${what}`);
@@ -273,6 +291,7 @@ class SynchronisedTable implements TableSync {
     if (nowMs >= this.#lookAtMs) {
       this.#lookAtMs = nowMs + hostSyncLimits.lookMs;
       this.#tellFaults();
+      this.#told.look();
     }
     if (!this.leads || nowMs < this.#renewAtMs) return;
     for (const node of this.#nodes) {
@@ -303,7 +322,7 @@ class SynchronisedTable implements TableSync {
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#gone();
+    this.#told.gone();
     for (const node of this.#nodes) {
       this.#port.remove(node);
       await node.close();

@@ -15,6 +15,7 @@ import type { Lease, Lock, Registry } from "#backbone/registry";
 import { mixWord } from "#kernel/parameter-key";
 import type { Clock } from "#platform/clock";
 import { versionLimits } from "../sync-table.ts";
+import { keepMemberEntry } from "./member-entry.ts";
 import type { Address, SyncNode } from "./sync-node.ts";
 
 export interface LeadKeeperOptions {
@@ -52,7 +53,7 @@ export class LeadKeeper {
   readonly #ending = new AbortController();
   #running: Promise<void> | undefined;
   #lease: Lease | undefined;
-  #announced = "";
+  #announced = false;
   readonly #locks = new Map<number, Lock>();
   /** Since when a group has had no leader. */
   readonly #freeMs = new Map<number, number>();
@@ -113,15 +114,16 @@ export class LeadKeeper {
     this.#node.unlead([...this.#locks.keys()]);
     this.#locks.clear();
     this.#lease = undefined;
-    this.#announced = "";
+    this.#announced = false;
   }
 
   async #check(): Promise<void> {
     const askedMs = this.#clock.monotonicMs();
     if (this.#lease === undefined) this.#lease = await this.#registry.lease(this.#leaseMs);
     else if (!(await this.#lease.alive())) return this.#lose();
-    this.#node.leaseUntilMs = askedMs + this.#leaseMs / 2;
     await this.#announce();
+    // Not while another process has its number: nobody would follow it.
+    this.#node.leaseUntilMs = askedMs + this.#leaseMs / 2;
     const members = await this.#members();
     this.#follow(members);
     this.#node.start();
@@ -131,10 +133,10 @@ export class LeadKeeper {
 
   async #announce(): Promise<void> {
     const { address, candidate } = this.#options;
-    const text = JSON.stringify({ host: address.host, port: address.port, ready: this.#node.caughtUp, candidate });
-    if (text === this.#announced) return;
-    await this.#registry.put(`${this.#prefix}/members/${this.#node.node}`, new TextEncoder().encode(text), { lease: this.#lease! });
-    this.#announced = text;
+    const entry = { host: address.host, port: address.port, ready: this.#node.caughtUp, candidate };
+    const taken = await keepMemberEntry(this.#registry, `${this.#prefix}/members/${this.#node.node}`, entry, { lease: this.#lease!, mine: this.#announced });
+    this.#announced = taken === undefined;
+    if (taken !== undefined) throw taken;
   }
 
   async #members(): Promise<Member[]> {

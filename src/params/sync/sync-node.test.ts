@@ -13,6 +13,7 @@ import { compareVersions, EntryBatch, lastVersion, noVersion, type SyncTable, ve
 import { encodePlaces, restorePlaces } from "./places.ts";
 import { syncLimits, SyncNode, type SyncNodeOptions } from "./sync-node.ts";
 import { SyncPort } from "./sync-port.ts";
+import { syncStatusOf } from "./sync-status.ts";
 
 const dim = 4;
 const shape = { dim, buckets: 64, initial: { seed: 1n, factors: 0, initialScale: 0 } };
@@ -77,12 +78,16 @@ test("another token, table, shape or the same number is refused, and nothing is 
       await side(simulation, "n5", { token: "secret", node: 1 }),
     ];
     for (const other of others) follow(other, "n1");
+    const own = await side(simulation, "n7", { token: "secret" });
+    follow(own, "n7");
     const right = await side(simulation, "n6", { token: "secret" });
     follow(right, "n1");
     await right.sync.whenReady(5_000);
     await simulation.clock.sleep(1_000);
     for (const { sync, table } of others) assert.deepEqual([sync.ready, sync.metrics.sources[0]!.connected, contentOf(table).length], [false, false, 0]);
     assert.deepEqual([contentOf(right.table).length, root.sync.metrics.followers.length], [50, 1]);
+    assert.match(others[3]!.sync.metrics.sources[0]!.fault!, /both sides are node 1/);
+    assert.match(own.sync.metrics.sources[0]!.fault!, /it follows itself: follow another server/);
     await assert.rejects(others[0]!.sync.whenReady(100), (thrown) => thrown instanceof MillraceError && thrown.code === "timeout");
   });
 });
@@ -170,6 +175,69 @@ test("a follower that hears nothing for long is not ready until it has caught up
     simulation.internet.heal("n1", "n2");
     await until(simulation, "ready again", () => relay.sync.ready && leaf.sync.ready);
     assert.deepEqual([relay.sync.metrics.turnedStale, leaf.sync.metrics.turnedStale], [1, 1]);
+  });
+});
+
+test("promise: a source that accepts connections and says nothing makes no follower young: its age rises, and it is not ready once that is too much", async () => {
+  const simulation = new Simulation({ seed: 14 });
+  await simulation.run(async () => {
+    const root = await side(simulation, "n1");
+    leadAll(root);
+    root.sync.start();
+    write(root, 0, 100, 1);
+    const far = await side(simulation, "n2", { times: { ...times, staleMs: 2_000 } });
+    follow(far, "n1");
+    await far.sync.whenReady(5_000);
+    // What a stopped process looks like from outside: its system goes on to accept.
+    root.machine.crash("kill");
+    let accepted = 0;
+    await simulation.node("n1").network.listen({ host: "0.0.0.0", port }, () => void accepted++);
+    await simulation.clock.sleep(1_500);
+    assert.equal(far.sync.ready, true);
+    await simulation.clock.sleep(3_500);
+    const { ready, turnedStale, sources } = far.sync.metrics;
+    assert.ok(accepted >= 3, `${accepted} connections`);
+    assert.deepEqual([ready, far.sync.caughtUp, turnedStale], [false, true, 1]);
+    const { ageMs } = syncStatusOf([far.sync]).sources[0]!;
+    assert.ok(ageMs > 4_500 && sources[0]!.silentMs > 4_500, `${ageMs} ms`);
+    assert.match(sources[0]!.fault!, /its greeting of .* did not come in time/);
+  });
+});
+
+test("promise: a follower of what others lead that follows no leader any more says so, its age rises, it is not ready, and all is well once there is one", async () => {
+  const simulation = new Simulation({ seed: 15 });
+  await simulation.run(async () => {
+    const stale = { times: { ...times, staleMs: 2_000 } };
+    const one = await side(simulation, "n1", stale);
+    const two = await side(simulation, "n2", stale);
+    const three = await side(simulation, "n3", stale);
+    const sides = [one, two, three];
+    const pointer = ({ machine }: Side): { host: string; port: number }[] => [{ host: machine.name, port }];
+    for (const side of sides) {
+      for (const other of sides) if (other !== side) side.sync.addSource(pointer(other), "led");
+      side.sync.start();
+    }
+    leadAll(one);
+    await until(simulation, "all ready", () => sides.every(({ sync }) => sync.ready));
+    write(one, 0, 100, 1);
+    await until(simulation, "followed", () => same(one, two) && same(one, three));
+    // As if the leader had left the registry: it is connected to the others, and sends nothing.
+    two.sync.removeSource(pointer(one));
+    await simulation.clock.sleep(1_500);
+    write(one, 0, 100, 2);
+    await simulation.clock.sleep(1_500);
+    assert.deepEqual([one.sync.ready, two.sync.ready, three.sync.ready, two.sync.caughtUp], [true, false, true, true]);
+    const { address, connected, ageMs, fault } = syncStatusOf([two.sync]).sources.at(-1)!;
+    assert.deepEqual([address, connected], ["whoever leads", false]);
+    assert.ok(ageMs > 2_000, `${ageMs} ms`);
+    assert.match(fault!, /no server that leads is followed here/);
+    two.sync.addSource(pointer(one), "led");
+    await until(simulation, "well again", () => two.sync.ready && same(one, two));
+    assert.equal(two.sync.metrics.sources.length, 2);
+    // Who led last itself lacks nothing of others: without a lease it waits, and is ready.
+    one.sync.unlead(Array.from({ length: one.sync.groups }, (_, group) => group));
+    await simulation.clock.sleep(3_000);
+    assert.deepEqual([one.sync.ready, two.sync.ready], [true, true]);
   });
 });
 

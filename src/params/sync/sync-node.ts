@@ -204,6 +204,8 @@ interface Peer {
   // As a source of this node:
   loaded: boolean;
   ageMs: number;
+  /** It has said how old what it sent is. Before, a connection says nothing: a process that stands still accepts them, too. */
+  aged: boolean;
   compared: boolean;
   compareAtMs: number;
   comparedMs: number;
@@ -226,7 +228,7 @@ interface Source {
   readonly want: Want;
   at: number;
   peer: Peer | undefined;
-  /** Of the connection before. */
+  /** Of the last connection that said its age, and when it was heard last. */
   ageMs: number;
   heardMs: number;
   /** Connections in a row that ended before a comparison came out well, and those of them after which trying soon does not help: this table is full, or it was refused. */
@@ -252,6 +254,14 @@ const paceSlackMs = 0.5;
 const collectRowsMax = 4_096;
 /** Between comparisons of a node that is not ready. */
 const comparePauseMs = 100;
+/** A fail-over takes some beats; after more of them without a leader it is told. */
+const leaderlessBeats = 4;
+/** Among the sources, where no server stands for it. */
+const leaderAddress = "whoever leads";
+const noLeader = new MillraceError("unavailable", "no server that leads is followed here", {
+  todo: "look whether the servers reach the registry and each other, and have each a number (`node`) of its own",
+});
+const itself = "it follows itself";
 
 export class SyncNode {
   readonly replica: BucketReplica;
@@ -281,6 +291,12 @@ export class SyncNode {
   readonly #ledSinceMs: Float64Array;
   /** From when on writes of a group are taken, Infinity: not led. */
   readonly #ledFromMs: Float64Array;
+  /** The last epoch in which this node led a group. */
+  readonly #ownEpoch: Uint16Array;
+  /** Since when no source leads what others lead, undefined: every group is led here, or by a source. */
+  #leaderlessMs: number | undefined;
+  /** Some source was added for what it leads. */
+  #followsLeaders = false;
   /** What was held of buckets when this node took them. */
   readonly #taken = new Map<number, BucketVector>();
   readonly #strikes = new Set<number>();
@@ -332,6 +348,7 @@ export class SyncNode {
     this.bucketsPerGroup = table.buckets / this.groups;
     this.#ledSinceMs = new Float64Array(this.groups);
     this.#ledFromMs = new Float64Array(this.groups).fill(Infinity);
+    this.#ownEpoch = new Uint16Array(this.groups);
     this.name = options.name;
     this.#clock = options.clock;
     this.#network = options.network;
@@ -386,6 +403,7 @@ export class SyncNode {
       removed: false,
     };
     this.#sources.set(name, source);
+    if (want === "led") this.#followsLeaders = true;
     void this.#connect(source);
   }
 
@@ -463,7 +481,7 @@ export class SyncNode {
     const sources = [...this.#sources.values()].map((source): SourceMetrics => {
       const { host, port } = source.addresses[source.at]!;
       const { peer } = source;
-      const { ageMs, heardMs } = peer ?? source;
+      const { ageMs, heardMs } = peer?.aged === true ? peer : source;
       return {
         address: `${host}:${port}`,
         connected: peer?.greeted === true,
@@ -473,6 +491,9 @@ export class SyncNode {
         fault: source.fault?.message,
       };
     });
+    if (this.#leaderlessMs !== undefined && now - this.#leaderlessMs > leaderlessBeats * this.#times.beatMs) {
+      sources.push({ address: leaderAddress, connected: false, compared: false, ageMs: 0, silentMs: now - this.#leaderlessMs, fault: noLeader.message });
+    }
     let ledBuckets = 0;
     for (const epoch of this.replica.ledEpoch) if (epoch !== 0) ledBuckets++;
     return {
@@ -523,6 +544,7 @@ export class SyncNode {
         this.#taken.set(bucket, { bucket, stretches: this.replica.vectors.stretches(bucket) });
         this.replica.lead(bucket, epoch);
       }
+      this.#ownEpoch[group] = epoch;
       this.#ledFromMs[group] = fromMs;
       this.#ledSinceMs[group] = this.#clock.monotonicMs();
     }
@@ -907,6 +929,10 @@ export class SyncNode {
   /** The first address has been compared with: it is the source again. */
   #returned(source: Source): void {
     const before = source.peer;
+    if (before?.aged === true) {
+      source.ageMs = before.ageMs;
+      source.heardMs = before.heardMs;
+    }
     source.timer?.cancel();
     source.peer = source.trial;
     source.trial = undefined;
@@ -971,6 +997,7 @@ export class SyncNode {
       leads: new Set(),
       loaded: false,
       ageMs: 0,
+      aged: false,
       compared: false,
       compareAtMs: Infinity,
       comparedMs: -Infinity,
@@ -1002,8 +1029,10 @@ export class SyncNode {
     const { source } = peer;
     if (source?.trial === peer) source.trial = undefined;
     if (source?.peer !== peer) return;
-    source.ageMs = peer.ageMs;
-    source.heardMs = peer.heardMs;
+    if (peer.aged) {
+      source.ageMs = peer.ageMs;
+      source.heardMs = peer.heardMs;
+    }
     source.fault = why;
     if (why?.code === "overloaded" && why === peer.full) {
       this.#counts.tableFull++;
@@ -1014,9 +1043,7 @@ export class SyncNode {
 
   #refuse(peer: Peer, why: string): never {
     peer.link.send((writer) => writer.refuse(why));
-    throw new MillraceError("conflict", `${peer.link.remote} does not fit table ${this.name} of node ${this.node}: ${why}`, {
-      todo: "give both sides the same table, shape and token, and numbers of their own",
-    });
+    throw new MillraceError("conflict", `${peer.link.remote} does not fit table ${this.name} of node ${this.node}: ${why}`, { todo: todoOf(why) });
   }
 
   // ---- what comes -----------------------------------------------------------------------------------------------------------------
@@ -1025,9 +1052,8 @@ export class SyncNode {
     peer.heardMs = this.#clock.monotonicMs();
     if (!peer.greeted) {
       if (type === frameTypes.refuse) {
-        throw new MillraceError("conflict", `${peer.link.remote} refuses to synchronise table ${this.name}: ${reader.refuse()}`, {
-          todo: "give both sides the same table, shape and token, and numbers of their own",
-        });
+        const why = reader.refuse();
+        throw new MillraceError("conflict", `${peer.link.remote} refuses to synchronise table ${this.name}: ${why}`, { todo: todoOf(why) });
       }
       if (type !== frameTypes.hello) throw new MillraceError("corrupt", `a frame of type ${type} before a greeting`, { todo: "look what speaks to this port" });
       return this.#onHello(peer, reader.hello());
@@ -1063,7 +1089,7 @@ export class SyncNode {
     if (hello.table !== this.name || hello.dim !== dim || hello.buckets !== buckets) {
       this.#refuse(peer, `here it is ${this.name} with ${dim} numbers a row and ${buckets} buckets`);
     }
-    if (hello.node === this.node) this.#refuse(peer, `both sides are node ${this.node}`);
+    if (hello.node === this.node) this.#refuse(peer, hello.life === this.#life ? itself : `both sides are node ${this.node}`);
     peer.hello = hello;
     peer.greeted = true;
     if (peer.source === undefined) {
@@ -1193,6 +1219,7 @@ export class SyncNode {
 
   #heardAge(peer: Peer, loaded: boolean, ageUs: number): void {
     peer.ageMs = ageUs / 1000;
+    peer.aged = true;
     peer.loaded = loaded;
     if (loaded && !peer.compared && peer.outstanding === 0 && peer.heardMs >= peer.comparedMs + comparePauseMs) this.#compare(peer);
   }
@@ -1206,7 +1233,8 @@ export class SyncNode {
       const overtaken: number[] = [];
       for (let bucket = first; bucket < first + this.bucketsPerGroup; bucket++) if (this.replica.noteEpoch(bucket, epoch)) overtaken.push(bucket);
       if (overtaken.length > 0) this.#overtaken(overtaken);
-      for (const other of this.#peers) if (other !== peer) other.leads.delete(group);
+      // Two nodes that follow each other have two connections, and this may be either.
+      for (const other of this.#peers) if (other.hello?.node !== peer.hello!.node) other.leads.delete(group);
     }
     for (const { bucket, stretches } of lead.taken) this.replica.takenOver(bucket, stretches);
     if (peer.source === undefined || groups.length === 0) return;
@@ -1451,15 +1479,30 @@ export class SyncNode {
       source.trial?.link.close();
       void this.#tryFirst(source);
     }
+    if (!this.#isLeaderless()) this.#leaderlessMs = undefined;
+    else this.#leaderlessMs ??= now;
     this.#collect(now);
     this.#judgeReady();
   }
 
   /** By how much what is held of a source may be behind: what it said, and how long it has said nothing though it should. */
-  #behindMs({ peer, ageMs, heardMs }: Source, now: number): number {
-    if (peer === undefined) return ageMs + now - heardMs;
+  #behindMs({ peer, want, ageMs, heardMs }: Source, now: number): number {
+    // One that leads nothing sends nothing; of one that did and is gone `#leaderlessMs` tells.
+    if (want === wants.led && (peer?.aged !== true || peer.leads.size === 0)) return 0;
+    if (peer?.aged !== true) return ageMs + now - heardMs;
     const silentMs = now - peer.heardMs;
     return peer.ageMs + (silentMs > 2 * this.#times.beatMs ? silentMs : 0);
+  }
+
+  /** Whether some group is led by nobody that is heard here, though others have led it since this node did: what they wrote may be missing. */
+  #isLeaderless(): boolean {
+    if (!this.#followsLeaders) return false;
+    const followed = [...this.#peers].filter(({ source, aged }) => source !== undefined && aged);
+    for (let group = 0; group < this.groups; group++) {
+      if (this.leads(group) || followed.some(({ leads }) => leads.has(group))) continue;
+      if (this.knownEpoch(group) > this.#ownEpoch[group]!) return true;
+    }
+    return false;
   }
 
   #beat(peer: Peer, now: number): void {
@@ -1477,7 +1520,10 @@ export class SyncNode {
   /** Age of the oldest change that the follower has not acknowledged; to one who wants everything also what this node itself is behind. */
   #ageUsFor({ cursor, want }: Peer, now: number): number {
     let ageMs = cursor === undefined ? 0 : cursor.ageMs(now);
-    if (want === wants.all) for (const source of this.#sources.values()) ageMs = Math.max(ageMs, this.#behindMs(source, now));
+    if (want === wants.all) {
+      for (const source of this.#sources.values()) ageMs = Math.max(ageMs, this.#behindMs(source, now));
+      if (this.#leaderlessMs !== undefined) ageMs = Math.max(ageMs, now - this.#leaderlessMs);
+    }
     return Math.round(Math.min(ageMs * 1000, 0xffff_ffff));
   }
 
@@ -1490,12 +1536,16 @@ export class SyncNode {
     if (this.ready) {
       const now = this.#clock.monotonicMs();
       for (const source of this.#sources.values()) if (this.#behindMs(source, now) > this.#times.staleMs) this.#stale = true;
+      if (this.#leaderlessMs !== undefined && now - this.#leaderlessMs > this.#times.staleMs) this.#stale = true;
       if (this.#stale) this.#counts.turnedStale++;
       return;
     }
     if (this.#ticks === undefined) return;
-    for (const { peer } of this.#sources.values()) {
-      if (peer === undefined || !peer.compared || !peer.loaded || peer.ageMs > this.#times.readyAgeMs) return;
+    if (this.#stale && this.#leaderlessMs !== undefined) return;
+    for (const { peer, want } of this.#sources.values()) {
+      // What is led elsewhere has come again; who leads nothing may be away.
+      if (this.#ready && want === wants.led && (peer === undefined || peer.leads.size === 0)) continue;
+      if (peer === undefined || !peer.compared || !peer.loaded || !peer.aged || peer.ageMs > this.#times.readyAgeMs) return;
     }
     this.#ready = true;
     this.#stale = false;
@@ -1561,6 +1611,10 @@ export class SyncNode {
 function heldOf({ stretches }: BucketVector, origin: number): number {
   for (const stretch of stretches) if (stretch.origin === origin) return stretch.counter;
   return stretches.length === 8 && origin < stretches[0]!.origin ? Infinity : 0;
+}
+
+function todoOf(refusal: string): string {
+  return refusal === itself ? "follow another server" : "give both sides the same table, shape and token, and numbers of their own";
 }
 
 function nameOf(addresses: readonly Address[]): string {
