@@ -100,6 +100,18 @@ test("a fold makes the tail part of a base, nothing changes for searches, and th
     assert.equal(statusOf(life).failure, undefined);
   }));
 
+test("promise: a collection that is written without pause keeps no other from folding", () =>
+  within({ collections: { a: { ...shape, fold: eager }, b: { ...shape, fold: eager }, c: { ...shape, fold: eager } } }, async (life) => {
+    const names = ["a", "b", "c"];
+    for (let round = 0; round < 40; round++) {
+      // Each has a fold due at every look.
+      for (const one of names) await put(life, 0, 45, one);
+      await life.node.clock.sleep(300);
+    }
+    const folds = names.map((one) => statusOf(life, one).folds);
+    assert.ok(Math.min(...folds) >= 2 && Math.max(...folds) - Math.min(...folds) <= 2, folds.join(" "));
+  }));
+
 test("an element by which nothing is found any more is gone from base and tail alike", () =>
   within(collections(eager), async (life) => {
     await put(life, 0, 60);

@@ -112,6 +112,8 @@ interface Opened {
   foldFailure: string | undefined;
   foldRetryMs: number;
   foldAtMs: number;
+  /** Since when a fold is due; undefined: none is. */
+  foldDueMs: number | undefined;
   switchesTold: number;
 }
 
@@ -228,6 +230,7 @@ export class VectorHost {
       foldFailure: undefined,
       foldRetryMs: hostLimits.retryMsMin,
       foldAtMs: 0,
+      foldDueMs: undefined,
       switchesTold: 0,
     };
     this.#collections.set(name, opened);
@@ -610,16 +613,19 @@ export class VectorHost {
     }
   }
 
+  /** Begins the fold that has been due the longest: whatever is written to one collection, each gets its turn after at most one fold of every other. */
   #foldOne(nowMs: number): void {
-    if (this.#folding) return;
+    let next: Opened | undefined;
     for (const opened of this.#collections.values()) {
-      if (opened.dropping !== undefined || nowMs < opened.foldAtMs) continue;
-      const reason = this.foldReason(opened.name);
-      if (reason === undefined) continue;
-      this.#folding = true;
-      void this.#fold(opened).finally(() => (this.#folding = false));
-      return;
+      if (opened.folding !== undefined) continue;
+      const due = opened.dropping === undefined && nowMs >= opened.foldAtMs && this.foldReason(opened.name) !== undefined;
+      opened.foldDueMs = due ? (opened.foldDueMs ?? nowMs) : undefined;
+      if (opened.foldDueMs !== undefined && opened.foldDueMs < (next?.foldDueMs ?? Infinity)) next = opened;
     }
+    if (next === undefined || this.#folding) return;
+    next.foldDueMs = undefined;
+    this.#folding = true;
+    void this.#fold(next).finally(() => (this.#folding = false));
   }
 
   /** Why a fold of a collection is due; undefined: it is not. */
