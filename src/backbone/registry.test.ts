@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -201,3 +201,31 @@ test("a watcher that missed more deletions than are remembered still ends at the
     abort.abort();
     await registry.close();
   }));
+
+test("a file that was deleted or replaced under its users is noticed by each of them, and gives nobody a lock any more", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "registry-"));
+  const path = join(folder, "r.sqlite");
+  const open = (): Registry => openSqliteRegistry({ path, clock: systemClock, processes: systemProcesses, checkFileMs: 0 });
+  for (const replaced of [false, true]) {
+    const [one, two] = [open(), open()];
+    const [lease, waiting] = [await one.lease(60_000), await two.lease(60_000)];
+    const lock = (await one.tryLock("lead", lease))!;
+    for (let i = 0; i < 20; i++) assert.deepEqual([await lease.alive(), await waiting.alive(), await lock.held()], [true, true, true]);
+    for (const end of ["", "-wal", "-shm"]) await rm(`${path}${end}`, { force: true });
+    const next = replaced ? open() : undefined;
+    // The leases of the new file have the same numbers.
+    const fresh = await next?.lease(60_000);
+    await assert.rejects(lease.alive(), /^MillraceError: \[corrupt\].*was deleted or replaced.*stop all processes that use it/);
+    await assert.rejects(lock.held(), refusal("corrupt"));
+    await assert.rejects(one.lease(1_000), refusal("corrupt"));
+    await assert.rejects(waiting.alive(), refusal("corrupt"));
+    if (fresh !== undefined) {
+      assert.equal(await fresh.alive(), true);
+      assert.notEqual(await next!.tryLock("lead", fresh), undefined);
+    }
+    for (const registry of [one, two, next]) await registry?.close();
+    assert.equal((await readdir(folder)).includes("r.sqlite"), replaced, "closing brings nothing back");
+    await rm(path, { force: true });
+  }
+  await rm(folder, { recursive: true });
+});

@@ -26,6 +26,9 @@ test("a file's model merges into the preset's, null leaves it out everywhere, no
     assert.equal(quota.vectors, 0);
   }
   assert.deepEqual(await readConfig(undefined, "feed"), { gateway: defaultConfig, tables: {}, feast: {}, access: undefined, storage: {} });
+  const sync = { node: 1, port: 7_001, model: true, follow: ["127.0.0.1:7000"] };
+  assert.notEqual((await read({ parameters: { sync } })).model, undefined);
+  await assert.rejects(read({ model: null, parameters: { sync } }), /parameters\.sync\.model is true, and this server has no model/);
   await assert.rejects(read({ model: { factors: 5 } }), /model\.factors|factors/);
   await assert.rejects(read({ model: { fields: [{ name: "a", from: "signal.nothing", kind: "linear" }], crosses: [] } }), /signal\.nothing/);
   await assert.rejects(read({ model: { samples: { ...defaultConfig.model!.samples, positiveTypes: ["bought"] } } }), /bought/);

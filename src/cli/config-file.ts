@@ -43,8 +43,14 @@ export async function readConfig(path: string | undefined, preset: PresetName): 
   const { tables = {}, feast = {}, access, storage = {}, parameters, vectors } = given as Readonly<Record<string, unknown>>;
   const named = Object.fromEntries(Object.entries(given).filter(([name]) => !sections.has(name))) as GatewayFile;
   const merging = merged(base, named.model === null ? { ...named, model: undefined } : named);
+  const gateway = checkConfig(named.model === null ? withoutModel(merging) : merging);
+  if ((parameters as ParametersConfig | undefined)?.sync?.model === true && gateway.model === undefined) {
+    throw new MillraceError("invalid", "parameters.sync.model is true, and this server has no model", {
+      todo: `give ${path} the section model of the server that is followed, or take parameters.sync.model out`,
+    });
+  }
   return {
-    gateway: checkConfig(named.model === null ? withoutModel(merging) : merging),
+    gateway,
     tables: schemaCheck(TablesConfig).required(tables, "the configuration's tables", todo("docs/tables.md")),
     feast: schemaCheck(FeastConfig).required(feast, "the configuration's feast", todo("docs/tables.md")),
     access: access === undefined ? undefined : checkAccessConfig(access),

@@ -7,7 +7,7 @@ import type { GaugeSource } from "./store-metrics.ts";
 
 /** Synchronised or not: a table that answers pulls as it should. */
 export function isTableReady({ state, sync }: ParameterTableStatus): boolean {
-  return state === "open" && sync?.ready !== false;
+  return state === "open" && sync?.ready !== false && sync?.leadFault === undefined;
 }
 
 export function isReady({ state, tables }: ParametersStatus): boolean {
@@ -20,6 +20,7 @@ export function tablesWaitedFor({ tables }: ParametersStatus): string[] {
     .filter((table) => table.declared && !isTableReady(table))
     .map(({ name, reason, sync }) => {
       if (sync === undefined) return `parameter table ${name} is not served: ${reason ?? "see the server's log"}`;
+      if (sync.leadFault !== undefined) return `parameter table ${name} takes no writes: ${sync.leadFault}`;
       const from = sync.sources.map(({ address, connected, fault }) => `${address} (${fault ?? (connected ? "connected" : "not connected")})`);
       return `parameter table ${name} is not as new as ${from.length === 0 ? "its followers" : from.join(", ")}`;
     });

@@ -25,6 +25,8 @@ export interface ParametersThreadData {
 }
 
 const statusMs = 1_000;
+/** A registry that was deleted gives a second leader to whoever starts then; starting takes longer than this. */
+const registryCheckMs = 250;
 /** Memories come in classes, up to a quarter larger than what is asked for, with lanes on top. */
 const poolShare = 1.5;
 
@@ -42,7 +44,9 @@ const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
           clock,
           random: new Prng(new DataView(systemRandom.bytes(new Uint8Array(8)).buffer).getBigUint64(0)),
           warn: (message) => tell({ kind: "warning", message }),
-          ...(config.sync.registry === undefined ? {} : { registry: openSqliteRegistry({ path: config.sync.registry, clock, processes: systemProcesses }) }),
+          ...(config.sync.registry === undefined
+            ? {}
+            : { registry: openSqliteRegistry({ path: config.sync.registry, clock, processes: systemProcesses, checkFileMs: registryCheckMs }) }),
           onLeader(leader) {
             tell({ kind: "leader", ...(typeof leader === "object" ? { address: leader.address } : {}) });
             const who = leader === "here" ? "this server leads" : leader === "nobody" ? "no server leads" : `${leader.address} leads`;

@@ -77,6 +77,7 @@ export const ModelSync = Type.Object({
   tableFull: Type.Integer({ description: "times that what came found no room: raise capacityRows to the leader's" }),
   followersRefused: Type.Integer(),
   turnedStale: Type.Integer(),
+  leadFault: Type.Optional(Type.String()),
 });
 export type ModelSync = Static<typeof ModelSync>;
 

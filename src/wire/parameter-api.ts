@@ -90,6 +90,8 @@ export interface ParameterSyncStatus {
   readonly tableFull: number;
   readonly followersRefused: number;
   readonly turnedStale: number;
+  /** With a leader by lease: why this server can neither lead nor know who does, until somebody acts; writes are refused with it. */
+  readonly leadFault?: string;
 }
 
 /** Counters count since the start of the server. */

@@ -33,6 +33,8 @@ test("promise: a section of parameters that cannot be is refused by the name of 
     [{ sync: { node: 1, port: 1, lead: "lease" as const } }, /parameters\.sync\.lead is given without registry/],
     [{ sync: { node: 1, port: 1, registry: "/a" } }, /parameters\.sync\.registry is given without lead/],
     [{ sync: { node: 1, port: 1, lead: "lease" as const, registry: "/a", follow: ["a:1"] } }, /parameters\.sync\.lead and follow/],
+    [{ sync: { node: 1, port: 7_000, follow: ["a:7000", "localhost:7000"] } }, /follow names localhost:7000, which is this server/],
+    [{ sync: { node: 1, port: 7_000, host: "a", token: "long enough", follow: ["b:7000", "a:7000"] } }, /follow names a:7000, which is this server/],
     [{ sync: { node: 1, port: 1, lead: "lease" as const, registry: "/a", model: true } }, /parameters\.sync\.lead and model/],
     [{ tables: { user: { ...user, factors: 20 } } }, /parameters\.tables\.user\.factors is 20/],
     [{ tables: { user: { dim: 3, memoryMb: 1, initialScale: 1 } } }, /parameters\.tables\.user\.initialScale/],

@@ -134,7 +134,7 @@ export function checkParameterTable(name: string, { dim, factors, initialScale, 
   }
 }
 
-function checkSync({ follow, model, lead, registry }: ParameterSyncConfig): void {
+function checkSync({ follow, model, lead, registry, port, host = "127.0.0.1" }: ParameterSyncConfig): void {
   const refuse = (what: string, todo: string): never => {
     throw new MillraceError("invalid", `parameters.sync.${what}`, { todo });
   };
@@ -142,6 +142,15 @@ function checkSync({ follow, model, lead, registry }: ParameterSyncConfig): void
     refuse(lead === undefined ? "registry is given without lead" : "lead is given without registry", "give both, or none of them");
   }
   if (lead !== undefined && follow !== undefined) refuse("lead and follow are both given", "leave follow out: servers that lead by lease find one another");
+  // All names of this machine's loopback are one when it listens there; of other hosts only the same name is known to be this one.
+  const own = (follow ?? []).find((address) => {
+    const at = address.lastIndexOf(":");
+    const other = address.slice(0, at);
+    return (
+      Number(address.slice(at + 1)) === port && (other === host || (isLoopbackHost(other) && (isLoopbackHost(host) || host === "0.0.0.0" || host === "::")))
+    );
+  });
+  if (own !== undefined) refuse(`follow names ${own}, which is this server`, "name the port of synchronisation of another server");
   if (lead !== undefined && model === true) refuse("lead and model are both given", "leave model out: a model is trained where its log is");
 }
 
