@@ -3,7 +3,7 @@
 //   DATA/log/vec-ID        writes of the collection: a version says from where on they are newer
 //   DATA/blobs             versions
 //   DATA/vectors/builds    work folders
-// Invariant: the offset of the log is read before the first row is.
+// Invariant: the offset of the log is read before the first row is, and is that of the first attempt when builders were killed: a write made during any of them is newer than what is built.
 
 import { MillraceError } from "#base/errors";
 import { openFolderBlobs } from "#backbone/folder-blobs";
@@ -16,6 +16,7 @@ import { systemProcesses } from "#platform/system-processes";
 import { randomId, systemRandom } from "#platform/system-random";
 import { SnapshotStore } from "#snapshot/snapshot-store";
 import { buildVersion } from "#vectors/builder/build-version";
+import { TaskBoard, type TaskDelta } from "#vectors/builder/task-board";
 import type { TaskToBuild } from "#vectors/builder/task-builder";
 import { type BuildProgress, type BuiltVersion, vectorsKind } from "#vectors/builder/version-config";
 import { deltaPartition, newCollectionId, putCollection, readCollection, snapshotNameOf } from "#vectors/collection/collection-record";
@@ -61,6 +62,9 @@ export async function buildVectorTask(
   const folder = systemFiles.join(vectorBuildsFolderOf(dataFolder), `${task.task}-${randomId(systemRandom, 8)}`);
   try {
     const { registry, log } = data;
+    const collection = collectionOf(task.task, config);
+    // Before anything is read; of the first attempt, when a builder was killed: what was written since then is newer still.
+    const begun = await new TaskBoard(registry).firstDelta(task.task, await deltaNow(registry, log, collection));
     const inputs = systemFiles.join(folder, "inputs");
     await systemFiles.makeFolder(inputs);
     const source = await openVectorSource(config.source, {
@@ -77,8 +81,7 @@ export async function buildVectorTask(
           todo: "correct the task, or the source",
         });
       }
-      const collection = collectionOf(task.task, config);
-      const { deltaOffset, deltaLog } = await deltaOf(registry, log, collection, { dims: source.dims, metric });
+      const { deltaOffset, deltaLog } = await deltaOf(registry, log, collection, { dims: source.dims, metric }, begun);
       const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
       const snapshots = new SnapshotStore({ blobs, registry, clock: systemClock, random: systemRandom, kind: vectorsKind, keepVersions });
       return await buildVersion(
@@ -114,12 +117,19 @@ export async function buildVectorTask(
   }
 }
 
-/** Where the collection's log goes on; makes the collection when there is none. Throws `conflict` for one of another shape. */
+/** Where the collection's log stands. */
+async function deltaNow(registry: Registry, log: Log, name: string): Promise<TaskDelta> {
+  const stored = await readCollection(registry, name);
+  return stored === undefined ? { log: null, offset: 0 } : { log: stored.record.id, offset: (await log.bounds(deltaPartition(stored.record.id))).next };
+}
+
+/** From where on the collection's log is newer than the build; makes the collection when there is none. Throws `conflict` for one of another shape. */
 async function deltaOf(
   registry: Registry,
   log: Log,
   name: string,
   shape: CollectionShape,
+  begun: TaskDelta,
 ): Promise<{ readonly deltaOffset: number; readonly deltaLog: number }> {
   const made = { name, id: newCollectionId(systemRandom), ...shape, state: "open" as const, madeMs: systemClock.nowMs() };
   // Whoever makes it at the same time is as good.
@@ -137,5 +147,7 @@ async function deltaOf(
       },
     );
   }
-  return { deltaOffset: (await log.bounds(deltaPartition(record.id))).next, deltaLog: record.id };
+  // A collection made since the build began has newer writes alone; what the log has forgotten since then nobody can give back.
+  const { first } = await log.bounds(deltaPartition(record.id));
+  return { deltaOffset: begun.log === record.id ? Math.max(first, begun.offset) : first, deltaLog: record.id };
 }

@@ -11,6 +11,7 @@ import { systemClock } from "#platform/system-clock";
 import { systemWorkers } from "#platform/system-workers";
 import { vectorServiceContract } from "#vectors/vector-service.contract";
 import type { VectorService } from "#vectors/vector-service";
+import { noHistory, TaskBoard } from "#vectors/builder/task-board";
 import { openDataFolder } from "./data-folder.ts";
 import { vectorTaskControl } from "./builder.ts";
 import { buildVectorTask } from "./vector-build.ts";
@@ -107,6 +108,33 @@ test("promise: what is written while a task builds is there after its version is
     // What was written before a build began is the source's to know: the version replaces it.
     assert.equal((await vectors.service.get(collection, ["before"]))!.found[0], 0);
     await check(rows + 1);
+    // A builder dies in its build: what was written meanwhile is newer than what the build that begins anew reads, too.
+    const folderOpen = await openDataFolder(dataFolder, "none");
+    const board = new TaskBoard(folderOpen.registry);
+    const begin = () => board.moveHistory("items", (history) => ({ ...history, attempts: history.attempts + 1 }));
+    const killed = new AbortController();
+    let written: Promise<unknown> | undefined;
+    await begin();
+    await assert.rejects(
+      buildVectorTask(
+        { dataFolder, task: { task: "items", edition: 1, config, trigger: "asked", restricted: false }, folders: [] },
+        {
+          signal: killed.signal,
+          onProgress() {
+            written ??= write("killed", 9);
+            killed.abort(new Error("killed"));
+          },
+        },
+      ),
+    );
+    await written;
+    await begin();
+    const anew = await build(() => Promise.resolve());
+    await board.moveHistory("items", () => noHistory);
+    await folderOpen.close();
+    await untilServed(vectors.service, collection, anew);
+    assert.ok(await finds("killed", 9), "a write of the killed attempt");
+    await vectors.service.remove(collection, ["killed"]);
     const second = await build(() => write("second", 5));
     await untilServed(vectors.service, collection, second);
     await write("late", 6);

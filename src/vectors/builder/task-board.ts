@@ -37,6 +37,14 @@ export interface TaskHistory {
   readonly marker?: string;
   /** Builds that began since one ended: more than `attemptsMax` and the task is what ends builders. */
   readonly attempts: number;
+  /** Where the collection's log stood when the first of these attempts began: writes since then are newer than what any of them builds. */
+  readonly delta?: TaskDelta;
+}
+
+/** A place in the log of a collection; `log` null: there was no such collection. */
+export interface TaskDelta {
+  readonly log: number | null;
+  readonly offset: number;
 }
 
 export const noHistory: TaskHistory = { builds: [], startedAtMs: 0, attempts: 0 };
@@ -138,6 +146,15 @@ export class TaskBoard {
       if ((await this.#registry.put(key, encodeHistory(after), { expect: entry?.revision ?? 0 })) !== undefined) return after;
     }
     throw new MillraceError("overloaded", `the history of vector task ${name} is written too often`, { todo: "try again in a moment" });
+  }
+
+  /** That of the first attempt of those that did not come to an end: `now` when this is the first. */
+  async firstDelta(name: string, now: TaskDelta): Promise<TaskDelta> {
+    const { delta, attempts } = await this.history(name);
+    if (delta !== undefined) return delta;
+    // Not where no attempt is counted: nothing would take it away.
+    if (attempts === 0) return now;
+    return (await this.moveHistory(name, (history) => ({ ...history, delta: history.delta ?? now }))).delta ?? now;
   }
 
   async running(): Promise<Map<string, VectorBuildRunning>> {

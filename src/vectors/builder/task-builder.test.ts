@@ -129,6 +129,25 @@ const refusal = (code: string, words: RegExp) => (thrown: unknown) => {
   return true;
 };
 
+test("promise: the place in the log is that of the first attempt until the build has ended", () =>
+  within(async (world) => {
+    const { board } = world.control;
+    await world.control.create("items", config(), "anna");
+    const first = world.start("first");
+    await world.control.run("items", "anna");
+    await world.sleep(500);
+    assert.deepEqual(await board.firstDelta("items", { log: 1, offset: 5 }), { log: 1, offset: 5 });
+    world.kill(first);
+    world.start("second");
+    for (let waited = 0; world.begun.length < 2 && waited < 60_000; waited += 100) await world.sleep(100);
+    assert.deepEqual(await board.firstDelta("items", { log: 1, offset: 9 }), { log: 1, offset: 5 }, "the second attempt");
+    for (let waited = 0; (await board.history("items")).builds.length === 0 && waited < 60_000; waited += 100) await world.sleep(100);
+    assert.equal((await board.history("items")).delta, undefined);
+    // Where no attempt is counted nothing is kept.
+    await board.firstDelta("items", { log: 1, offset: 11 });
+    assert.equal((await board.history("items")).delta, undefined);
+  }));
+
 test("promise: several builders share the tasks, each asked build runs once, and its figures stand in the history", () =>
   within(async (world) => {
     const { control } = world;
