@@ -90,7 +90,8 @@ export class HostLead {
       } catch (thrown) {
         if (!(thrown instanceof MillraceError)) throw thrown;
         this.#fault = thrown;
-        if (thrown.code === "conflict") this.#lose();
+        // Damaged or deleted it says nothing any more of who leads.
+        if (thrown.code === "conflict" || thrown.code === "corrupt") this.#lose();
       }
       await clock.sleep(this.#checkMs, signal).catch(() => undefined);
     }

@@ -114,7 +114,11 @@ export class HostSync {
   attach(table: HostTable): Promise<boolean> | undefined {
     const how = this.#byLease ? () => this.#leader : this.leads;
     const gone = (): void => void this.#tables.delete(sync);
-    const sync = new SynchronisedTable(table, how, this.#options, this.#port, this.#sources, { gone, look: () => this.#tellLeadFault() });
+    const sync = new SynchronisedTable(table, how, this.#options, this.#port, this.#sources, {
+      gone,
+      look: () => this.#tellLeadFault(),
+      leadFault: () => this.#lead?.fault,
+    });
     this.#tables.add(sync);
     table.sync = sync;
     return sync.usable;
@@ -151,6 +155,8 @@ interface Told {
   gone(): void;
   /** Every `lookMs`. */
   look(): void;
+  /** What keeps this server from leading and from knowing who does. */
+  leadFault(): MillraceError | undefined;
 }
 
 class SynchronisedTable implements TableSync {
@@ -231,6 +237,14 @@ class SynchronisedTable implements TableSync {
     const leader = this.#how();
     if (typeof leader === "object") {
       return new MillraceError("conflict", `parameter table ${this.#name} takes no writes here: ${leader.address} leads it`, { todo: "write to that server" });
+    }
+    const fault = this.#told.leadFault();
+    // Others pass by themselves.
+    if (fault?.code === "corrupt") {
+      return new MillraceError(fault.code, `parameter table ${this.#name} takes no writes, ${fault.what}`, {
+        cause: fault,
+        ...(fault.todo === undefined ? {} : { todo: fault.todo }),
+      });
     }
     return new MillraceError("unavailable", `parameter table ${this.#name} is changing hands`, { todo: "send again within two seconds" });
   }
@@ -317,7 +331,8 @@ class SynchronisedTable implements TableSync {
   }
 
   status(): ParameterSyncStatus {
-    return syncStatusOf(this.#nodes);
+    const fault = this.#told.leadFault();
+    return { ...syncStatusOf(this.#nodes), ...(fault?.code === "corrupt" ? { leadFault: fault.message } : {}) };
   }
 
   async close(): Promise<void> {
