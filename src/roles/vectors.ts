@@ -78,7 +78,7 @@ class VectorsThread implements Vectors {
 
   #start(): void {
     const { workers, config, dataFolder, durability, intervalMs, node } = this.#options;
-    const data: VectorsThreadData = { config, dataFolder, durability, node, ...(intervalMs === undefined ? {} : { intervalMs }) };
+    const data: VectorsThreadData = { config, dataFolder, durability, node, hasServed: this.#wasOpen, ...(intervalMs === undefined ? {} : { intervalMs }) };
     const worker = workers.start(moduleBeside("./vectors.worker", import.meta.url), data, "vectors");
     this.#worker = worker;
     this.#ended = this.#live(worker);

@@ -38,6 +38,8 @@ export interface VectorsThreadData {
   readonly durability: Durability;
   readonly intervalMs?: number;
   readonly node: string;
+  /** A thread before this one was open. */
+  readonly hasServed: boolean;
 }
 
 /** How far back the longest stall in the status reaches. */
@@ -46,7 +48,7 @@ const stallSeconds = 30;
 const foldNiceness = 19;
 
 const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
-  const { config, dataFolder, durability, intervalMs, node } = data as VectorsThreadData;
+  const { config, dataFolder, durability, intervalMs, node, hasServed } = data as VectorsThreadData;
   const folder = files.join(dataFolder, "vectors");
   const backbone = await openDataFolder(dataFolder, durability, intervalMs, servingCheckpointPages);
   const { registry, log } = backbone;
@@ -93,6 +95,7 @@ const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
     random: systemRandom,
     workers: standingBack(systemWorkers),
     node,
+    hasServed,
     folder,
     pool,
     fold,

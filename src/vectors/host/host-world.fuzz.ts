@@ -47,7 +47,7 @@ export class HostWorld {
   }
 
   /** One life of the process: inside `node.run`. Resolves when the host is ready. */
-  async begin(node: SimulatedNode): Promise<HostLife> {
+  async begin(node: SimulatedNode, config = this.config): Promise<HostLife> {
     const registry = this.registry.connect({ clock: node.clock, alive: () => node.alive });
     const { files, clock, random } = node;
     const log = openEmbeddedLog({ files, clock, registry, folder: "/data/log", durability: this.durability, segmentBytesMax: 20_000 });
@@ -70,7 +70,7 @@ export class HostWorld {
       send: ordered((message) => host.hear(message)),
     });
     const host = new VectorHost({
-      config: this.config,
+      config,
       clock,
       files,
       registry,
@@ -102,7 +102,13 @@ export class HostWorld {
     });
     const running = host.run(abort.signal);
     running.catch(ready.reject);
-    await ready.promise;
+    try {
+      await ready.promise;
+    } catch (thrown) {
+      await log.close();
+      await reader.close();
+      throw thrown;
+    }
     return {
       node,
       client,

@@ -226,6 +226,31 @@ test("promise: a crash in the middle of a drop leaves the collection there or go
   assert.ok(gone > 0, `${there} there, ${gone} gone`);
 });
 
+test("promise: a start whose configuration gives a stored collection other dims or another metric ends with an error that names the field", async () => {
+  for (const [changed, field] of [
+    [{ dims: 5, metric: "ip" }, "dims"],
+    [{ dims: 4, metric: "l2" }, "metric"],
+    [{ dims: 4 }, "metric"],
+  ] as const) {
+    const world = new HostWorld(1, collections(patient), "always");
+    await world.simulation.run(async () => {
+      const node = world.simulation.node("a");
+      await node.run(async () => {
+        const life = await world.begin(node);
+        await put(life, 0, 3);
+        await life.stop();
+        await assert.rejects(
+          world.begin(node, { collections: { [name]: changed } }),
+          refused("invalid", new RegExp(`vectors\\.collections\\.${name}\\.${field} is`)),
+        );
+        const again = await world.begin(node);
+        assert.equal(await again.client.count(name), 3);
+        await again.stop();
+      });
+    });
+  }
+});
+
 test("what the limits and the shapes forbid is refused, and the rest goes on", () =>
   within({ memoryMb: 16, collections: { [name]: { dims: 512, metric: "ip" } } }, async (life) => {
     const elements = Array.from({ length: 500 }, (_, i) => `e${i}`);

@@ -89,6 +89,8 @@ export interface VectorHostOptions {
   readonly tell: (message: AnswersMessage) => void;
   /** The longest stall of the thread of the last half minute, milliseconds. */
   readonly stallMs?: () => number;
+  /** A thread before this one has served: a collection that is not as configured is told. Else `run` ends with it, before anything is opened. */
+  readonly hasServed?: boolean;
   /** Default hostLimits.sliceMs; tests take 0: a slice is one step. */
   readonly sliceMs?: number;
 }
@@ -150,7 +152,10 @@ export class VectorHost {
     });
   }
 
-  /** Opens everything, then serves until the signal aborts, then closes everything. Resolves early only by throwing: the registry cannot be read. */
+  /**
+   * Opens everything, then serves until the signal aborts, then closes everything. Ends early only by throwing: the registry cannot be read, or (`invalid`) a stored collection has other
+   * dims or another metric than the configuration says.
+   */
   async run(signal: AbortSignal): Promise<void> {
     if (signal.aborted) return;
     signal.addEventListener("abort", () => this.#stop.abort(signal.reason), { once: true });
@@ -183,6 +188,7 @@ export class VectorHost {
   async #openAll(): Promise<void> {
     const { registry, config } = this.#options;
     const found = await listCollections(registry);
+    if (this.#options.hasServed !== true) for (const stored of found) if ("record" in stored) checkConfigured(config, stored.record);
     const waiting: (() => Promise<unknown>)[] = [];
     for (const stored of found) {
       if (stored instanceof MillraceError) {
@@ -780,6 +786,20 @@ export class VectorHost {
 function checkSame({ name, dims, metric }: CollectionRecord, shape: CollectionShape): void {
   if (dims === shape.dims && metric === shape.metric) return;
   throw new MillraceError("conflict", `collection ${name} is there with ${dims} numbers compared by ${metric}`, { todo: "use another name, or drop it first" });
+}
+
+/** A configuration that was changed where it cannot be. */
+function checkConfigured(config: VectorsConfig, { name, dims, metric, state }: CollectionRecord): void {
+  const asked = Object.hasOwn(config.collections ?? {}, name) ? config.collections?.[name] : undefined;
+  if (asked === undefined || state === "dropping") return;
+  const refuse = (field: string, is: string | number, was: string | number): never => {
+    throw new MillraceError("invalid", `vectors.collections.${name}.${field} is ${is}, and the stored collection has ${was}: that cannot be changed`, {
+      todo: `write ${was} again, or name another collection; to make it anew, start with ${was}, send DEL ${name}, stop, and start with ${is}`,
+    });
+  };
+  if (asked.dims !== dims) refuse("dims", asked.dims, dims);
+  const { metric: wanted = vectorDefaults.metric } = asked;
+  if (wanted !== metric) refuse("metric", wanted, metric);
 }
 
 function wrongSize(numbers: number, elements: number, dims: number, collection: string): MillraceError {
