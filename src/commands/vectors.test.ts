@@ -170,6 +170,8 @@ test("errors say what is wrong and change nothing", async () => {
   await fails(/^ERR invalid vector specification$/, "VADD", "two", "FP32", Buffer.from("abc"), "b");
   await fails(/^ERR invalid vector specification$/, "VADD", "two", "VALUES", 2, "1", "x", "b");
   await fails(/^ERR invalid vector specification$/, "VADD", "two", "VALUES", 9, "1", "2", "b");
+  await fails(/^ERR a vector of 4097 numbers, at most 4096$/, "VADD", "two", "FP32", Buffer.alloc(4 * 4_097), "b");
+  await fails(/^ERR a vector of 4097 numbers, at most 4096$/, "VADD", "two", "VALUES", 4_097, ...new Array<string>(4_097).fill("1"), "b");
   await fails(/^ERR invalid vector specification$/, "VADD", "two", "VALUES", 0, "1", "2");
   await fails(/^ERR syntax error$/, "VADD", "two", "VALUES", 2, "1", "2");
   await fails(/not finite/, "VADD", "two", "FP32", f32(1, NaN), "b");
@@ -301,6 +303,8 @@ test("promise: a user reaches the collections of its key patterns, and writes on
   } as never);
   try {
     assert.deepEqual(await reader.call("VSIM", "shop:items", "ELE", "a"), ["a"]);
+    assert.deepEqual(await reader.call("VLIST"), ["shop:items"]);
+    assert.ok(((await call("VLIST")) as string[]).includes("films"));
     await assert.rejects(reader.call("VSIM", "films", "ELE", "a"), /NOPERM/);
     await assert.rejects(reader.call("VADD", "shop:items", "VALUES", "1", "1", "b"), /NOPERM/);
     await assert.rejects(reader.call("VREM", "shop:items", "a"), /NOPERM/);

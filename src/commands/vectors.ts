@@ -9,7 +9,8 @@
 
 import { MillraceError, toMillraceError } from "#base/errors";
 import { type CollectionShape, type SearchAnswer, type SearchRequest, vectorLimits, type VectorMetric, type VectorService } from "#vectors/vector-service";
-import type { Args, Call, CommandFlag, CommandSpec, Reply } from "#wire/resp-command";
+import type { Args, Call, CommandFlag, CommandSpec, Reply, SessionUser } from "#wire/resp-command";
+import { RespArgs } from "#wire/resp-arguments";
 import { errorLineOf } from "#wire/resp-server";
 import { decodeTexts, encodeAnswer, vectorCommandLimits, vectorMetrics } from "#wire/vector-api";
 import { CommandError, texts } from "./data-command.ts";
@@ -317,11 +318,18 @@ export function vectorCommands({ vectors, isPlainKey }: VectorCommandParts): Com
   const fastRead: readonly CommandFlag[] = ["readonly", "fast"];
   const write: readonly CommandFlag[] = ["write", "denyoom"];
   const written = { keyAccess: "W" } as const;
+  const vcardSpec = command("vcard", 2, fastRead, "Return the number of elements in a vector set", vcard);
+  const vaddSpec = command("vadd", -5, write, "Add one or more elements to a vector set, or update its vector if it already exists", vadd, written);
+  /** Whether the user may ask something of it, or write to it. */
+  const isReached = (user: SessionUser, name: string): boolean =>
+    user.unrestricted ||
+    user.refusal(vcardSpec, RespArgs.of(["VCARD", name])) === undefined ||
+    user.refusal(vaddSpec, RespArgs.of(["VADD", name, "", "", ""])) === undefined;
   return [
-    command("vadd", -5, write, "Add one or more elements to a vector set, or update its vector if it already exists", vadd, written),
+    vaddSpec,
     command("vsim", -4, read, "Return elements by vector similarity", vsim),
     command("vrem", 3, ["write"], "Remove an element from a vector set", vrem, written),
-    command("vcard", 2, fastRead, "Return the number of elements in a vector set", vcard),
+    vcardSpec,
     command("vdim", 2, fastRead, "Return the dimension of vectors in the vector set", vdim),
     command("vemb", -3, fastRead, "Return the vector associated with an element", vemb),
     command("vinfo", 2, fastRead, "Return information about a vector set", vinfo),
@@ -343,11 +351,12 @@ export function vectorCommands({ vectors, isPlainKey }: VectorCommandParts): Com
       keys: undefined,
       group: "vector_set",
       since: "8.0.0",
-      summary: "Names of the collections",
-      run({ reply }) {
+      summary: "Names of the collections that the user's key patterns reach",
+      run({ reply, session: { user } }) {
         const names = vectors
           .status()
           .collections.map(({ name }) => name)
+          .filter((name) => isReached(user, name))
           .sort();
         reply.array(names.length);
         for (const name of names) reply.bulk(name);
@@ -448,16 +457,23 @@ function checkedFinite(numbers: Float32Array<ArrayBuffer>): Float32Array<ArrayBu
   return numbers;
 }
 
+function checkVectorLength(numbers: number): void {
+  if (numbers > vectorLimits.dimsMax) throw new CommandError(`ERR a vector of ${numbers} numbers, at most ${vectorLimits.dimsMax}`);
+}
+
 /** FP32 blob, or VALUES n and n numbers, from argument `i`; `next`: the argument behind. */
 function vectorAt(args: Args, i: number): { vector: Float32Array<ArrayBuffer>; next: number } {
   if (i + 1 >= args.count) throw new CommandError(errors.specification);
   if (args.is(i, "FP32")) {
     const vector = floatsAt(args, i + 1);
-    if (vector.length === 0 || vector.length > vectorLimits.dimsMax) throw new CommandError(errors.specification);
+    if (vector.length === 0) throw new CommandError(errors.specification);
+    checkVectorLength(vector.length);
     return { vector, next: i + 2 };
   }
   const count = args.is(i, "VALUES") ? args.integer(i + 1) : undefined;
-  if (typeof count !== "number" || count < 1 || count > vectorLimits.dimsMax || i + 2 + count > args.count) throw new CommandError(errors.specification);
+  if (typeof count !== "number" || count < 1) throw new CommandError(errors.specification);
+  checkVectorLength(count);
+  if (i + 2 + count > args.count) throw new CommandError(errors.specification);
   const vector = new Float32Array(count);
   for (let j = 0; j < count; j++) {
     const value = args.float(i + 2 + j);
