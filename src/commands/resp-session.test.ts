@@ -79,6 +79,21 @@ const secured: AccessConfig = checkAccessConfig({
   },
 });
 
+test("a drain does not wait for a client that has its answers and keeps its side open", async () => {
+  await serve(undefined, async (server) => {
+    // Half open: the end that the server sends is not answered, as by a client that waits for nothing and does not read.
+    const socket = connect({ port: server.port, host: "127.0.0.1", allowHalfOpen: true });
+    const answer = await new Promise<string>((resolve, reject) => {
+      socket.on("error", reject);
+      socket.once("data", (chunk) => resolve(chunk.toString()));
+      socket.write("PING\r\n");
+    });
+    assert.equal(answer, "+PONG\r\n");
+    assert.deepEqual(await server.drain(4_000), { cutOff: 0 });
+    socket.destroy();
+  });
+});
+
 interface AnyClient {
   set(key: string, value: string): Promise<unknown>;
   get(key: string): Promise<unknown>;

@@ -23,6 +23,8 @@ const scratchBytes = 65_536;
 /** A grown one is kept up to this size. */
 const scratchBytesMax = 1_048_576;
 const sweepMs = 1_000;
+/** In a drain a connection on which nothing is under way has so long to end by itself. */
+const idleDrainMs = 200;
 /** Batches of one command shrink so that their answers stay about this large. */
 const groupReplyBytes = 4_194_304;
 const parsersKept = 64;
@@ -50,7 +52,7 @@ export interface RespServerOptions {
 export interface RespServer extends ServerFace {
   /**
    * No new connections and no further commands; what runs is answered, what was answered is sent. Resolves when all connections are closed, at the latest
-   * after `timeoutMs`: what is left then is cut off and counted.
+   * after `timeoutMs`: what is left then is cut off and counted. A client that has its answers and does not close its side is not waited for.
    */
   drain(timeoutMs: number): Promise<{ cutOff: number }>;
 }
@@ -333,6 +335,7 @@ export class RespCore implements RespServer {
     for (const session of this.sessions.values()) session.close();
     while (this.sessions.size > 0 && this.clock.monotonicMs() < deadline) {
       await this.clock.sleep(Math.max(1, Math.min(20, deadline - this.clock.monotonicMs())));
+      if (this.clock.monotonicMs() - deadline + timeoutMs >= idleDrainMs) for (const session of this.sessions.values()) if (session.quiet) session.close(false);
     }
     const cutOff = this.sessions.size;
     for (const session of this.sessions.values()) session.close(false);
