@@ -16,14 +16,14 @@ import type { SnapshotFile } from "#snapshot/manifest";
 import type { Build, PublishOptions } from "#snapshot/snapshot-build";
 import { attributeRoom, loadAttributes, writeAttributes } from "../filter/attribute-files.ts";
 import { buildSegment, listsFor, segmentBytes } from "../segment/build-segment.ts";
-import { defaultSearchSettings, exhaustiveSettings, type SearchSettings } from "../segment/search-settings.ts";
+import { defaultSearchSettings, exhaustiveSettings, searchSettingsLimits, type SearchSettings } from "../segment/search-settings.ts";
 import { loadSegment, writeSegment } from "../segment/segment-files.ts";
 import type { VectorSegment } from "../segment/vector-segment.ts";
 import { GatheredRows } from "./gathered-rows.ts";
 import { heldOutCount, splitQueries, takeHeldOut, truthOf } from "./held-out.ts";
 import type { VectorRowSource } from "./row-source.ts";
 import { tune, type Tuned } from "./tuner.ts";
-import { checksOf, rowFaults, searchFigures, type SearchFigures } from "./validation.ts";
+import { checksOf, recallLeast, rowFaults, searchFigures, type SearchFigures } from "./validation.ts";
 import { type BuildParts, type BuildStage, buildStages, type BuiltVersion, type VersionConfig } from "./version-config.ts";
 import { encodeVersionMeta, probesOf, type VersionProbes } from "./version-meta.ts";
 
@@ -36,6 +36,10 @@ export const buildVersionLimits = {
   /** CPU time after which no further number of lists is tried. */
   listsTriedCpuMs: 60_000,
 } as const;
+
+const { listsMax, marginMax } = searchSettingsLimits;
+/** So many times settings that validation finds too narrow are widened before every list is searched. */
+const widerSteps = 6;
 
 /** One index over the rows, as files, with what searches of it cost. */
 interface Candidate {
@@ -241,11 +245,24 @@ async function buildCandidate(rows: GatheredRows, lists: number, config: Version
       await clock.yield();
     });
     const { tuning, validation } = splitQueries(all);
-    const tuned = tune(segment, tuning, recallTarget, config.settings);
+    let tuned = tune(segment, tuning, recallTarget, config.settings);
     watch.show(1);
     watch.enter("validate");
     const settings = tuned.met ? tuned.settings : settingsFirst;
-    const figures = searchFigures(segment, validation, settings, clock);
+    let figures = searchFigures(segment, validation, settings, clock);
+    // By other queries it is a little below: wider until they are satisfied too, at last every list. Far below: a broken index, and no ground for searching it whole.
+    for (let step = 0; tuned.met && figures.recall < recallTarget && figures.recall >= recallLeast(recallTarget) && step <= widerSteps; step++) {
+      const { probes, margin, slack } = figures.settings;
+      const wider = {
+        probes: Math.min(listsMax, Math.ceil(probes * 1.25)),
+        margin: Math.min(marginMax, margin + 0.2),
+        slack: Math.min(marginMax, slack * 1.2),
+      };
+      figures = searchFigures(segment, validation, step === widerSteps ? exhaustiveSettings : wider, clock);
+      tuned = { ...tuned, settings: figures.settings, cost: figures.cost };
+      signal?.throwIfAborted();
+      await clock.yield();
+    }
     segment.release();
     segment = await load();
     return { ...failed, bytesLoaded: segment.bytes, reasons: [], tuned, figures, probes: await probesOf(segment, probeQueries, tuned.settings) };
