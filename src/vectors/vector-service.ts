@@ -10,6 +10,8 @@ export type VectorMetric = "cosine" | "ip" | "l2";
 
 export const vectorLimits = {
   dimsMax: 4_096,
+  /** Of a vector (2^62), so that products and squared distances of any two stay within f32. */
+  lengthMax: 2 ** 62,
   elementBytesMax: 1_024,
   attributesBytesMax: 16_384,
   /** Answers of one query. */

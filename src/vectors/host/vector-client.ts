@@ -140,6 +140,7 @@ export class VectorClient implements VectorService {
     }
     if (attributes !== undefined) checkAttributes(attributes, elements.length);
     checkFinite(vectors, `a vector for collection ${shown(collection)}`);
+    if (elements.length > 0) checkLong(vectors, vectors.length / elements.length, `a vector for collection ${shown(collection)}`);
     if (shape?.metric === "cosine") checkLengths(vectors, shape.dims, collection);
     const part = this.#pack(vectors);
     return this.#write(collection, { call: "upsert", collection, elements, vectors: part, ...(attributes === undefined ? {} : { attributes }) });
@@ -198,6 +199,7 @@ export class VectorClient implements VectorService {
       );
     }
     checkFinite(queries, "a query");
+    checkLong(queries, queries.length / many, "a query");
     return (await this.#ask({ ...rest, call: "search", queries: this.#pack(queries) }, timeoutMs + vectorClientLimits.graceMs)) as SearchAnswer | undefined;
   }
 
@@ -314,6 +316,17 @@ const shown = (name: string): string => JSON.stringify(name.slice(0, 64));
 function checkFinite(numbers: Float32Array, what: string): void {
   // 0 x Infinity and 0 x NaN are NaN.
   for (const value of numbers) if (value * 0 !== 0) throw invalid(`${what} with a number that is not finite`, "give finite numbers");
+}
+
+/** Products and distances beyond f32 would be infinite, and vanish from answers. */
+function checkLong(vectors: Float32Array, dims: number, what: string): void {
+  const { lengthMax } = vectorLimits;
+  for (let row = 0; row < vectors.length; row += dims) {
+    let squares = 0;
+    for (let at = row; at < row + dims; at++) squares += vectors[at]! * vectors[at]!;
+    if (squares > lengthMax * lengthMax)
+      throw invalid(`${what} of length ${Math.sqrt(squares).toPrecision(3)}`, `scale vectors to at most ${lengthMax.toPrecision(3)}`);
+  }
 }
 
 /** A vector of length 0 has no direction, so no cosine: no index could hold it. */

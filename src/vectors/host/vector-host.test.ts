@@ -275,6 +275,20 @@ test("what the limits and the shapes forbid is refused, and the rest goes on", (
     await assert.rejects(life.client.create("none", { dims: 0, metric: "cosine" }), refused("invalid"));
   }));
 
+test("promise: vectors so long that products and distances would not be finite are refused, and all others are found", () =>
+  within({}, async (life) => {
+    for (const metric of ["cosine", "ip", "l2"] as const) {
+      await life.client.create(metric, { dims: 3, metric });
+      const long = Float32Array.of(3e38, -3e38, 3e38);
+      await assert.rejects(life.client.upsert(metric, { elements: ["x"], vectors: long }), refused("invalid", /length 5\.20e\+38.*4\.61e\+18/));
+      await assert.rejects(life.client.search({ collection: metric, queries: long, count: 1 }), refused("invalid", /a query of length/));
+      // The farthest that two may be apart is still told.
+      await life.client.upsert(metric, { elements: ["far"], vectors: Float32Array.of(4.6e18, 0, 0) });
+      const { scores } = (await life.client.search({ collection: metric, queries: Float32Array.of(-4.6e18, 0, 0), count: 1 }))!;
+      assert.ok(scores.length === 1 && Number.isFinite(scores[0]), `${metric}: ${scores}`);
+    }
+  }));
+
 test("recall of live searches is sampled in idle times", () =>
   within({ collections: { [name]: { ...shape, recallSampleEvery: 5, recallAt: 10, fold: patient } } }, async (life) => {
     await put(life, 0, 200);
