@@ -35,6 +35,8 @@ export interface VectorBuildOptions {
   readonly token?: string;
 }
 
+/** A step of a build may take long on a busy machine where everybody else goes first, and nothing renews a lease meanwhile. */
+const buildLeaseMs = 120_000;
 /** What Node and its libraries take beside the build. */
 const processBytes = 160 << 20;
 
@@ -83,7 +85,7 @@ export async function buildVectorTask(
       }
       const { deltaOffset, deltaLog } = await deltaOf(registry, log, collection, { dims: source.dims, metric }, begun);
       const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
-      const snapshots = new SnapshotStore({ blobs, registry, clock: systemClock, random: systemRandom, kind: vectorsKind, keepVersions });
+      const snapshots = new SnapshotStore({ blobs, registry, clock: systemClock, random: systemRandom, kind: vectorsKind, keepVersions, buildLeaseMs });
       return await buildVersion(
         source,
         {

@@ -283,6 +283,36 @@ test("a fold keeps the settings of before while they reach the target; a build t
     assert.equal((await world.snapshots.head("items"))?.current, third.version);
   }));
 
+test("promise: a build keeps its lease however long its index takes: the loop turns between its steps", () =>
+  within(async (world) => {
+    let [turns, steps, standing] = [0, 0, 0];
+    let seen = -1;
+    let watching = true;
+    const turn = (): void => {
+      turns++;
+      if (watching) setImmediate(turn);
+    };
+    turn();
+    try {
+      await world.build(
+        clustered(20_000, 8),
+        { lists: 16, recallTarget: 0.9 },
+        {
+          onProgress({ stage, share }) {
+            if (stage !== "index" || share === undefined) return;
+            steps++;
+            if (turns === seen) standing++;
+            seen = turns;
+          },
+        },
+      );
+    } finally {
+      watching = false;
+    }
+    assert.ok(steps > 8, `${steps} steps`);
+    assert.equal(standing, 0);
+  }));
+
 test("a build that is stopped leaves nothing", () =>
   within(async (world) => {
     const stopping = new AbortController();

@@ -195,7 +195,17 @@ async function buildCandidate(rows: GatheredRows, lists: number, config: Version
     // In a block of its own: the arrays of the build are garbage before the segment is loaded.
     const segment = await buildSegment(
       { vectors: rows.vectors, count: rows.count, dims: rows.dims },
-      { metric, lists, seed, onProgress: (share) => watch.show(share), ...(signal === undefined ? {} : { signal }) },
+      {
+        metric,
+        lists,
+        seed,
+        // The lease of the build is renewed between two steps: without a turn of the loop an index of more than its time would cost the build.
+        onProgress: (share) => {
+          watch.show(share);
+          return clock.yield();
+        },
+        ...(signal === undefined ? {} : { signal }),
+      },
     );
     segmentFiles = [...(await writeSegment(segment, rows.ids, files, folder)), ...(await writeAttributes(segment.order, rows.attributes, files, folder))];
   }
