@@ -12,10 +12,10 @@
 // loop_stall_max = the most CPU time the serving thread used between two ticks of a 1 ms timer (/v1/status keeps the maxima of the last 60 seconds), median of
 // the rounds' maxima. The time of a probe includes the answers that show nothing yet, on four connections at once.
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { median, quantile, type Scenario } from "./harness.ts";
+import { median, quantile, type Scenario, stolenMeter } from "./harness.ts";
 import type { BackgroundResult, BackgroundWork } from "./load/background-load.ts";
 import { putCatalogue } from "./load/catalogue.ts";
 import { runChild } from "./load/child.ts";
@@ -92,9 +92,9 @@ export const scenario: Scenario = {
       // Compilers and caches settle in a short round that is not counted.
       await round("warm", quick ? 500 : 3_000);
       for (let index = 0; index < rounds; index += 1) {
-        const stolenBefore = stolenMs();
+        const stolenNow = stolenMeter();
         const [background, probe] = await round(`r${index}`, durationMs);
-        stolen.push(stolenBefore === undefined ? "unknown" : `${stolenMs()! - stolenBefore}`);
+        stolen.push(stolenNow());
         const stall = await longestStallMs(lane, Math.ceil(durationMs / 1000));
         stallsMs.push(stall);
         for (const name of ["featureMs", "parameterMs", "vectorMs", "answerMs"] as const) probed[name].push(...probe[name]);
@@ -124,7 +124,7 @@ export const scenario: Scenario = {
       for (let index = 0; index < Math.min(3, rounds + 1); index += 1) {
         // The first round is short and not counted.
         const ms = index === 0 ? Math.min(3_000, durationMs) : durationMs;
-        const stolenBefore = stolenMs();
+        const stolenNow = stolenMeter();
         const [, probe] = await Promise.all([
           load(`followed-${index}`, ms),
           runChild<FollowerProbeWork, FollowerProbeResult>("follower-probe.ts", {
@@ -141,7 +141,7 @@ export const scenario: Scenario = {
         if (index === 0) continue;
         followed.parameterMs.push(...probe.parameterMs);
         followed.early += probe.early;
-        followed.stolen.push(stolenBefore === undefined ? "unknown" : `${stolenMs()! - stolenBefore}`);
+        followed.stolen.push(stolenNow());
         log(
           `with a follower, round ${index}: event to parameter there p50 ${quantile(probe.parameterMs, 0.5).toFixed(1)} ms, p99 ${quantile(probe.parameterMs, 0.99).toFixed(1)} ms, stolen ${followed.stolen.at(-1)!} ms`,
         );
@@ -276,17 +276,4 @@ async function longestStallMs(lane: Lane, seconds: number): Promise<number> {
   const maxima = status === 200 ? (JSON.parse(body) as StatusAnswer).loopStallSecondsMs : undefined;
   if (maxima === undefined) throw new Error(`GET /v1/status answered ${status} without loopStallSecondsMs`);
   return Math.max(...maxima.slice(-seconds));
-}
-
-/** Processor time that other guests took from this machine since it started, milliseconds of all processors; undefined where the system does not say. */
-function stolenMs(): number | undefined {
-  let text: string;
-  try {
-    text = readFileSync("/proc/stat", "utf8");
-  } catch {
-    return undefined;
-  }
-  // cpu user nice system idle iowait irq softirq steal ..., in hundredths of a second
-  const steal = Number(/^cpu +(?:\d+ +){7}(\d+)/.exec(text)?.[1]);
-  return Number.isFinite(steal) ? steal * 10 : undefined;
 }

@@ -96,6 +96,28 @@ export function threadCpuMs(): number {
   return (user + system) / 1000;
 }
 
+/**
+ * Begins to measure the processor time that other guests of the machine take away; what it returns says how much since, in milliseconds of all processors, or "unknown" where the system does not
+ * say. A round with much of it says little about this program.
+ */
+export function stolenMeter(): () => string {
+  const before = stolenMs();
+  return () => (before === undefined ? "unknown" : `${stolenMs()! - before}`);
+}
+
+/** Processor time that other guests took from this machine since it started, milliseconds of all processors; undefined where the system does not say. */
+function stolenMs(): number | undefined {
+  let text: string;
+  try {
+    text = readFileSync("/proc/stat", "utf8");
+  } catch {
+    return undefined;
+  }
+  // cpu user nice system idle iowait irq softirq steal ...
+  const steal = Number(/^cpu +(?:\d+ +){7}(\d+)/.exec(text)?.[1]);
+  return Number.isFinite(steal) ? (steal * 1000) / ticksPerS : undefined;
+}
+
 /** Clock ticks a second in /proc: USER_HZ, 100 on every Linux that Node runs on. */
 const ticksPerS = 100;
 

@@ -31,7 +31,7 @@ import { followTable } from "#roles/table-base";
 import { LoadSlots } from "#snapshot/load-slots";
 import { SnapshotStore } from "#snapshot/snapshot-store";
 import type { TablesConfig } from "#wire/table-config";
-import { median, ownCpuMs, type Scenario } from "./harness.ts";
+import { median, ownCpuMs, type Scenario, stolenMeter } from "./harness.ts";
 import type { ReaderWork, RoundResult } from "./import/reader.ts";
 import { temporaryFolder } from "./load/server-process.ts";
 
@@ -278,7 +278,9 @@ export const scenario: Scenario = {
             await pause(10);
           }
         };
+        const stolen: string[] = [];
         for (let round = 0; round < rounds; round++) {
+          const stolenNow = stolenMeter();
           reader.begin();
           await pause(quick ? 500 : 4_000);
           add(await reader.end(), idle);
@@ -289,6 +291,10 @@ export const scenario: Scenario = {
           );
           await until(result.version);
           add(await reader.end(), busy);
+          stolen.push(stolenNow());
+          log(
+            `round ${round + 1}: p99 of a read ${idle.at(-1)!.toFixed(2)} ms, while built and switched ${busy.at(-1)!.toFixed(2)} ms; stolen ${stolen.at(-1)!} ms`,
+          );
         }
         const opened = await openDataFolder(live, "none");
         const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(live) });
@@ -312,7 +318,7 @@ export const scenario: Scenario = {
           unit: "ratio",
           better: "lower",
           target: 1.3,
-          detail: `while built and switched ${median(busy).toFixed(2)} ms, else ${median(idle).toFixed(2)} ms; medians of ${rounds} rounds; ${pinned ? "reader and importer on two cores" : "not pinned: no taskset"}`,
+          detail: `while built and switched ${median(busy).toFixed(2)} ms, else ${median(idle).toFixed(2)} ms; medians of ${rounds} rounds; ${pinned ? "reader and importer on two cores" : "not pinned: no taskset"}; stolen by other guests, ms of each round: ${stolen.join(", ")}`,
         });
         report({ metric: "read_errors", value: errors, unit: "count", better: "lower", target: 0, detail: `of ${reads} reads of 100 keys` });
         report({ metric: "mixed_version_batches", value: mixed, unit: "count", better: "lower", target: 0 });
