@@ -150,6 +150,7 @@ function infoLines(table: ParameterTableStatus, nowMs: number): string[] {
       : [
           `  leads ${sync.leads} buckets; mismatches ${sync.digestMismatches}, conflicts ${sync.conflicts}, lost writes ${sync.lostWrites}`,
           `  found no room ${sync.tableFull}, followers refused ${sync.followersRefused}, behind its source ${sync.turnedStale} times`,
+          ...(sync.leadFault === undefined ? [] : [`  takes no writes: ${sync.leadFault}`]),
           ...sync.sources.map(
             ({ address, connected, ageMs, fault }) =>
               `  takes from ${address}: ${connected ? `heard ${seconds(ageMs)} ago` : "not connected"}${fault === undefined ? "" : ` (${fault})`}`,

@@ -4,6 +4,7 @@
 import type { ErrorCode } from "#base/errors";
 import type { RankingMetrics } from "#ranking/ranking-metrics";
 import type { QualityAnswer, ScoreAnswer, ScoreBody, SimilarAnswer, SimilarBody, TrainingStatus, WayStep } from "#wire/live-api";
+import type { Need } from "#wire/parameter-api";
 import type { EventsAnswer, ItemBody, ItemRow, PipelineGraph, PutAnswer, RecommendAnswer, RecommendBody, UserBody, UserRow } from "#wire/api";
 
 export interface Readiness {
@@ -15,6 +16,9 @@ export interface Readiness {
   /** As the refused requests say it; absent: `unavailable`. */
   readonly code?: ErrorCode;
 }
+
+/** Something without which the server is not ready: in words alone when it comes by waiting, else with what somebody must do. */
+export type Waited = string | { readonly what: string; readonly needs: Need };
 
 export interface Gateway {
   /** Validates each event, drops known ids, appends the rest to the log, counts them, then answers. */

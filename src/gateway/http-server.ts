@@ -14,7 +14,7 @@ import type { Clock, Timer } from "#platform/clock";
 import type { Files } from "#platform/files";
 import type { Authenticator } from "#wire/access";
 import { apiLimits, type StatusAnswer } from "#wire/api";
-import type { Gateway, Readiness } from "./gateway.ts";
+import type { Gateway, Readiness, Waited } from "./gateway.ts";
 import { bind, connectionOptions, type HttpFront } from "./http-front.ts";
 import { readJson, readJsonLines } from "./http-body.ts";
 import { type ErrorReply, errorReply, type HttpLogger, HttpRefusal, wrongContentType } from "./http-errors.ts";
@@ -86,8 +86,8 @@ export interface HttpServerOptions {
   readonly gauges?: readonly GaugeSource[];
   /** Why the feature store can write no more, once its log failed: then the server is not ready, though reads go on. */
   readonly writesFailed?: () => MillraceError | undefined;
-  /** What else the server waits for before it is ready, in words. */
-  readonly waitedFor?: () => readonly string[];
+  /** What else the server waits for before it is ready. */
+  readonly waitedFor?: () => readonly Waited[];
   readonly limits?: Partial<HttpLimits>;
 }
 
@@ -181,7 +181,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     if (draining) return { ready: false, waiting: ["the server is stopping"] };
     const gatewayOwn = gateway.readiness();
     const more = options.waitedFor?.() ?? [];
-    const own = more.length === 0 ? gatewayOwn : { ...gatewayOwn, ready: false, waiting: [...gatewayOwn.waiting, ...more] };
+    const own = more.length === 0 ? gatewayOwn : withMore(gatewayOwn, more);
     const failed = options.writesFailed?.();
     if (failed === undefined) return own;
     return { ready: false, waiting: [...own.waiting, `writes are refused, ${failed.what}`], todo: failed.todo ?? own.todo ?? "start the server again" };
@@ -443,6 +443,12 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       return { cutOff };
     },
   };
+}
+
+/** What the gateway says of itself with the rest. The code and the advice are those of what waiting alone does not end; the gateway's own come first. */
+export function withMore(own: Readiness, more: readonly Waited[]): Readiness {
+  const needs = more.find((one) => typeof one !== "string")?.needs;
+  return { ...needs, ...own, ready: false, waiting: [...own.waiting, ...more.map((one) => (typeof one === "string" ? one : one.what))] };
 }
 
 function isRaw(request: FastifyRequest): boolean {

@@ -22,7 +22,7 @@ import { rebuild } from "./rebuild.ts";
 import { Recommender } from "./recommend.ts";
 
 export { checkConfig, defaultConfig, type GatewayConfig, shopConfig } from "./config.ts";
-export type { Gateway, GatewayStatus, Readiness } from "./gateway.ts";
+export type { Gateway, GatewayStatus, Readiness, Waited } from "./gateway.ts";
 export { GatewayMetrics } from "./metrics.ts";
 export { activityPrefix } from "./activity-tables.ts";
 export type { CheckpointPlace } from "./activity-checkpoints.ts";

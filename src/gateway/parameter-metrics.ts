@@ -1,7 +1,8 @@
 // The parameter server as gauges of /metrics. Read when somebody asks; nothing is counted twice.
 
 import type { Clock } from "#platform/clock";
-import type { ParametersStatus, ParameterTableStatus } from "#wire/parameter-api";
+import type { Need, ParametersStatus, ParameterSyncStatus, ParameterTableStatus } from "#wire/parameter-api";
+import type { Waited } from "./gateway.ts";
 import type { ParametersFace } from "./parameters-http.ts";
 import type { GaugeSource } from "./store-metrics.ts";
 
@@ -15,15 +16,28 @@ export function isReady({ state, tables }: ParametersStatus): boolean {
 }
 
 /** What /health/ready waits for: each table of the configuration that does not answer as it should, with the reason. A table that a command made keeps nobody waiting. */
-export function tablesWaitedFor({ tables }: ParametersStatus): string[] {
+export function tablesWaitedFor({ tables }: ParametersStatus): Waited[] {
   return tables
     .filter((table) => table.declared && !isTableReady(table))
-    .map(({ name, reason, sync }) => {
-      if (sync === undefined) return `parameter table ${name} is not served: ${reason ?? "see the server's log"}`;
-      if (sync.leadFault !== undefined) return `parameter table ${name} takes no writes: ${sync.leadFault}`;
-      const from = sync.sources.map(({ address, connected, fault }) => `${address} (${fault ?? (connected ? "connected" : "not connected")})`);
-      return `parameter table ${name} is not as new as ${from.length === 0 ? "its followers" : from.join(", ")}`;
+    .map(({ name, reason, needs, sync }) => {
+      if (sync === undefined) return waited(`parameter table ${name} is not served: ${reason ?? "see the server's log"}`, needs);
+      if (sync.leadFault !== undefined) return waited(`parameter table ${name} takes no writes: ${sync.leadFault}`, sync.leadNeeds);
+      return waited(`parameter table ${name} is not as new as ${sourcesInWords(sync) || "its followers"}`, needOf(sync));
     });
+}
+
+function waited(what: string, needs: Need | undefined): Waited {
+  return needs === undefined ? what : { what, needs };
+}
+
+/** Each source with what stands against it. */
+export function sourcesInWords({ sources }: Pick<ParameterSyncStatus, "sources">): string {
+  return sources.map(({ address, connected, fault }) => `${address} (${fault ?? (connected ? "connected" : "not connected")})`).join(", ");
+}
+
+/** What somebody must do before a copy can be as new as its source; undefined while one of its sources may still come by itself. */
+export function needOf({ sources }: Pick<ParameterSyncStatus, "sources">): Need | undefined {
+  return sources.every(({ needs }) => needs !== undefined) ? sources[0]?.needs : undefined;
 }
 
 /** Seconds by which each follower lags behind: the largest of the tables. */

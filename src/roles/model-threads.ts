@@ -1,12 +1,12 @@
 // The threads of a model beside the serving loop: one trains it or takes its rows from where it is trained, one ranks, over one shared memory. Started before the gateway, stopped after it.
 
-import type { Learning, ModelConfig } from "#gateway/index";
+import type { Learning, ModelConfig, Waited } from "#gateway/index";
+import { needOf, sourcesInWords } from "#gateway/parameter-metrics";
 import { modelNodeName } from "#models/model-sync";
 import { systemClock } from "#platform/system-clock";
 import { systemWorkers } from "#platform/system-workers";
 import { gatedScorer } from "#ranking/gated-scorer";
 import { workerScorer } from "#ranking/worker-scorer";
-import type { ModelSync } from "#wire/live-api";
 import { createModel } from "./model-parts.ts";
 import { type ModelSyncing, startTraining } from "./training.ts";
 
@@ -26,7 +26,7 @@ export interface ModelThreadsOptions {
 export interface ModelThreads {
   readonly learning: Learning;
   /** What /health/ready waits for: a followed model that is not as new as its source. */
-  waitedFor(): string[];
+  waitedFor(): Waited[];
   /** Lets the trainer write its checkpoint and end, then ends the ranker. */
   stop(): Promise<void>;
 }
@@ -59,15 +59,14 @@ export function startModelThreads({ config, dataFolder, sync, passOn, warn }: Mo
     waitedFor() {
       const { sync: state } = training.status();
       if (!follows || (loaded && state?.ready === true)) return [];
-      return [`the model is not as new as ${state === undefined ? sync.follow.join(", ") : sourcesOf(state)}`];
+      if (state === undefined) return [`the model is not as new as ${sync.follow.join(", ")}`];
+      const what = `the model is not as new as ${sourcesInWords(state)}`;
+      const needs = needOf(state);
+      return [needs === undefined ? what : { what, needs }];
     },
     async stop() {
       await training.stop();
       await scorer.close();
     },
   };
-}
-
-function sourcesOf({ sources }: ModelSync): string {
-  return sources.map(({ address, connected, fault }) => `${address} (${fault ?? (connected ? "connected" : "not connected")})`).join(", ");
 }

@@ -2,6 +2,7 @@
 // Why beside api.ts: those messages are the product's core and stand still; these are what the console and an operator watch.
 // Invariants: as in api.ts. A number that is not known is absent, never 0.
 
+import type { ErrorCode } from "#base/errors";
 import Type, { type Static } from "typebox";
 import { apiLimits, Id, Latency } from "./api.ts";
 
@@ -69,6 +70,9 @@ export const ModelSync = Type.Object({
       connected: Type.Boolean(),
       ageMs: Type.Number({ description: "age of the oldest change there that has not come; silence counts" }),
       fault: Type.Optional(Type.String()),
+      needs: Type.Optional(
+        Type.Object({ code: Type.Unsafe<ErrorCode>(Type.String()), todo: Type.String() }, { description: "the fault does not pass by waiting" }),
+      ),
     }),
   ),
   digestMismatches: Type.Integer(),
@@ -78,6 +82,7 @@ export const ModelSync = Type.Object({
   followersRefused: Type.Integer(),
   turnedStale: Type.Integer(),
   leadFault: Type.Optional(Type.String()),
+  leadNeeds: Type.Optional(Type.Object({ code: Type.Unsafe<ErrorCode>(Type.String()), todo: Type.String() })),
 });
 export type ModelSync = Static<typeof ModelSync>;
 

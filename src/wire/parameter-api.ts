@@ -8,7 +8,7 @@
 // Keys of all commands: n x u64. Rows of PADD and PASSIGN: n x dim x f32.
 // Invariant: the numbers begin at a multiple of 4 from the blob's begin.
 
-import { MillraceError } from "#base/errors";
+import { type ErrorCode, MillraceError } from "#base/errors";
 import type { ParameterTableConfig } from "./parameter-config.ts";
 
 export const pullMagic = 0x3141_5250;
@@ -76,13 +76,28 @@ export interface ParameterCheckpointStatus {
   readonly error?: string;
 }
 
+/** What stands in the way until somebody acts: waiting alone does not end it. */
+export interface Need {
+  readonly code: ErrorCode;
+  readonly todo: string;
+}
+
+export interface ParameterSourceStatus {
+  readonly address: string;
+  readonly connected: boolean;
+  readonly ageMs: number;
+  /** Why the connection before ended or could not be made, until a comparison came out well. */
+  readonly fault?: string;
+  /** Beside a fault that does not pass by waiting (another token, another shape). */
+  readonly needs?: Need;
+}
+
 export interface ParameterSyncStatus {
   readonly ready: boolean;
   /** Buckets led here. */
   readonly leads: number;
   readonly followers: readonly { readonly node: number; readonly lagMs: number; readonly waitingBuckets: number }[];
-  /** `fault`: why the connection before ended or could not be made, until a comparison came out well. */
-  readonly sources: readonly { readonly address: string; readonly connected: boolean; readonly ageMs: number; readonly fault?: string }[];
+  readonly sources: readonly ParameterSourceStatus[];
   readonly digestMismatches: number;
   readonly conflicts: number;
   readonly lostWrites: number;
@@ -92,6 +107,8 @@ export interface ParameterSyncStatus {
   readonly turnedStale: number;
   /** With a leader by lease: why this server can neither lead nor know who does, until somebody acts; writes are refused with it. */
   readonly leadFault?: string;
+  /** Beside `leadFault`. */
+  readonly leadNeeds?: Need;
 }
 
 /** Counters count since the start of the server. */
@@ -100,6 +117,8 @@ export interface ParameterTableStatus {
   /** `failed`: its checkpoint is damaged; it neither reads nor writes, its files are kept as they are. */
   readonly state: "open" | "failed";
   readonly reason?: string;
+  /** Beside `reason`. */
+  readonly needs?: Need;
   readonly config: ParameterTableConfig;
   /** Named by the configuration file: it cannot be dropped by a command. */
   readonly declared: boolean;

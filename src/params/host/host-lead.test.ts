@@ -1,12 +1,17 @@
 // Guards leadership of whole servers by lease, on simulated machines with a registry that they share: one leads all tables, the next one when it is gone; a leader that was cut off takes no
-// write and counts what it lost; all come to the same rows.
+// write and counts what it lost; all come to the same rows. The one with a registry that is deleted uses the real one, in a file.
 
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { createMemoryRegistry, type MemoryRegistry } from "#backbone/memory-registry";
+import type { Registry } from "#backbone/registry";
+import { openSqliteRegistry } from "#backbone/sqlite-registry";
 import { MillraceError } from "#base/errors";
 import { MemoryPool } from "#kernel/memory-pool";
-import { Simulation } from "#platform/simulation";
+import { Simulation, type SimulatedNode } from "#platform/simulation";
 import { compareVersions } from "../sync-table.ts";
 import type { Leader } from "./host-lead.ts";
 import { HostSync } from "./host-sync.ts";
@@ -25,7 +30,9 @@ interface Side {
 /** Machines that the registry takes for gone. */
 const cutOff = new Set<string>();
 
-async function start(simulation: Simulation, registry: MemoryRegistry, name: string, node = Number(name.slice(1))): Promise<Side> {
+type RegistryOf = MemoryRegistry | ((machine: SimulatedNode) => Registry);
+
+async function start(simulation: Simulation, registry: RegistryOf, name: string, node = Number(name.slice(1))): Promise<Side> {
   const machine = simulation.node(name);
   const { clock, files, network, random } = machine;
   const warn = (): void => undefined;
@@ -47,7 +54,7 @@ async function start(simulation: Simulation, registry: MemoryRegistry, name: str
       warn,
       times: { beatMs: 200, compareMs: 500, retryMs: 20, collectMs: 300 },
       // Its leases end when it is gone, or as time goes by without it.
-      registry: registry.connect({ clock, alive: () => machine.alive && !cutOff.has(name) }),
+      registry: typeof registry === "function" ? registry(machine) : registry.connect({ clock, alive: () => machine.alive && !cutOff.has(name) }),
       onLeader: (leader) => (side.leader = leader),
     }),
     warn,
@@ -165,6 +172,15 @@ test("promise: a server that comes with the number of the leader takes nothing f
       await until(simulation, "the others have it beside the wrong one", () => same(one, two) && same(one, three));
     }
     assert.deepEqual([again.leader, again.host.status().tables[0]!.sync!.ready], ["nobody", false]);
+    await simulation.clock.sleep(3_000);
+    // It says what to do, to whoever asks and to whoever writes; no longer that waiting two seconds will do.
+    const { leadFault, leadNeeds } = again.host.status().tables[0]!.sync!;
+    assert.match(leadFault!, /the number 1 of this server is taken by n1:7000/);
+    assert.match(leadNeeds!.todo, /give each server a `node` of its own/);
+    assert.throws(() => add(again, 1), {
+      code: "unavailable",
+      message: /takes no writes, the number 1 of this server is taken by n1:7000: give each server a `node` of its own/,
+    });
     again.stop();
     simulation.node("again").crash("kill");
     await simulation.clock.sleep(3_000);
@@ -178,6 +194,62 @@ test("promise: a server that comes with the number of the leader takes nothing f
     add(one, 300);
     await until(simulation, "the others have it after the loss", () => same(one, two) && same(one, three));
     for (const side of [two, three, one]) {
+      side.stop();
+      await side.host.stop();
+    }
+  });
+});
+
+test("promise: a registry that is deleted under its servers ends writing on all of them, with what to do; reads go on, and started anew they go on in a later epoch", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "millrace-lead-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const path = join(folder, "leaders.sqlite");
+  const simulation = new Simulation({ seed: "registry" });
+  const inFile = ({ clock }: SimulatedNode): Registry => openSqliteRegistry({ path, clock, checkFileMs: 250 });
+  await simulation.run(async () => {
+    const first = [await start(simulation, inFile, "n1"), await start(simulation, inFile, "n2")];
+    await until(simulation, "one leads", () => first.some(takes));
+    const leader = first.find(({ leader: of }) => of === "here")!;
+    add(leader, 300);
+    await until(simulation, "both have it", () => same(first[0]!, first[1]!));
+    for (const end of ["", "-wal", "-shm"]) rmSync(`${path}${end}`, { force: true });
+    const refused = (side: Side): boolean => {
+      try {
+        add(side, 1);
+        return false;
+      } catch (thrown) {
+        return thrown instanceof MillraceError && thrown.code === "corrupt";
+      }
+    };
+    const noticedMs = await until(simulation, "both refuse", () => first.every(refused));
+    assert.ok(noticedMs <= 1_000, `${noticedMs} ms`);
+    for (const side of first) {
+      assert.throws(() => add(side, 1), /takes no writes, the registry .*leaders\.sqlite was deleted or replaced.*stop all processes that use it/s);
+      for (const { sync } of side.host.status().tables) {
+        assert.match(sync!.leadFault!, /\[corrupt\].*was deleted or replaced/);
+        assert.equal(sync!.leadNeeds!.code, "corrupt");
+        assert.match(sync!.leadNeeds!.todo, /stop all processes that use it/);
+      }
+      const rows = new Float32Array(300 * 4);
+      const keys = Uint32Array.from({ length: 600 }, (_, i) => (i % 2 === 0 ? i / 2 + 1 : 0));
+      assert.equal(side.host.required("user").store.pull(keys, 300, rows), 0);
+      assert.ok(rows.every((number) => number >= 1));
+    }
+    // It does not come back by itself, and no server leads beside another meanwhile.
+    await simulation.clock.sleep(5_000);
+    assert.deepEqual([first.every(refused), first.map(({ leader: of }) => of)], [true, ["nobody", "nobody"]]);
+    for (const side of first) {
+      side.stop();
+      await side.host.stop();
+    }
+    const again = [await start(simulation, inFile, "n1"), await start(simulation, inFile, "n2")];
+    await until(simulation, "one leads again", () => again.some(takes));
+    add(
+      again.find(({ leader: of }) => of === "here")!,
+      200,
+    );
+    await until(simulation, "both have it again", () => same(again[0]!, again[1]!));
+    for (const side of again) {
       side.stop();
       await side.host.stop();
     }

@@ -38,6 +38,8 @@ interface Member extends Address {
 }
 
 const prefix = "params-servers";
+/** A fault that stood for so long does not pass with somebody's lease: another server has this one's number, or the registry does not answer. */
+const standingFaultMs = 5_000;
 /** Times in a row that an epoch is taken anew because a higher one is known. */
 const epochTriesMax = 256;
 
@@ -56,6 +58,7 @@ export class HostLead {
   readonly #sources = new Map<SyncNode, Map<number, Address>>();
   #told: string | undefined;
   #fault: MillraceError | undefined;
+  #faultSinceMs = 0;
 
   constructor(options: HostLeadOptions) {
     this.#options = options;
@@ -66,6 +69,13 @@ export class HostLead {
   /** What went wrong with the registry last, while it does: then the lease runs out and writes are refused. */
   get fault(): MillraceError | undefined {
     return this.#fault;
+  }
+
+  /** The fault that waiting alone does not end: a registry that says nothing any more, and any that has stood for 5 s. */
+  get standingFault(): MillraceError | undefined {
+    const fault = this.#fault;
+    if (fault === undefined || fault.code === "corrupt") return fault;
+    return this.#options.clock.monotonicMs() - this.#faultSinceMs >= standingFaultMs ? fault : undefined;
   }
 
   start(): void {
@@ -89,6 +99,7 @@ export class HostLead {
         this.#fault = undefined;
       } catch (thrown) {
         if (!(thrown instanceof MillraceError)) throw thrown;
+        if (this.#fault === undefined) this.#faultSinceMs = this.#options.clock.monotonicMs();
         this.#fault = thrown;
         // Damaged or deleted it says nothing any more of who leads.
         if (thrown.code === "conflict" || thrown.code === "corrupt") this.#lose();

@@ -117,7 +117,7 @@ export class HostSync {
     const sync = new SynchronisedTable(table, how, this.#options, this.#port, this.#sources, {
       gone,
       look: () => this.#tellLeadFault(),
-      leadFault: () => this.#lead?.fault,
+      leadFault: () => this.#lead?.standingFault,
     });
     this.#tables.add(sync);
     table.sync = sync;
@@ -155,7 +155,7 @@ interface Told {
   gone(): void;
   /** Every `lookMs`. */
   look(): void;
-  /** What keeps this server from leading and from knowing who does. */
+  /** What keeps this server from leading and from knowing who does, until somebody acts. */
   leadFault(): MillraceError | undefined;
 }
 
@@ -239,8 +239,7 @@ class SynchronisedTable implements TableSync {
       return new MillraceError("conflict", `parameter table ${this.#name} takes no writes here: ${leader.address} leads it`, { todo: "write to that server" });
     }
     const fault = this.#told.leadFault();
-    // Others pass by themselves.
-    if (fault?.code === "corrupt") {
+    if (fault !== undefined) {
       return new MillraceError(fault.code, `parameter table ${this.#name} takes no writes, ${fault.what}`, {
         cause: fault,
         ...(fault.todo === undefined ? {} : { todo: fault.todo }),
@@ -332,7 +331,8 @@ class SynchronisedTable implements TableSync {
 
   status(): ParameterSyncStatus {
     const fault = this.#told.leadFault();
-    return { ...syncStatusOf(this.#nodes), ...(fault?.code === "corrupt" ? { leadFault: fault.message } : {}) };
+    if (fault === undefined) return syncStatusOf(this.#nodes);
+    return { ...syncStatusOf(this.#nodes), leadFault: fault.message, leadNeeds: { code: fault.code, todo: fault.todo ?? "see the server's log" } };
   }
 
   async close(): Promise<void> {

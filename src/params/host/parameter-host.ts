@@ -139,7 +139,7 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
       const error = toMillraceError(thrown);
       if (error.code !== "corrupt") throw error;
       this.#options.warn(`parameter table ${name} neither reads nor writes, the others do: ${error.message}`);
-      this.#failed.set(name, failedStatus(name, config, declared, error.message));
+      this.#failed.set(name, failedStatus(name, config, declared, error));
     }
   }
 
@@ -387,12 +387,13 @@ export class ParameterHost implements Omit<ParameterControl, "status">, Paramete
   }
 }
 
-function failedStatus(name: string, config: ParameterTableConfig, declared: boolean, reason: string): ParameterTableStatus {
+function failedStatus(name: string, config: ParameterTableConfig, declared: boolean, { message, code, todo }: MillraceError): ParameterTableStatus {
   const { dim, shards } = shapeOf(config);
   return {
     name,
     state: "failed",
-    reason,
+    reason: message,
+    needs: { code, todo: todo ?? "see the server's log" },
     config,
     declared,
     dim,

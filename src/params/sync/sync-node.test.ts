@@ -86,8 +86,13 @@ test("another token, table, shape or the same number is refused, and nothing is 
     await simulation.clock.sleep(1_000);
     for (const { sync, table } of others) assert.deepEqual([sync.ready, sync.metrics.sources[0]!.connected, contentOf(table).length], [false, false, 0]);
     assert.deepEqual([contentOf(right.table).length, root.sync.metrics.followers.length], [50, 1]);
-    assert.match(others[3]!.sync.metrics.sources[0]!.fault!, /both sides are node 1/);
-    assert.match(own.sync.metrics.sources[0]!.fault!, /it follows itself: follow another server/);
+    assert.match(others[3]!.sync.metrics.sources[0]!.fault!.message, /both sides are node 1/);
+    assert.match(own.sync.metrics.sources[0]!.fault!.message, /it follows itself: follow another server/);
+    // Waiting does not end it: the status says so, and what to do.
+    const needsOf = ({ sync }: Side): unknown => syncStatusOf([sync]).sources[0]!.needs;
+    const todo = "give both sides the same table, shape and token, and numbers of their own";
+    for (const other of others) assert.deepEqual(needsOf(other), { code: "conflict", todo });
+    assert.deepEqual([needsOf(own), needsOf(right)], [{ code: "conflict", todo: "follow another server" }, undefined]);
     await assert.rejects(others[0]!.sync.whenReady(100), (thrown) => thrown instanceof MillraceError && thrown.code === "timeout");
   });
 });
@@ -200,7 +205,7 @@ test("promise: a source that accepts connections and says nothing makes no follo
     assert.deepEqual([ready, far.sync.caughtUp, turnedStale], [false, true, 1]);
     const { ageMs } = syncStatusOf([far.sync]).sources[0]!;
     assert.ok(ageMs > 4_500 && sources[0]!.silentMs > 4_500, `${ageMs} ms`);
-    assert.match(sources[0]!.fault!, /its greeting of .* did not come in time/);
+    assert.match(sources[0]!.fault!.message, /its greeting of .* did not come in time/);
   });
 });
 
@@ -261,7 +266,7 @@ test("a follower whose table is full says so, tries again ever more seldom, and 
     const { tableFull, sources } = small.sync.metrics;
     // A second at first, twice as much each time: not the hundreds of connections that a wait of some milliseconds would make.
     assert.ok(tableFull >= 3 && tableFull <= 9, `${tableFull} times full`);
-    assert.match(sources[0]!.fault!, /\[overloaded\].*full.*memory of their primary/s);
+    assert.match(sources[0]!.fault!.message, /\[overloaded\].*full.*memory of their primary/s);
     assert.equal(small.sync.ready, false);
     await simulation.clock.sleep(5_000);
     for (let bucket = 0; bucket < shape.buckets; bucket++) root.sync.expireUntouched(bucket, Math.floor(root.machine.clock.nowMs() / 1000));
@@ -362,7 +367,7 @@ test("one port takes followers of several tables; without the token nothing is t
     }
     await simulation.clock.sleep(5_000);
     for (const [i, complaint] of [/here it is "a 0\/2 seed 1"/, /there is no table b here/, /another token/].entries()) {
-      assert.match(refused[i]!.sync.metrics.sources[0]!.fault!, complaint);
+      assert.match(refused[i]!.sync.metrics.sources[0]!.fault!.message, complaint);
       assert.equal(refused[i]!.sync.ready, false);
     }
     // Something that speaks another protocol, and something that says nothing.
@@ -394,7 +399,7 @@ test("a node that as many follow as may refuses one more, says so, and it comes 
     await simulation.clock.sleep(20_000);
     const { followersRefused } = root.sync.metrics;
     assert.ok(followersRefused >= 3 && followersRefused <= 12, `${followersRefused} refusals`);
-    assert.match(late.sync.metrics.sources[0]!.fault!, /64 follow this node, the most: follow one of them/);
+    assert.match(late.sync.metrics.sources[0]!.fault!.message, /64 follow this node, the most: follow one of them/);
     await all[5]!.sync.close();
     await late.sync.whenReady(10_000);
     assert.equal(contentOf(late.table).length, 10);

@@ -175,7 +175,7 @@ export interface SourceMetrics {
   /** Since the source was heard last: this copy may be behind by so much and `ageMs`. */
   readonly silentMs: number;
   /** Why the connection before ended or could not be made, and what to do; undefined once the source has been compared with. */
-  readonly fault: string | undefined;
+  readonly fault: MillraceError | undefined;
 }
 
 interface Peer {
@@ -488,11 +488,11 @@ export class SyncNode {
         compared: peer?.compared === true,
         ageMs,
         silentMs: now - heardMs,
-        fault: source.fault?.message,
+        fault: source.fault,
       };
     });
     if (this.#leaderlessMs !== undefined && now - this.#leaderlessMs > leaderlessBeats * this.#times.beatMs) {
-      sources.push({ address: leaderAddress, connected: false, compared: false, ageMs: 0, silentMs: now - this.#leaderlessMs, fault: noLeader.message });
+      sources.push({ address: leaderAddress, connected: false, compared: false, ageMs: 0, silentMs: now - this.#leaderlessMs, fault: noLeader });
     }
     let ledBuckets = 0;
     for (const epoch of this.replica.ledEpoch) if (epoch !== 0) ledBuckets++;

@@ -1,5 +1,6 @@
 // What the nodes of one table say of themselves, as one: for status, metrics and the console.
 
+import type { MillraceError } from "#base/errors";
 import type { ParameterSyncStatus } from "#wire/parameter-api";
 import type { SyncNode } from "./sync-node.ts";
 
@@ -11,7 +12,7 @@ export function syncStatusOf(nodes: readonly SyncNode[]): ParameterSyncStatus {
   let [ready, leads] = [true, 0];
   const sums = { digestMismatches: 0, conflicts: 0, lostWrites: 0, tableFull: 0, followersRefused: 0, turnedStale: 0 };
   const followers = new Map<number, { node: number; lagMs: number; waitingBuckets: number }>();
-  const sources = new Map<string, { address: string; connected: boolean; ageMs: number; fault?: string }>();
+  const sources = new Map<string, { address: string; connected: boolean; ageMs: number; why: MillraceError | undefined }>();
   for (const { metrics } of nodes) {
     ready &&= metrics.ready;
     leads += metrics.ledBuckets;
@@ -26,14 +27,25 @@ export function syncStatusOf(nodes: readonly SyncNode[]): ParameterSyncStatus {
     }
     for (const { address, connected, ageMs, silentMs, fault } of metrics.sources) {
       const known = sources.get(address);
-      const why = fault ?? known?.fault;
+      // Of several shards' the one that waiting does not end.
+      const why = known?.why !== undefined && (fault === undefined || !known.why.retryable) ? known.why : fault;
       sources.set(address, {
         address,
         connected: connected && (known?.connected ?? true),
         ageMs: Math.max(connected && silentMs < silenceMs ? ageMs : ageMs + silentMs, known?.ageMs ?? 0),
-        ...(why === undefined ? {} : { fault: why }),
+        why,
       });
     }
   }
-  return { ready, leads, followers: [...followers.values()], sources: [...sources.values()], ...sums };
+  return {
+    ready,
+    leads,
+    followers: [...followers.values()],
+    sources: [...sources.values()].map(({ why, ...source }) => ({
+      ...source,
+      ...(why === undefined ? {} : { fault: why.message }),
+      ...(why === undefined || why.retryable ? {} : { needs: { code: why.code, todo: why.todo ?? "look at the servers' logs" } }),
+    })),
+    ...sums,
+  };
 }
