@@ -6,6 +6,8 @@ import { test } from "node:test";
 import { Prng } from "#base/prng";
 import { KernelMemory } from "#kernel/kernel-memory";
 import { kernels, type KernelVariant, kernelVariants, loadVariant } from "#kernel/kernels";
+import { MemoryPool } from "#kernel/memory-pool";
+import { ParameterStore } from "../parameter-store.ts";
 import { OwnerRouter, ownerOf } from "./placement.ts";
 import { type OptimizerSettings, WorkerOptimizer } from "./worker-optimizer.ts";
 
@@ -366,6 +368,54 @@ test("state that was dropped, by eviction, a restart or as asked, is as state th
     assert.deepEqual(stepOn(optimizer, [1, 2, 3], w), fresh, settings.kind);
     optimizer.clear();
     assert.deepEqual(stepOn(optimizer, [1, 2, 3], w), fresh, settings.kind);
+  }
+});
+
+test("promise: a row that the server deleted or evicted takes its moments with it: the row that comes after it learns as one that never was", () => {
+  const dim = 4;
+  const newStore = (): ParameterStore => {
+    const initial = { seed: 3n, factors: 4, initialScale: 0.5 };
+    const store = new ParameterStore(new MemoryPool({ capBytes: 1 << 28 }), "test", {
+      dim,
+      buckets: 16,
+      shards: 2,
+      initial,
+      bytes: 2 << 20,
+      laneBytes: 1 << 18,
+    });
+    store.lead(1, 1);
+    return store;
+  };
+  const [one, two] = [1, 2].map((key) => wordsOf([key])) as [Uint32Array, Uint32Array];
+  for (const settings of everyKind) {
+    const train = (store: ParameterStore, optimizer: WorkerOptimizer, keys: Uint32Array, gradient: readonly number[]): number[] => {
+      const count = keys.length / 2;
+      const rows = new Float32Array(count * dim);
+      const found = new Uint8Array(count);
+      store.pull(keys, count, rows, found);
+      const batch = Float32Array.from({ length: count * dim }, (_, i) => gradient[i % dim]!);
+      const update = optimizer.step(keys, count, batch, rows, found);
+      if (optimizer.update === "assign") store.assign(update.keys, update.count, update.values, 1);
+      else store.add(update.keys, update.count, update.values, 1);
+      store.pull(keys, count, rows);
+      return [...rows];
+    };
+    const fresh = train(newStore(), newOptimizer(settings, dim), one, [1, -2, 3, 0.5]);
+    const [store, optimizer] = [newStore(), newOptimizer(settings, dim)];
+    assert.deepEqual(train(store, optimizer, one, [1, -2, 3, 0.5]), fresh);
+    for (let more = 0; more < 3; more++) train(store, optimizer, Uint32Array.of(...one, ...two), [-5, 1, 1, 2]);
+    assert.equal(store.delete(one, 1), 1);
+    assert.deepEqual(train(store, optimizer, one, [1, -2, 3, 0.5]), fresh, `${settings.kind}, deleted`);
+    if (settings.kind !== "sgd")
+      assert.deepEqual(
+        [1, 2].map((key) => optimizer.steps(key, (key ^ 0x5bd1e995) >>> 0)),
+        [1, 3],
+        "of that row alone",
+      );
+    train(store, optimizer, one, [-5, 1, 1, 2]);
+    for (const shard of store.shards) shard.evict(0, 1_000, true);
+    assert.deepEqual(train(store, optimizer, one, [1, -2, 3, 0.5]), fresh, `${settings.kind}, evicted`);
+    assert.throws(() => optimizer.step(one, 1, new Float32Array(dim), new Float32Array(dim), new Uint8Array(0)), { code: "invalid" });
   }
 });
 

@@ -3,7 +3,8 @@
 // Invariants: 1. one step a distinct key of a batch, of the sum of its gradients  2. state that was dropped (eviction, restart) is as state that never was: t = 0, zeros;
 //             FTRL goes on from the weights it is given  3. equal calls in equal order give equal bits, on every kernel variant and across save and load
 //             4. by owner, a batch with a key of another worker is refused before anything is changed
-//             5. what is not finite makes no step and no state (`skipped`): nothing poisons a row.
+//             5. what is not finite makes no step and no state (`skipped`): nothing poisons a row
+//             6. a key whose row the server did not have when it was pulled begins with new state, whatever is held of it.
 // Cost: bytes in src/kernel/optimizer-layout.ts; times in docs/design/optimizers.md. No allocation a row.
 // Concurrency: one thread, its own memory. Limits: optimizerLimits; `stepKeysMax` keys a batch (they are added up within one call); a batch with more distinct keys than
 // rows of state steps those beyond with new state that is not kept (`unkept`).
@@ -116,10 +117,13 @@ export class WorkerOptimizer {
 
   /**
    * One step of each distinct key: `gradients` of a key that comes several times are added up first. `weights`: the rows as pulled, `dim` numbers a key (of equal keys
-   * the first's count); needed when `needsWeights`, else passed over. Throws `invalid` for arrays too short, more than `stepKeysMax` keys, or another owner's key.
+   * the first's count); needed when `needsWeights`, else passed over. `found`: 0 for a key that had no row when it was pulled, as pulls answer it: its row is new, or was deleted, evicted or
+   * expired since, so what is held of it goes first; without it the moments of a row that left meet the one that comes after it. Throws `invalid` for arrays too short, more than `stepKeysMax`
+   * keys, or another owner's key.
    */
-  step(keys: Uint32Array, count: number, gradients: Float32Array, weights?: Float32Array): OptimizerUpdate {
+  step(keys: Uint32Array, count: number, gradients: Float32Array, weights?: Float32Array, found?: Uint8Array): OptimizerUpdate {
     const { dim } = this;
+    if (found !== undefined && found.length < count) throw invalid(`${count} keys with found of ${found.length}`, "give a byte a key, as pulled");
     if (!Number.isInteger(count) || count < 0 || keys.length < 2 * count || gradients.length < count * dim) {
       throw invalid(`${count} keys in ${keys.length} words with ${gradients.length} numbers of rows of ${dim}`, "give two words and a whole row a key");
     }
@@ -132,6 +136,7 @@ export class WorkerOptimizer {
     if (count > this.stepKeysMax)
       throw invalid(`a step on ${count} keys exceeds ${this.stepKeysMax}`, "step on less at once, or give the memory larger lanes (laneBytes)");
     if (this.placement.by === "owner") this.#checkOwner(keys, count, this.placement.worker, this.placement.workers);
+    if (found !== undefined) this.#dropMissing(keys, count, found);
     const { lane, u32, f32, calls } = this.#memory;
     const mergeWords = optimizerMergeWords(count);
     lane.reset();
@@ -153,6 +158,20 @@ export class WorkerOptimizer {
     this.#keys.set(u32.subarray(outKeysAt / 4, outKeysAt / 4 + 2 * done));
     this.#values.set(f32.subarray(outAt / 4, outAt / 4 + dim * done));
     return { count: done, keys: this.#keys.subarray(0, 2 * done), values: this.#values.subarray(0, dim * done) };
+  }
+
+  #dropMissing(keys: Uint32Array, count: number, found: Uint8Array): void {
+    let missing = 0;
+    for (let i = 0; i < count; i++) if (found[i] === 0) missing++;
+    if (missing === 0) return;
+    const gone = new Uint32Array(2 * missing);
+    let to = 0;
+    for (let i = 0; i < count; i++) {
+      if (found[i] !== 0) continue;
+      gone[to++] = keys[2 * i]!;
+      gone[to++] = keys[2 * i + 1]!;
+    }
+    this.drop(gone, missing);
   }
 
   #checkOwner(keys: Uint32Array, count: number, worker: number, workers: number): void {
