@@ -19,29 +19,40 @@ export function sampleRows(centroids: number, rows: number): number {
   return Math.min(rows, centroids * roundRows.at(-1)!);
 }
 
+/** Where centroids lie: another thread that is told so finds the nearest too, while nobody changes them. */
+export interface CentroidPlaces {
+  readonly rowsAt: number;
+  readonly blocksAt: number;
+  readonly biasAt: number;
+  readonly sumsAt: number;
+  readonly countsAt: number;
+}
+
 /** Centroids of a memory, with what finds the nearest. */
 export class Centroids {
   readonly #memory: KernelMemory;
   readonly #shape: VectorShape;
   readonly count: number;
-  /** f32 rows. */
-  readonly rowsAt: number;
-  readonly #blocksAt: number;
-  readonly #biasAt: number;
-  readonly #sumsAt: number;
-  readonly #countsAt: number;
+  readonly places: CentroidPlaces;
 
-  /** Reserves `bytes(shape, count)`. */
-  constructor(memory: KernelMemory, shape: VectorShape, count: number) {
+  /** Reserves `bytes(shape, count)`, unless `places` says where they lie. */
+  constructor(memory: KernelMemory, shape: VectorShape, count: number, places?: CentroidPlaces) {
     const rowBytes = rowFloats(shape.dims) * 4;
     this.#memory = memory;
     this.#shape = shape;
     this.count = count;
-    this.rowsAt = memory.reserve(count * rowBytes);
-    this.#blocksAt = memory.reserve(centroidBlocksBytes(count, shape.dims));
-    this.#biasAt = memory.reserve((count + 8) * 4);
-    this.#sumsAt = memory.reserve(count * rowBytes);
-    this.#countsAt = memory.reserve(count * 4);
+    this.places = places ?? {
+      rowsAt: memory.reserve(count * rowBytes),
+      blocksAt: memory.reserve(centroidBlocksBytes(count, shape.dims)),
+      biasAt: memory.reserve((count + 8) * 4),
+      sumsAt: memory.reserve(count * rowBytes),
+      countsAt: memory.reserve(count * 4),
+    };
+  }
+
+  /** f32 rows. */
+  get rowsAt(): number {
+    return this.places.rowsAt;
   }
 
   static bytes(shape: VectorShape, count: number): number {
@@ -53,34 +64,46 @@ export class Centroids {
   prepare(): void {
     const { f32, calls } = this.#memory;
     const floats = rowFloats(this.#shape.dims);
-    const bias = this.#biasAt / 4;
+    const bias = this.places.biasAt / 4;
     f32.fill(-Infinity, bias, bias + this.count + 8);
     for (let c = 0; c < this.count; c++) {
       let square = 0;
       if (this.#shape.metric !== "cosine") for (let i = this.rowsAt / 4 + c * floats, end = i + floats; i < end; i++) square += f32[i]! * f32[i]!;
       f32[bias + c] = -square / 2;
     }
-    calls.centroidsTranspose(this.rowsAt, this.count, floats * 4, this.#blocksAt);
+    calls.centroidsTranspose(this.rowsAt, this.count, floats * 4, this.places.blocksAt);
   }
 
   /** Numbers of the nearest centroids (u32) to `listAt`, scores to `scoreAt`. Up to three rows more are read and written. */
   nearest(rowsAt: number, rows: number, listAt: number, scoreAt: number): void {
-    this.#memory.calls.centroidsNearest(rowsAt, rows, rowFloats(this.#shape.dims) * 4, this.#blocksAt, this.count, this.#biasAt, listAt, scoreAt);
+    this.#memory.calls.centroidsNearest(rowsAt, rows, rowFloats(this.#shape.dims) * 4, this.places.blocksAt, this.count, this.places.biasAt, listAt, scoreAt);
   }
 
   clearSums(): void {
     const { f32, u32 } = this.#memory;
-    f32.fill(0, this.#sumsAt / 4, this.#sumsAt / 4 + this.count * rowFloats(this.#shape.dims));
-    u32.fill(0, this.#countsAt / 4, this.#countsAt / 4 + this.count);
+    f32.fill(0, this.places.sumsAt / 4, this.places.sumsAt / 4 + this.count * rowFloats(this.#shape.dims));
+    u32.fill(0, this.places.countsAt / 4, this.places.countsAt / 4 + this.count);
   }
 
   /** Adds rows to the sums of the lists that `nearest` wrote. */
   add(rowsAt: number, rows: number, listAt: number): void {
-    this.#memory.calls.centroidsAdd(rowsAt, rows, rowFloats(this.#shape.dims) * 4, listAt, this.#sumsAt, this.#countsAt);
+    this.#memory.calls.centroidsAdd(rowsAt, rows, rowFloats(this.#shape.dims) * 4, listAt, this.places.sumsAt, this.places.countsAt);
   }
 
   countOf(centroid: number): number {
-    return this.#memory.u32[this.#countsAt / 4 + centroid]!;
+    return this.#memory.u32[this.places.countsAt / 4 + centroid]!;
+  }
+
+  /** Gives the centroids that were put in their length for cosine. */
+  toUnitLength(): void {
+    const { f32 } = this.#memory;
+    const floats = rowFloats(this.#shape.dims);
+    for (let from = this.rowsAt / 4, end = from + this.count * floats; from < end; from += floats) {
+      let square = 0;
+      for (let i = from; i < from + floats; i++) square += f32[i]! * f32[i]!;
+      const scale = square > 0 ? 1 / Math.sqrt(square) : 0;
+      for (let i = from; i < from + floats; i++) f32[i]! *= scale;
+    }
   }
 
   /** Makes each centroid the mean of what was added; one without stays. */
@@ -90,7 +113,7 @@ export class Centroids {
     for (let c = 0; c < this.count; c++) {
       const count = this.countOf(c);
       if (count === 0) continue;
-      const from = this.#sumsAt / 4 + c * floats;
+      const from = this.places.sumsAt / 4 + c * floats;
       let square = 0;
       if (unitLength) for (let i = from; i < from + floats; i++) square += f32[i]! * f32[i]!;
       const scale = unitLength ? (square > 0 ? 1 / Math.sqrt(square) : 0) : 1 / count;
@@ -99,16 +122,35 @@ export class Centroids {
   }
 }
 
+export interface CentroidSample {
+  readonly at: number;
+  readonly rows: number;
+  /** A word a sample row each, rounded up to four. */
+  readonly listAt: number;
+  readonly scoreAt: number;
+}
+
+/** Gives the first `rows` rows of the sample their nearest centroids, in parts of `part` (a multiple of four); calls `done` with how many it has. */
+export type SampleToCentroids = (rows: number, part: number, done: (rows: number) => unknown) => Promise<void>;
+
 /**
- * Finds centroids for the `rows` sample rows at `sampleAt` (in random order). `listAt`, `scoreAt`: a word a sample row, rounded up to four. `after`: called after each round.
+ * Finds centroids for the sample (rows in random order). `after`: called with the share that is done, and waited for. `assign`: for who has several threads; what it writes must be what
+ * `Centroids.nearest` writes.
  */
 export async function findCentroids(
   memory: KernelMemory,
   centroids: Centroids,
   shape: VectorShape,
-  sample: { readonly at: number; readonly rows: number; readonly listAt: number; readonly scoreAt: number },
+  sample: CentroidSample,
   prng: Prng,
-  after: (round: number) => unknown,
+  after: (share: number) => unknown,
+  assign: SampleToCentroids = async (rows, part, done) => {
+    for (let from = 0; from < rows; from += part) {
+      const count = Math.min(part, rows - from);
+      centroids.nearest(sample.at + from * rowFloats(shape.dims) * 4, count, sample.listAt + from * 4, sample.scoreAt + from * 4);
+      await done(from + count);
+    }
+  },
 ): Promise<void> {
   const { f32 } = memory;
   const floats = rowFloats(shape.dims);
@@ -122,13 +164,8 @@ export async function findCentroids(
     centroids.clearSums();
     // In parts, so that whoever waits is asked now and then.
     const part = Math.max(4, Math.ceil(2 ** 28 / (centroids.count * floats) / 4) * 4);
-    for (let from = 0; from < rows; from += part) {
-      const count = Math.min(part, rows - from);
-      const at = sample.at + from * floats * 4;
-      centroids.nearest(at, count, sample.listAt + from * 4, sample.scoreAt + from * 4);
-      centroids.add(at, count, sample.listAt + from * 4);
-      await after((round + (from + count) / rows) / roundRows.length);
-    }
+    await assign(rows, part, (done) => after((round + done / rows) / roundRows.length));
+    centroids.add(sample.at, rows, sample.listAt);
     centroids.useMeans(shape.metric === "cosine");
     // A centroid that nobody is near begins again at some row.
     for (let c = 0; c < centroids.count; c++) if (centroids.countOf(c) === 0) copyRow(prng.below(rows), c);

@@ -1,7 +1,7 @@
 // This process as the command line needs it: arguments' folder, environment, standard output, signals, exit.
 // Only roles and cli use it: everything else gets what it needs handed in.
 
-import { totalmem } from "node:os";
+import { availableParallelism, totalmem } from "node:os";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
@@ -17,6 +17,11 @@ export const processId = process.pid;
 /** Memory of the machine, bytes. */
 export function machineMemoryBytes(): number {
   return totalmem();
+}
+
+/** Cores that this process may use, 1 at least. */
+export function machineCores(): number {
+  return Math.max(1, availableParallelism());
 }
 
 /** A path as the user wrote it, made absolute from the working folder. */

@@ -12,8 +12,10 @@ import type { Registry } from "#backbone/registry";
 import { ownCpuMs } from "#platform/own-cpu";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
+import { machineCores } from "#platform/system-process";
 import { systemProcesses } from "#platform/system-processes";
 import { randomId, systemRandom } from "#platform/system-random";
+import { systemWorkers } from "#platform/system-workers";
 import { SnapshotStore } from "#snapshot/snapshot-store";
 import { buildVersion } from "#vectors/builder/build-version";
 import { TaskBoard, type TaskDelta } from "#vectors/builder/task-board";
@@ -37,6 +39,8 @@ export interface VectorBuildOptions {
 
 /** A step of a build may take long on a busy machine where everybody else goes first, and nothing renews a lease meanwhile. */
 const buildLeaseMs = 120_000;
+/** Threads that compute at once, on a machine of so many cores: the child stands back behind everything else, and more bring less. */
+const buildThreadsMaxDefault = 4;
 /** What Node and its libraries take beside the build. */
 const processBytes = 160 << 20;
 
@@ -106,6 +110,7 @@ export async function buildVectorTask(
           clock: systemClock,
           folder: systemFiles.join(folder, "version"),
           cpuMs: ownCpuMs,
+          threads: { workers: systemWorkers, count: Math.min(machineCores(), buildThreadsMaxDefault) },
           signal: watch.signal,
           onProgress: (progress) => watch.onProgress(progress, systemClock.monotonicMs()),
         },

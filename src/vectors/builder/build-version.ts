@@ -174,9 +174,10 @@ async function bestCandidate(rows: GatheredRows, config: VersionConfig, parts: B
 
 async function buildCandidate(rows: GatheredRows, lists: number, config: VersionConfig, parts: BuildParts, watch: StageWatch): Promise<Candidate> {
   const { files, signal, clock } = parts;
+  const threads = parts.threads === undefined ? undefined : { ...parts.threads, clock };
   const { memoryBytes = buildVersionLimits.memoryBytesDefault, metric, seed = 1, recallTarget = 0.99, recallAt = 20 } = config;
   watch.enter("index");
-  const { build: buildBytes, loaded } = segmentBytes(rows.count, rows.dims, lists);
+  const { build: buildBytes, loaded } = segmentBytes(rows.count, rows.dims, lists, threads?.count);
   const rowBytes = rows.vectors.byteLength + rows.ids.bytes.length + rows.count * 20;
   const needed = rowBytes + Math.max(buildBytes, loaded);
   if (needed > memoryBytes) {
@@ -205,6 +206,7 @@ async function buildCandidate(rows: GatheredRows, lists: number, config: Version
           return clock.yield();
         },
         ...(signal === undefined ? {} : { signal }),
+        ...(threads === undefined ? {} : { threads }),
       },
     );
     segmentFiles = [...(await writeSegment(segment, rows.ids, files, folder)), ...(await writeAttributes(segment.order, rows.attributes, files, folder))];

@@ -6,6 +6,7 @@
 
 import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
+import type { Workers } from "#platform/workers";
 import type { SnapshotStore } from "#snapshot/snapshot-store";
 import type { StatisticCheck } from "#snapshot/statistic-checks";
 import type { SearchSettings } from "../segment/search-settings.ts";
@@ -59,6 +60,8 @@ export interface BuildParts {
   readonly cpuMs: () => number;
   readonly onProgress?: (progress: BuildProgress) => void;
   readonly signal?: AbortSignal;
+  /** Who starts threads, and how many may compute at once, the caller's among them. Default: the caller's alone. What is built is the same. */
+  readonly threads?: { readonly workers: Workers; readonly count: number };
 }
 
 /** What became of a build: stands in the history of its task. */

@@ -5,41 +5,38 @@
 // A list's centroid is the mean of its rows, and its spread the deviation of a row's score from the centroid's: what a search judges lists by (kernels/vector-ivf.ts).
 // Invariants: 1. pure: the same rows, options and kernel variant give the same bytes  2. each row has one slot; no list is empty  3. the input is only read.
 // Cost: rows x lists x dims multiplications, and 0.4 of that for at most 40 rows a list (docs/design/vectors.md). Memory: segmentBytes.
-// Concurrency: computes in its thread and lets others in at `onProgress` only: builds run in a thread or process of their own.
+// Concurrency: computes in its thread, in parts of some ten milliseconds (segment-crew.ts), and lets others in between them: builds run in a process of their own. With `threads` others
+// do parts too; the bytes of the segment are the same with any number of them.
 
 import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import { codeCount, codePointsBytes, codes4Bytes } from "#kernel/ivf-layout";
 import { Centroids, codebookScratchBytes, findCentroids, findCodebook, sampleRows } from "#kernel/k-means";
 import { KernelMemory, roundUp } from "#kernel/kernel-memory";
-import {
-  bitmapBytes,
-  codeBytes,
-  createVectorBlock,
-  rowFloats,
-  setSlot,
-  slotsFor,
-  slotsUnit,
-  type VectorBlock,
-  vectorBlockBytes,
-  type VectorMetric,
-  type VectorShape,
-} from "#kernel/vector-layout";
-import { quantise, scalesOf, writeRows } from "#kernel/vector-rows";
+import { bitmapBytes, codeBytes, rowFloats, slotsFor, slotsUnit, type VectorBlock, type VectorMetric, type VectorShape } from "#kernel/vector-layout";
+import { writeRows } from "#kernel/vector-rows";
+import { copyBytes } from "#platform/copy-bytes";
+import { bandedLists } from "./length-bands.ts";
+import { type BuildThreads, buildThreadsMax, roomsFor, SegmentCrew, worthThreads } from "./segment-crew.ts";
 import { paddingSlot, type SegmentArray, type SegmentParts, type SegmentRows } from "./segment-parts.ts";
+import { bookBytes, reserveRoom, roomBytes, roomRows, type WorkPlaces } from "./segment-work.ts";
 
 export interface SegmentOptions {
   readonly metric: VectorMetric;
   /** Default: listsFor(rows). 1: no index. */
   readonly lists?: number;
   readonly seed?: number | string;
+  /** Rows of rowFloats(dims), `lists` of them: clusters that were found before; none are looked for. */
+  readonly centroids?: Float32Array;
+  /** Who does parts of it; default: the caller alone. A small build starts none. */
+  readonly threads?: BuildThreads;
   /** 0 to 1; called every some ten milliseconds. The build waits for what it returns. */
   readonly onProgress?: (share: number) => void | Promise<void>;
   readonly signal?: AbortSignal;
 }
 
-/** Rows written and coded at a time. */
-const chunkRows = 8_192;
+/** What a thread takes of the process. */
+const threadBytes = 10 << 20;
 /** Differences that the codebook is found on. */
 const bookRows = 20_000;
 /** Up to so many rows exact search is as fast as looking for the right ones. */
@@ -52,12 +49,12 @@ export function listsFor(rows: number): number {
 }
 
 /** Bytes that a build of this size takes beside its input (its working memory and the arrays it returns), and about what a loaded segment takes, without ids. */
-export function segmentBytes(rows: number, dims: number, lists = listsFor(rows)): { readonly build: number; readonly loaded: number } {
+export function segmentBytes(rows: number, dims: number, lists = listsFor(rows), threads = 1): { readonly build: number; readonly loaded: number } {
   const slots = slotsFor(rows + (lists > 1 ? (lists * slotsUnit) / 2 : 0));
   const arrays = slots * (rowFloats(dims) * 4 + codeBytes(dims) + 8) + codes4Bytes(lists > 1 ? slots : 0, dims) + lists * (rowFloats(dims) * 4 + 16);
   const working = lists > 1 ? sampleRows(lists, rows) * (rowFloats(dims) * 4 + 8) + 4 * lists * rowFloats(dims) * 4 : 0;
-  const chunk = chunkRows * (rowFloats(dims) * 8 + codeBytes(dims) + 64) + bookRows * rowFloats(dims) * 4;
-  return { build: arrays + working + chunk + rows * 8, loaded: arrays + slots * 12 + slots / 4 };
+  const rooms = roomsFor(threads) * roomBytes({ dims, metric: "l2" }) + bookRows * rowFloats(dims) * 4 + (threads - 1) * threadBytes;
+  return { build: arrays + working + rooms + rows * 8, loaded: arrays + slots * 12 + slots / 4 };
 }
 
 function copyOf(memory: KernelMemory, at: number, bytes: number): ArrayBuffer {
@@ -76,50 +73,77 @@ export async function buildSegment(rows: SegmentRows, options: SegmentOptions): 
   const asked = options.lists ?? listsFor(count);
   if (!Number.isInteger(asked) || asked < 1 || asked > 65_536)
     throw new MillraceError("invalid", `a segment of ${asked} lists`, { todo: "ask for 1 to 65,536" });
-  const build = new Build(rows, shape, Math.min(asked, count), options);
+  const lists = Math.min(asked, count);
+  const { centroids, threads } = options;
+  if (centroids !== undefined && centroids.length !== lists * rowFloats(dims))
+    throw new MillraceError("invalid", `${centroids.length} numbers of centroids for ${lists} lists`, { todo: "give a row for each list" });
+  if (threads !== undefined && !(Number.isInteger(threads.count) && threads.count >= 1 && threads.count <= buildThreadsMax))
+    throw new MillraceError("invalid", `a build on ${threads.count} threads`, { todo: `give it 1 to ${buildThreadsMax}` });
+  // Inner products over rows of uneven length: lists by length and direction.
+  const isBanded = options.metric === "ip" && lists > 1 && centroids === undefined;
+  const progress = async (share: number): Promise<void> => {
+    options.signal?.throwIfAborted();
+    await options.onProgress?.(0.35 * share);
+  };
+  const banded = isBanded ? await bandedLists(rows, lists, new Prng(options.seed ?? "segment").fork("bands"), progress) : undefined;
+  const build = new Build(rows, shape, banded?.lists ?? lists, options, banded?.listOf);
   return build.run();
 }
 
 class Build {
   readonly #rows: SegmentRows;
+  /** The vectors of it. */
+  readonly #input: Uint8Array;
   readonly #shape: VectorShape;
   readonly #options: SegmentOptions;
+  /** Lists that were found before. */
+  readonly #given: Uint32Array | undefined;
   readonly #floats: number;
+  readonly #roomRows: number;
   readonly #memory: KernelMemory;
   readonly #prng: Prng;
   readonly #centroids: Centroids | undefined;
-  /** A part of the rows as a block, for the kernels of rows and codes. */
-  readonly #chunk: VectorBlock;
-  readonly #listAt: number;
-  readonly #scoreAt: number;
-  readonly #wideAt: number;
+  readonly #places: WorkPlaces;
+  readonly #threads: BuildThreads | undefined;
+  readonly #crew: SegmentCrew;
 
-  constructor(rows: SegmentRows, shape: VectorShape, lists: number, options: SegmentOptions) {
+  constructor(rows: SegmentRows, shape: VectorShape, lists: number, options: SegmentOptions, given?: Uint32Array) {
+    const { threads } = options;
     this.#rows = rows;
+    this.#input = new Uint8Array(rows.vectors.buffer, rows.vectors.byteOffset, rows.count * shape.dims * 4);
     this.#shape = shape;
     this.#options = options;
+    this.#given = given;
     this.#floats = rowFloats(shape.dims);
+    this.#roomRows = roomRows(shape.dims);
     this.#prng = new Prng(options.seed ?? "segment");
+    this.#threads = threads !== undefined && rows.count * lists * this.#floats >= (threads.workMin ?? worthThreads) && lists > 1 ? threads : undefined;
+    const count = this.#threads?.count ?? 1;
+    const rooms = roomsFor(count);
     const sample = lists > 1 ? sampleRows(lists, rows.count) : 0;
     const wide = Math.max(sample, lists > 1 ? Math.min(bookRows, rows.count) : 0) + 4;
-    const parts = { codes: true, live: true };
     this.#memory = KernelMemory.create({
       dataBytes:
-        vectorBlockBytes(shape, chunkRows, parts) +
+        rooms * roomBytes(shape) +
         (lists > 1 ? Centroids.bytes(shape, lists) : 0) +
-        2 * roundUp((Math.max(wide, chunkRows) + 4) * 4, 64) +
+        2 * roundUp((wide + 4) * 4, 64) +
         roundUp(wide * this.#floats * 4, 64) +
-        roundUp(codeCount(shape.dims) * codePointsBytes, 64) +
-        roundUp(codebookScratchBytes(shape.dims), 64) +
-        roundUp(codes4Bytes(chunkRows, shape.dims), 64) +
-        chunkRows * 4 +
-        2 * 64,
+        roundUp(bookBytes(shape.dims), 64) +
+        roundUp(codebookScratchBytes(shape.dims), 64),
+      lanes: count,
     });
-    this.#chunk = createVectorBlock(this.#memory, shape, chunkRows, parts);
-    this.#centroids = lists > 1 ? new Centroids(this.#memory, shape, lists) : undefined;
-    this.#listAt = this.#memory.reserve((Math.max(wide, chunkRows) + 4) * 4);
-    this.#scoreAt = this.#memory.reserve((Math.max(wide, chunkRows) + 4) * 4);
-    this.#wideAt = this.#memory.reserve(wide * this.#floats * 4);
+    const memory = this.#memory;
+    this.#centroids = lists > 1 ? new Centroids(memory, shape, lists) : undefined;
+    const places: WorkPlaces = {
+      shape,
+      rooms: Array.from({ length: rooms }, () => reserveRoom(memory, shape)),
+      bookAt: memory.reserve(bookBytes(shape.dims)),
+      centroids: this.#centroids?.places,
+      lists,
+      sample: { at: memory.reserve(wide * this.#floats * 4), listAt: memory.reserve((wide + 4) * 4), scoreAt: memory.reserve((wide + 4) * 4) },
+    };
+    this.#places = places;
+    this.#crew = new SegmentCrew(memory, places, this.#threads);
   }
 
   async #progress(share: number): Promise<void> {
@@ -127,26 +151,45 @@ class Build {
     await this.#options.onProgress?.(Math.min(1, share));
   }
 
-  /** Puts rows of the input, as the metric wants them, into the chunk. Slots of `paddingSlot` are zeros and not live. */
-  #fill(count: number, rowAt: (i: number) => number, norms?: Float32Array): void {
-    const { vectors } = this.#rows;
-    const { dims } = this.#shape;
-    const whole = slotsFor(count);
-    const part = new Float32Array(whole * dims);
-    this.#memory.bytes.fill(0, this.#chunk.liveAt, this.#chunk.liveAt + bitmapBytes(chunkRows));
-    for (let i = 0; i < count; i++) {
-      const row = rowAt(i);
-      if (row === paddingSlot) continue;
-      part.set(vectors.subarray(row * dims, (row + 1) * dims), i * dims);
-      setSlot(this.#memory, this.#chunk.liveAt, i, true);
+  /** Lays `count` rows of the input out in a room, zeros up to whole blocks. Slots of `paddingSlot` are zeros and not live. */
+  #lay(room: number, count: number, rowAt: (i: number) => number): void {
+    const size = this.#shape.dims * 4;
+    const { rawAt, block } = this.#places.rooms[room]!;
+    const { bytes, u32 } = this.#memory;
+    const live = block.liveAt / 4;
+    bytes.fill(0, block.liveAt, block.liveAt + bitmapBytes(block.slots));
+    for (let i = 0; i < slotsFor(count); i++) {
+      const row = i < count ? rowAt(i) : paddingSlot;
+      const to = rawAt + i * size;
+      if (row === paddingSlot) bytes.fill(0, to, to + size);
+      else {
+        copyBytes(this.#input, row * size, (row + 1) * size, bytes, to);
+        u32[live + (i >>> 5)]! |= 1 << (i & 31);
+      }
     }
-    writeRows(this.#chunk, 0, part, norms);
+  }
+
+  /** The same as the metric wants them, in the room's block. */
+  #write(room: number, count: number, rowAt: (i: number) => number): VectorBlock {
+    this.#lay(room, count, rowAt);
+    const { rawAt, block } = this.#places.rooms[room]!;
+    const whole = { ...block, memory: this.#memory };
+    writeRows(whole, 0, new Float32Array(this.#memory.memory.buffer, rawAt, count * this.#shape.dims));
+    return whole;
   }
 
   async run(): Promise<SegmentParts> {
+    try {
+      return await this.#run();
+    } finally {
+      await this.#crew.stop();
+    }
+  }
+
+  async #run(): Promise<SegmentParts> {
     const { count } = this.#rows;
     const listOf = new Uint32Array(count);
-    if (this.#centroids !== undefined) await this.#cluster(this.#centroids);
+    if (this.#centroids !== undefined && this.#given === undefined) await this.#cluster(this.#centroids);
     const assigned = await this.#assign(listOf);
     const order = this.#order(listOf, assigned.sizes);
     const lists = assigned.sizes.length;
@@ -155,23 +198,23 @@ class Build {
     const slots = order.length;
     const arrays = new Map<string, SegmentArray>([["starts", starts]]);
     let codeError = 0;
-    let bookAt = 0;
-    let centroidsAt = 0;
-    if (this.#centroids !== undefined && lists > 1) {
-      centroidsAt = this.#centroids.rowsAt;
+    const isCoded = this.#centroids !== undefined && lists > 1;
+    if (this.#centroids !== undefined) {
+      const centroidsAt = this.#centroids.rowsAt;
       // Lists without rows are left out: what stays moves up.
       const f32 = this.#memory.f32;
       assigned.kept.forEach((from, to) =>
         f32.copyWithin(centroidsAt / 4 + to * this.#floats, centroidsAt / 4 + from * this.#floats, centroidsAt / 4 + (from + 1) * this.#floats),
       );
-      arrays.set("centroids", new Float32Array(copyOf(this.#memory, centroidsAt, lists * this.#floats * 4)));
-      arrays.set("spreads", assigned.spreads);
-      if (this.#shape.metric === "l2") arrays.set("list-bias", assigned.biases);
-      bookAt = this.#memory.reserve(codeCount(this.#shape.dims) * codePointsBytes);
-      codeError = await this.#codebook(order, starts, centroidsAt, bookAt);
-      arrays.set("points", new Float32Array(copyOf(this.#memory, bookAt, codeCount(this.#shape.dims) * codePointsBytes)));
+      if (isCoded) {
+        arrays.set("centroids", new Float32Array(copyOf(this.#memory, centroidsAt, lists * this.#floats * 4)));
+        arrays.set("spreads", assigned.spreads);
+        if (this.#shape.metric === "l2") arrays.set("list-bias", assigned.biases);
+        codeError = await this.#codebook(order, starts, centroidsAt);
+        arrays.set("points", new Float32Array(copyOf(this.#memory, this.#places.bookAt, codeCount(this.#shape.dims) * codePointsBytes)));
+      }
     }
-    await this.#encode(order, starts, assigned.sizes, arrays, centroidsAt, bookAt);
+    await this.#encode(order, starts, assigned.sizes, arrays, isCoded);
     await this.#progress(1);
     return {
       shape: this.#shape,
@@ -185,22 +228,35 @@ class Build {
   }
 
   async #cluster(centroids: Centroids): Promise<void> {
+    const { centroids: given } = this.#options;
+    const { f32 } = this.#memory;
+    if (given !== undefined) {
+      f32.set(given.subarray(0, centroids.count * this.#floats), centroids.rowsAt / 4);
+      if (this.#shape.metric === "cosine") centroids.toUnitLength();
+      return;
+    }
     const { count } = this.#rows;
     const rows = sampleRows(centroids.count, count);
     const picked = pick(count, rows, this.#prng.fork("sample"));
-    const { f32 } = this.#memory;
-    for (let from = 0; from < rows; from += chunkRows) {
-      const part = Math.min(chunkRows, rows - from);
-      this.#fill(part, (i) => picked[from + i]!);
-      f32.copyWithin(this.#wideAt / 4 + from * this.#floats, this.#chunk.rowsAt / 4, this.#chunk.rowsAt / 4 + part * this.#floats);
+    const { sample } = this.#places;
+    for (let from = 0; from < rows; from += this.#roomRows) {
+      const part = Math.min(this.#roomRows, rows - from);
+      const { rowsAt } = this.#write(0, part, (i) => picked[from + i]!);
+      f32.copyWithin(sample.at / 4 + from * this.#floats, rowsAt / 4, rowsAt / 4 + part * this.#floats);
     }
     await findCentroids(
       this.#memory,
       centroids,
       this.#shape,
-      { at: this.#wideAt, rows, listAt: this.#listAt, scoreAt: this.#scoreAt },
+      { ...sample, rows },
       this.#prng.fork("centroids"),
       (share) => this.#progress(0.35 * share),
+      (all, part, done) =>
+        this.#crew.run({
+          parts: Math.ceil(all / part),
+          task: (i) => ({ do: "nearest", from: i * part, rows: Math.min(part, all - i * part) }),
+          after: async (i) => void (await done(Math.min(all, (i + 1) * part))),
+        }),
     );
   }
 
@@ -208,32 +264,42 @@ class Build {
   async #assign(listOf: Uint32Array): Promise<{ sizes: Uint32Array; kept: number[]; spreads: Float32Array; biases: Float32Array }> {
     const { count } = this.#rows;
     const { dims } = this.#shape;
-    const { f32, u32 } = this.#memory;
+    const { f32, u32, memory } = this.#memory;
+    const { rooms } = this.#places;
     const centroids = this.#centroids;
     const total = centroids?.count ?? 1;
     const squares = new Float64Array(total);
     const counts = new Uint32Array(total);
+    const roomRows = this.#roomRows;
+    const given = this.#given;
+    const partOf = (part: number): number => Math.min(roomRows, count - part * roomRows);
     centroids?.prepare();
     centroids?.clearSums();
-    for (let from = 0; from < count; from += chunkRows) {
-      const part = Math.min(chunkRows, count - from);
-      this.#fill(part, (i) => from + i);
-      const bad = scalesOf(this.#chunk, 0, slotsFor(part));
-      if (bad > 0) throw new MillraceError("invalid", `${bad} rows of a segment are not finite`, { todo: "leave them out" });
-      centroids?.nearest(this.#chunk.rowsAt, part, this.#listAt, this.#scoreAt);
-      centroids?.add(this.#chunk.rowsAt, part, this.#listAt);
-      for (let i = 0; i < part; i++) {
-        const list = centroids === undefined ? 0 : u32[this.#listAt / 4 + i]!;
-        const row = this.#chunk.rowsAt / 4 + i * this.#floats;
-        let square = 0;
-        for (let j = row; j < row + dims; j++) square += f32[j]! * f32[j]!;
-        if (this.#shape.metric === "cosine" && square < 0.5) throw new MillraceError("invalid", "a row of length 0 has no cosine", { todo: "leave it out" });
-        squares[list]! += square;
-        counts[list]!++;
-        listOf[from + i] = list;
-      }
-      await this.#progress(0.35 + (0.45 * (from + part)) / count);
-    }
+    await this.#crew.run({
+      parts: Math.ceil(count / roomRows),
+      task: (part, room) => {
+        this.#lay(room, partOf(part), (i) => part * roomRows + i);
+        return { do: "assign", room, rows: partOf(part), given: given !== undefined };
+      },
+      after: async (part, room, bad) => {
+        if (bad > 0) throw new MillraceError("invalid", `${bad} rows of a segment are not finite`, { todo: "leave them out" });
+        const { block, listAt, squareAt } = rooms[room]!;
+        const rows = partOf(part);
+        if (given !== undefined) u32.set(given.subarray(part * roomRows, part * roomRows + rows), listAt / 4);
+        centroids?.add(block.rowsAt, rows, listAt);
+        const squareOf = new Float64Array(memory.buffer, squareAt, rows);
+        for (let i = 0; i < rows; i++) {
+          const list = centroids === undefined ? 0 : u32[listAt / 4 + i]!;
+          const square = squareOf[i]!;
+          if (this.#shape.metric === "cosine" && square < 0.5) throw new MillraceError("invalid", "a row of length 0 has no cosine", { todo: "leave it out" });
+          squares[list]! += square;
+          counts[list]!++;
+          listOf[part * roomRows + i] = list;
+        }
+        await this.#progress(0.35 + (0.45 * (part * roomRows + rows)) / count);
+      },
+    });
+    this.#shareScales();
     centroids?.useMeans(false);
     const kept: number[] = [];
     const numberOf = new Uint32Array(total);
@@ -254,6 +320,17 @@ class Build {
     return { sizes: Uint32Array.from(kept, (list) => counts[list]!), kept, spreads, biases };
   }
 
+  /** The largest of all rooms, in every one. */
+  #shareScales(): void {
+    const { f32 } = this.#memory;
+    const { rooms } = this.#places;
+    for (let j = 0; j < codeBytes(this.#shape.dims); j++) {
+      let most = 0;
+      for (const { block } of rooms) most = Math.max(most, f32[block.scalesAt / 4 + j]!);
+      for (const { block } of rooms) f32[block.scalesAt / 4 + j] = most;
+    }
+  }
+
   /** Slots of the lists one after another, rows in the order of the input. */
   #order(listOf: Uint32Array, sizes: Uint32Array): Uint32Array {
     const next = new Uint32Array(sizes.length);
@@ -263,11 +340,11 @@ class Build {
       slots += slotsFor(size);
     });
     const order = new Uint32Array(slots).fill(paddingSlot);
-    listOf.forEach((list, row) => (order[next[list]!++] = row));
+    for (let row = 0; row < listOf.length; row++) order[next[listOf[row]!]!++] = row;
     return order;
   }
 
-  async #codebook(order: Uint32Array, starts: Uint32Array, centroidsAt: number, bookAt: number): Promise<number> {
+  async #codebook(order: Uint32Array, starts: Uint32Array, centroidsAt: number): Promise<number> {
     const prng = this.#prng.fork("codes");
     const rows = Math.min(bookRows, this.#rows.count);
     const slots: number[] = [];
@@ -277,76 +354,73 @@ class Build {
     }
     slots.sort((a, b) => a - b);
     const { f32 } = this.#memory;
+    const { sample, bookAt } = this.#places;
     const floats = this.#floats;
     let list = 0;
-    for (let from = 0; from < rows; from += chunkRows) {
-      const part = Math.min(chunkRows, rows - from);
-      this.#fill(part, (i) => order[slots[from + i]!]!);
+    for (let from = 0; from < rows; from += this.#roomRows) {
+      const part = Math.min(this.#roomRows, rows - from);
+      const { rowsAt } = this.#write(0, part, (i) => order[slots[from + i]!]!);
       for (let i = 0; i < part; i++) {
         while (starts[list + 1]! <= slots[from + i]!) list++;
-        const to = this.#wideAt / 4 + (from + i) * floats;
-        const row = this.#chunk.rowsAt / 4 + i * floats;
+        const to = sample.at / 4 + (from + i) * floats;
+        const row = rowsAt / 4 + i * floats;
         const centroid = centroidsAt / 4 + list * floats;
         for (let j = 0; j < floats; j++) f32[to + j] = f32[row + j]! - f32[centroid + j]!;
       }
     }
     const scratchAt = this.#memory.reserve(codebookScratchBytes(this.#shape.dims));
-    const left = findCodebook(this.#memory, this.#shape.dims, this.#wideAt, rows, bookAt, scratchAt, prng);
+    const left = findCodebook(this.#memory, this.#shape.dims, sample.at, rows, bookAt, scratchAt, prng);
     await this.#progress(0.85);
     return Math.sqrt(left / this.#shape.dims);
   }
 
-  async #encode(
-    order: Uint32Array,
-    starts: Uint32Array,
-    sizes: Uint32Array,
-    arrays: Map<string, SegmentArray>,
-    centroidsAt: number,
-    bookAt: number,
-  ): Promise<void> {
+  async #encode(order: Uint32Array, starts: Uint32Array, sizes: Uint32Array, arrays: Map<string, SegmentArray>, isCoded: boolean): Promise<void> {
     const { dims, metric } = this.#shape;
-    const { u32, bytes, calls } = this.#memory;
+    const { f32, u32, bytes } = this.#memory;
     const slots = order.length;
     const rows = new Float32Array(slots * this.#floats);
     const codes8 = new Int8Array(slots * codeBytes(dims));
     const live = new Uint32Array(slots / slotsUnit);
     const norms = metric === "cosine" ? new Float32Array(slots) : undefined;
     const bias = metric === "l2" ? new Float32Array(slots) : undefined;
-    const coded = bookAt !== 0;
-    const codes4 = coded ? new Uint8Array(codes4Bytes(slots, dims)) : undefined;
-    const codes4At = coded ? this.#memory.reserve(codes4Bytes(chunkRows, dims)) : 0;
-    const errors = coded ? new Float64Array(starts.length - 1) : undefined;
-    const errorsAt = coded ? this.#memory.reserve(chunkRows * 4) : 0;
-    const scratchAt = this.#scoreAt;
-    const chunk = this.#chunk;
+    const codes4 = isCoded ? new Uint8Array(codes4Bytes(slots, dims)) : undefined;
+    const errors = new Float64Array(starts.length - 1);
+    const { rooms } = this.#places;
+    const roomRows = this.#roomRows;
+    const partOf = (part: number): number => Math.min(roomRows, slots - part * roomRows);
     let list = 0;
-    for (let from = 0; from < slots; from += chunkRows) {
-      const part = Math.min(chunkRows, slots - from);
-      const chunkNorms = norms === undefined ? undefined : new Float32Array(part);
-      this.#fill(part, (i) => order[from + i]!, chunkNorms);
-      quantise(chunk, 0, part);
-      new Uint8Array(rows.buffer).set(bytes.subarray(chunk.rowsAt, chunk.rowsAt + part * this.#floats * 4), from * this.#floats * 4);
-      new Uint8Array(codes8.buffer).set(bytes.subarray(chunk.codesAt, chunk.codesAt + part * codeBytes(dims)), from * codeBytes(dims));
-      live.set(u32.subarray(chunk.liveAt / 4, chunk.liveAt / 4 + part / slotsUnit), from / slotsUnit);
-      if (norms !== undefined && chunkNorms !== undefined) norms.set(chunkNorms, from);
-      if (bias !== undefined) for (let i = 0; i < part; i++) bias[from + i] = order[from + i] === paddingSlot ? 0 : this.#memory.f32[chunk.biasAt / 4 + i]!;
-      if (codes4 !== undefined) {
-        for (let block = 0; block < part / slotsUnit; block++) {
+    await this.#crew.run({
+      parts: Math.ceil(slots / roomRows),
+      task: (part, room) => {
+        const from = part * roomRows;
+        this.#lay(room, partOf(part), (i) => order[from + i]!);
+        for (let block = 0; block < partOf(part) / slotsUnit; block++) {
           while (starts[list + 1]! <= from + block * slotsUnit) list++;
-          u32[this.#listAt / 4 + block] = list;
+          u32[rooms[room]!.listAt / 4 + block] = list;
         }
-        calls.codes4Encode(chunk.rowsAt, part / slotsUnit, this.#floats * 4, this.#listAt, centroidsAt, bookAt, codeCount(dims), codes4At, errorsAt, scratchAt);
-        const size = codes4Bytes(part, dims);
-        codes4.set(bytes.subarray(codes4At, codes4At + size), codes4Bytes(from, dims));
-        for (let i = 0; i < part; i++) if (order[from + i] !== paddingSlot) errors![u32[this.#listAt / 4 + (i >>> 5)]!]! += this.#memory.f32[errorsAt / 4 + i]!;
-      }
-      await this.#progress(0.85 + (0.15 * (from + part)) / slots);
-    }
+        return { do: "encode", room, slots: partOf(part) };
+      },
+      after: async (part, room) => {
+        const from = part * roomRows;
+        const count = partOf(part);
+        const { block, listAt, normAt, codes4At, errorAt } = rooms[room]!;
+        copyBytes(bytes, block.rowsAt, block.rowsAt + count * this.#floats * 4, new Uint8Array(rows.buffer), from * this.#floats * 4);
+        copyBytes(bytes, block.codesAt, block.codesAt + count * codeBytes(dims), new Uint8Array(codes8.buffer), from * codeBytes(dims));
+        live.set(u32.subarray(block.liveAt / 4, block.liveAt / 4 + count / slotsUnit), from / slotsUnit);
+        norms?.set(f32.subarray(normAt / 4, normAt / 4 + count), from);
+        if (bias !== undefined) for (let i = 0; i < count; i++) bias[from + i] = order[from + i] === paddingSlot ? 0 : f32[block.biasAt / 4 + i]!;
+        if (codes4 !== undefined) {
+          copyBytes(bytes, codes4At, codes4At + codes4Bytes(count, dims), codes4, codes4Bytes(from, dims));
+          for (let i = 0; i < count; i++) if (order[from + i] !== paddingSlot) errors[u32[listAt / 4 + (i >>> 5)]!]! += f32[errorAt / 4 + i]!;
+        }
+        await this.#progress(0.85 + (0.15 * (from + count)) / slots);
+      },
+    });
     arrays.set("live", live).set("rows", rows).set("codes8", codes8);
-    arrays.set("scales", new Float32Array(copyOf(this.#memory, chunk.scalesAt, codeBytes(dims) * 4)));
+    arrays.set("scales", new Float32Array(copyOf(this.#memory, rooms[0]!.block.scalesAt, codeBytes(dims) * 4)));
     if (norms !== undefined) arrays.set("norms", norms);
     if (bias !== undefined) arrays.set("bias", bias);
-    if (codes4 !== undefined && errors !== undefined) {
+    if (codes4 !== undefined) {
       arrays.set("codes4", codes4);
       arrays.set(
         "code-errors",

@@ -7,16 +7,20 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
+import { crc32cOfBytes } from "#kernel/checksum";
 import { createTopK, type TopK } from "#kernel/dot-top-k";
 import { MemoryPool } from "#kernel/memory-pool";
 import { bitmapBytes, setSlot, type VectorMetric } from "#kernel/vector-layout";
 import { exactSearch } from "#kernel/vector-rows";
 import { freshSeed } from "#platform/fresh-seed";
+import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
+import { systemWorkers } from "#platform/system-workers";
+import type { RunningWorker, Workers } from "#platform/workers";
 import { buildSegment, listsFor, segmentBytes } from "./build-segment.ts";
 import { averageMargin, exhaustiveSettings, parseSearchSettings, type SearchSettings } from "./search-settings.ts";
 import { loadSegment, packIds, writeSegment } from "./segment-files.ts";
-import { paddingSlot, type SegmentRows } from "./segment-parts.ts";
+import { paddingSlot, type SegmentParts, type SegmentRows } from "./segment-parts.ts";
 import type { VectorSegment } from "./vector-segment.ts";
 
 const seed = Number(process.env["SEED"] ?? freshSeed());
@@ -59,6 +63,7 @@ async function stored(
   return { folder, ids, rows, order: parts.order, load: () => loadSegment(systemFiles, (name) => join(folder, name), pool, { owner: "test" }) };
 }
 
+const refused = (promise: Promise<unknown>): Promise<void> => assert.rejects(promise, (thrown) => thrown instanceof MillraceError && thrown.code === "invalid");
 const answersOf = ({ size, rows, scores }: TopK): readonly (readonly [number, number])[] => Array.from({ length: size }, (_, i) => [rows[i]!, scores[i]!]);
 const good: SearchSettings = { probes: 1_000, margin: averageMargin + 4, slack: 6 };
 
@@ -164,6 +169,75 @@ test("the same rows and seed make the same files; the memory is given back", asy
   assert.ok(pool.statistics().leasedBytes > before);
   segment.release();
   assert.equal(pool.statistics().leasedBytes, before);
+});
+
+test(`promise: a segment has the same bytes however many threads built it (SEED=${seed})`, async () => {
+  for (const metric of metrics) {
+    const rows = clustered(new Prng(seed).fork(`threads ${metric}`), 20_011, 18);
+    const sumsOf = async (count: number): Promise<unknown> => {
+      const threads = { workers: systemWorkers, clock: systemClock, count, workMin: 0 };
+      const { arrays, order } = await buildSegment(rows, { metric, lists: 40, seed: 1, ...(count === 0 ? {} : { threads }) });
+      return [...arrays, ["order", order] as const].map(([name, array]) => [
+        name,
+        array.length,
+        crc32cOfBytes(new Uint8Array(array.buffer, array.byteOffset, array.byteLength)),
+      ]);
+    };
+    const alone = await sumsOf(0);
+    for (const count of metric === "l2" ? [3] : [2]) assert.deepEqual(await sumsOf(count), alone, `${metric}, ${count} threads`);
+  }
+});
+
+test("a build whose thread dies, or that is stopped, ends with that, and its threads with it", async () => {
+  const rows = clustered(new Prng(seed).fork("ended"), 20_000, 8);
+  const running = new Set<RunningWorker>();
+  const workersThat = (then: (worker: RunningWorker) => void): Workers => ({
+    start(module, data, name) {
+      const worker = systemWorkers.start(module, data, name);
+      running.add(worker);
+      void worker.failed.then(() => running.delete(worker));
+      then(worker);
+      return worker;
+    },
+  });
+  const build = (workers: Workers, signal?: AbortSignal): Promise<unknown> =>
+    buildSegment(rows, {
+      metric: "ip",
+      lists: 30,
+      threads: { workers, clock: systemClock, count: 3, workMin: 0 },
+      ...(signal === undefined ? {} : { signal }),
+    });
+  // What it cannot do.
+  await assert.rejects(
+    build(workersThat((worker) => worker.send([0, { do: "encode", room: 1_000, slots: 32 }]))),
+    (thrown) => thrown instanceof MillraceError && thrown.code === "internal",
+  );
+  assert.equal(running.size, 0);
+  await assert.rejects(
+    build(
+      workersThat(() => undefined),
+      AbortSignal.abort(new Error("stopped")),
+    ),
+    /stopped/,
+  );
+  assert.equal(running.size, 0);
+  await refused(buildSegment(rows, { metric: "ip", threads: { workers: systemWorkers, clock: systemClock, count: 0 } }));
+});
+
+test("clusters that were found before are taken, and the rows are given to them anew", async () => {
+  for (const metric of metrics) {
+    const dims = 12;
+    const rows = clustered(new Prng(seed).fork(`given ${metric}`), 4_000, dims);
+    const first = await buildSegment(rows, { metric, lists: 32, seed: 1 });
+    const again = await buildSegment(rows, { metric, lists: first.lists, seed: 2, centroids: first.arrays.get("centroids") as Float32Array });
+    // A round more of k-means: rows lie no further from their means.
+    const looseness = ({ arrays }: SegmentParts): number => {
+      const starts = arrays.get("starts") as Uint32Array;
+      return (arrays.get("spreads") as Float32Array).reduce((sum, spread, list) => sum + spread ** 2 * (starts[list + 1]! - starts[list]!), 0);
+    };
+    assert.ok(looseness(again) < 1.05 * looseness(first), `${metric}: ${looseness(again)} after ${looseness(first)}`);
+    await refused(buildSegment(rows, { metric, lists: 32, centroids: new Float32Array(31 * dims) }));
+  }
 });
 
 test("few rows, equal rows and lists without rows make a segment too", async () => {
