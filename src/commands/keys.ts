@@ -58,13 +58,12 @@ export function keyCommands(parts: DataParts): CommandSpec[] {
     for (let i = 1; i < args.count; i++) {
       const key = args.bytes(i);
       const entry = keyspace.find(key);
-      if (entry === undefined) {
-        const collection = collections?.nameOf(key);
-        if (collection !== undefined) dropped.add(collection);
-        continue;
-      }
+      const collection = collections?.nameOf(key);
+      if (collection !== undefined) dropped.add(collection);
+      if (entry === undefined) continue;
       hashes.remove(key, entry);
-      removed++;
+      // One that has the name of a collection too counts with it.
+      if (collection === undefined) removed++;
     }
     if (dropped.size === 0) {
       reply.integer(removed);
@@ -351,7 +350,7 @@ export function keyCommands(parts: DataParts): CommandSpec[] {
     command("type", 2, fastRead, oneKey, "1.0.0", "Determine the type stored at key", ({ args, reply }) => {
       const key = args.bytes(1);
       const entry = keyspace.find(key);
-      reply.simple(entry !== undefined ? typeOf(entry) : collections?.nameOf(key) === undefined ? "none" : "vectorset");
+      reply.simple(collections?.nameOf(key) !== undefined ? "vectorset" : entry === undefined ? "none" : typeOf(entry));
     }),
     command("rename", 3, write, twoKeys, "1.0.0", "Rename a key", rename(false)),
     command("renamenx", 3, ["write", "fast"], twoKeys, "1.0.0", "Rename a key, only if the new key does not exist", rename(true)),

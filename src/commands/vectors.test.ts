@@ -260,6 +260,62 @@ test("promise: a pipeline of writes and reads is answered in order, each read se
   assert.equal(replies[154]![1], 50);
 });
 
+test("promise: a first row that is refused makes no collection", async () => {
+  const names = Buffer.from(encodeTexts(["a", "b"]));
+  await fails(/length 0/, "VADD", "unmade", "VALUES", 2, 0, 0, "a");
+  await fails(/of length 1\.00e\+30/, "VADD", "unmade", "VALUES", 2, "1e30", 0, "a");
+  await fails(/length 0/, "VADDS", "unmade", f32(1, 2, 0, 0), names);
+  await fails(/attributes must be a JSON object/, "VADD", "unmade", "VALUES", 2, 1, 0, "a", "SETATTR", "7");
+  assert.equal(await call("EXISTS", "unmade"), 0);
+  assert.ok(!((await call("VLIST")) as string[]).includes("unmade"));
+  // Another shape than that of the row that was refused is free.
+  assert.equal(await call("VADD", "unmade", "VALUES", 3, 1, 0, 0, "a"), 1);
+  assert.equal(await call("DEL", "unmade"), 1);
+});
+
+test("promise: no command on strings, hashes or keys hides, overwrites or renames a collection", async () => {
+  await call("VADD", "own", "VALUES", 1, 1, "a");
+  await call("SET", "other", "x");
+  for (const args of [
+    ["SET", "own", "x"],
+    ["SET", "own", "x", "NX"],
+    ["GET", "own"],
+    ["SETEX", "own", 10, "x"],
+    ["MSET", "free", "1", "own", "x"],
+    ["INCR", "own"],
+    ["APPEND", "own", "x"],
+    ["HSET", "own", "f", "x"],
+    ["HGET", "own", "f"],
+    ["HGETALL", "own"],
+    ["EXPIRE", "own", 10],
+    ["TTL", "own"],
+    ["PERSIST", "own"],
+    ["RENAME", "own", "third"],
+    ["RENAME", "other", "own"],
+    ["RENAMENX", "other", "own"],
+    ["COPY", "other", "own", "REPLACE"],
+    ["OBJECT", "ENCODING", "own"],
+    ["DUMP", "own"],
+  ]) {
+    await fails(/^WRONGTYPE/, ...args);
+  }
+  assert.equal(await call("EXISTS", "free", "third"), 0);
+  assert.deepEqual(await call("MGET", "own", "other"), [null, "x"]);
+  // A pipeline of one command: each by itself.
+  const pipeline = redis.pipeline();
+  pipeline.set("p1", "1").set("own", "x").set("p2", "2").get("p1").get("own").get("p2");
+  const replies = (await pipeline.exec())!.map(([error, reply]) => error?.message.split(" ")[0] ?? reply);
+  assert.deepEqual(replies, ["OK", "WRONGTYPE", "OK", "1", "WRONGTYPE", "2"]);
+  const answers = (await redis.multi().set("own", "x").set("p1", "3").exec())!.map(([error, reply]) => error?.message.split(" ")[0] ?? reply);
+  assert.deepEqual(answers, ["WRONGTYPE", "OK"]);
+  assert.deepEqual(await call("VSIM", "own", "ELE", "a"), ["a"]);
+  assert.equal(await call("TYPE", "own"), "vectorset");
+  assert.equal(await call("DEL", "own"), 1);
+  assert.equal(await call("SET", "own", "x"), "OK");
+  await fails(/^WRONGTYPE/, "VADD", "own", "VALUES", 1, 1, "a");
+  assert.equal(await call("DEL", "own", "other", "p1", "p2"), 4);
+});
+
 test("a collection is a key: DEL, UNLINK, EXISTS, TOUCH, TYPE; a plain key of the name is WRONGTYPE", async () => {
   await call("VADD", "keyed", "VALUES", 1, 1, "a");
   await call("SET", "plain", "x");

@@ -8,7 +8,16 @@
 // Limits: vectorLimits, vectorCommandLimits.
 
 import { MillraceError, toMillraceError } from "#base/errors";
-import { type CollectionShape, type SearchAnswer, type SearchRequest, vectorLimits, type VectorMetric, type VectorService } from "#vectors/vector-service";
+import { checkRows } from "#vectors/row-check";
+import {
+  type CollectionShape,
+  type SearchAnswer,
+  type SearchRequest,
+  vectorLimits,
+  type VectorMetric,
+  type VectorRows,
+  type VectorService,
+} from "#vectors/vector-service";
 import type { Args, Call, CommandFlag, CommandSpec, Reply, SessionUser } from "#wire/resp-command";
 import { RespArgs } from "#wire/resp-arguments";
 import { errorLineOf } from "#wire/resp-server";
@@ -48,9 +57,10 @@ export function vectorCommands({ vectors, isPlainKey }: VectorCommandParts): Com
     return name;
   }
 
-  /** Makes a collection of cosines that is not there; its shape. */
-  async function shapeFor(name: string, dims: number): Promise<CollectionShape> {
+  /** Makes a collection of cosines that is not there, for rows that it will take: what is refused leaves nothing behind. Its shape. */
+  async function shapeFor(name: string, dims: number, rows: VectorRows): Promise<CollectionShape> {
     const shape: CollectionShape = { dims, metric: "cosine" };
+    checkRows(name, rows, shape);
     try {
       await vectors.create(name, shape);
     } catch (thrown) {
@@ -80,9 +90,10 @@ export function vectorCommands({ vectors, isPlainKey }: VectorCommandParts): Com
       else throw new CommandError(errors.option);
     }
     const known = vectors.shapeOf(name);
+    const rows: VectorRows = { elements: [element], vectors: vector, ...(attributes === undefined ? {} : { attributes: [attributes] }) };
     if (known !== undefined) checkDims(vector.length, known);
-    else checkDims(vector.length, await shapeFor(name, vector.length));
-    const fresh = await vectors.upsert(name, { elements: [element], vectors: vector, ...(attributes === undefined ? {} : { attributes: [attributes] }) });
+    else checkDims(vector.length, await shapeFor(name, vector.length, rows));
+    const fresh = await vectors.upsert(name, rows);
     if (fresh === undefined) throw new CommandError(errors.noKey);
     return (reply) => reply.bool(fresh[0] === 1);
   };
@@ -103,9 +114,10 @@ export function vectorCommands({ vectors, isPlainKey }: VectorCommandParts): Com
     const dims = numbers.length / elements.length;
     if (!Number.isInteger(dims) || dims === 0) throw new CommandError(`ERR ${numbers.length} numbers for ${elements.length} elements`);
     const known = vectors.shapeOf(name);
+    const rows: VectorRows = { elements, vectors: numbers, ...(attributes === undefined ? {} : { attributes }) };
     if (known !== undefined) checkDims(dims, known);
-    else checkDims(dims, await shapeFor(name, dims));
-    const fresh = await vectors.upsert(name, { elements, vectors: numbers, ...(attributes === undefined ? {} : { attributes }) });
+    else checkDims(dims, await shapeFor(name, dims, rows));
+    const fresh = await vectors.upsert(name, rows);
     if (fresh === undefined) throw new CommandError(errors.noKey);
     const added = fresh.reduce((sum, one) => sum + one, 0);
     return (reply) => reply.integer(added);
@@ -229,7 +241,6 @@ export function vectorCommands({ vectors, isPlainKey }: VectorCommandParts): Com
       ["bytes", status.bytes],
       ["lists", settings.lists],
       ["probes", settings.probes],
-      ["candidates", settings.candidates],
       ["recall", recall === undefined ? "" : String(recall.value)],
       ["folds", status.folds],
     ];
@@ -496,7 +507,7 @@ interface SearchOptions {
   readonly epsilon: number | undefined;
 }
 
-/** Options of VSIM and VSEARCH; VERSION, PROBES, CANDIDATES and TIMEOUT are ours. */
+/** Options of VSIM and VSEARCH; VERSION, PROBES and TIMEOUT are ours. */
 function searchOptions(args: Args, from: number): SearchOptions {
   let withScores = false;
   let epsilon: number | undefined;
@@ -520,7 +531,6 @@ function searchOptions(args: Args, from: number): SearchOptions {
       if (typeof most !== "number" || most < 0) throw new CommandError("ERR invalid FILTER-EF");
     } else if (args.is(i, "VERSION")) request.version = textAt(args, ++i, vectorLimits.nameBytesMax, "version");
     else if (args.is(i, "PROBES")) request.probes = positiveAt(args, ++i, "PROBES");
-    else if (args.is(i, "CANDIDATES")) request.candidates = positiveAt(args, ++i, "CANDIDATES");
     else if (args.is(i, "TIMEOUT")) request.timeoutMs = positiveAt(args, ++i, "TIMEOUT", 60_000);
     else throw new CommandError(texts.syntax);
   }

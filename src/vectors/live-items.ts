@@ -163,7 +163,7 @@ function statusOf(name: string, shape: ShownCollection["shape"], rows: number, b
     deletedRows: 0,
     bytes,
     versions: [],
-    settings: { lists: 0, probes: 0, candidates: 0 },
+    settings: { lists: 0, probes: 0 },
     upserts: 0,
     removes: 0,
     searches,

@@ -212,6 +212,14 @@ export class PlainVectors implements VectorService {
     return this.#collections.get(name)?.shape;
   }
 
+  names(): readonly string[] {
+    return [...this.#collections.keys()];
+  }
+
+  get namesChanged(): number {
+    return this.#changes;
+  }
+
   changesOf(name: string): number {
     return this.#collections.get(name)?.changes ?? 0;
   }
@@ -230,7 +238,7 @@ export class PlainVectors implements VectorService {
       deletedRows: 0,
       bytes: 4 * shape.dims * rows.size,
       versions: [],
-      settings: { lists: 0, probes: 0, candidates: 0 },
+      settings: { lists: 0, probes: 0 },
       upserts,
       removes,
       searches,

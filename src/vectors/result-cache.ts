@@ -134,9 +134,9 @@ export class ResultCache {
 
 /** Everything that decides the answer, as one text; undefined for a query that is too long to keep. */
 function keyOf(request: SearchRequest): string | undefined {
-  const { collection, version = "", queries, count, filter, exact = false, withAttributes = false, probes = 0, candidates = 0 } = request;
+  const { collection, version = "", queries, count, filter, exact = false, withAttributes = false, probes = 0 } = request;
   // JSON divides the parts: no name or filter can be taken for another field. The deadline does not change an answer.
-  const head = JSON.stringify([collection, version, count, filter ?? null, exact, withAttributes, probes, candidates]);
+  const head = JSON.stringify([collection, version, count, filter ?? null, exact, withAttributes, probes]);
   if (!(queries instanceof Float32Array)) return `${head}e${queries.element}`;
   if (queries.byteLength > resultCacheLimits.queryBytesMax) return undefined;
   return `${head}q${textOfNumbers(queries)}`;

@@ -84,7 +84,6 @@ test("every option is part of the key, and the deadline is not", async () => {
     { exact: true },
     { withAttributes: true },
     { probes: 3 },
-    { candidates: 3 },
   ];
   for (const request of different) await ask(request);
   assert.deepEqual([cache.counts.hits, cache.counts.misses], [0, different.length]);

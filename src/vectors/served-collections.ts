@@ -113,6 +113,14 @@ export class ServedCollections implements VectorService {
     return this.#shown.get(name)?.shape ?? this.#engine?.shapeOf(name);
   }
 
+  names(): readonly string[] {
+    return [...this.#shown.keys(), ...(this.#engine?.names() ?? [])];
+  }
+
+  get namesChanged(): number {
+    return this.#shown.size + (this.#engine?.namesChanged ?? 0);
+  }
+
   changesOf(name: string): number {
     return this.#engine?.changesOf(name) ?? 0;
   }

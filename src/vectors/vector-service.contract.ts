@@ -65,12 +65,15 @@ export function vectorServiceContract(name: string, open: () => Promise<OpenedSe
   test(`${name}: a collection is made once, of one shape`, async () => {
     const its = await collection(2);
     assert.deepEqual(service.shapeOf(its), { dims: 2, metric: "cosine" });
+    assert.ok(service.names().includes(its));
+    const changed = service.namesChanged;
     assert.equal(await service.create(its, { dims: 2, metric: "cosine" }), false);
     await assert.rejects(service.create(its, { dims: 3, metric: "cosine" }), refused("conflict"));
     await assert.rejects(service.create(its, { dims: 2, metric: "ip" }), refused("conflict"));
     assert.equal(await service.drop(its), true);
     assert.equal(await service.drop(its), false);
     assert.equal(service.shapeOf(its), undefined);
+    assert.ok(!service.names().includes(its) && service.namesChanged > changed);
   });
 
   test(`${name}: names and shapes in the status are those of this moment, and the status of one collection is all of one`, async () => {

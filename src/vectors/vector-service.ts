@@ -52,9 +52,8 @@ export interface SearchRequest {
   /** Compare with every row. */
   readonly exact?: boolean;
   readonly withAttributes?: boolean;
-  /** Overrides of the tuned settings, for experiments: lists looked into, candidates kept. */
+  /** Instead of the tuned one, for experiments: at most so many lists are looked into. */
   readonly probes?: number;
-  readonly candidates?: number;
   /** The answer is worth nothing after so long; default 1,000. */
   readonly timeoutMs?: number;
 }
@@ -99,7 +98,7 @@ export interface CollectionStatus extends CollectionShape {
   readonly deletedRows: number;
   readonly bytes: number;
   readonly versions: readonly CollectionVersion[];
-  readonly settings: { readonly lists: number; readonly probes: number; readonly candidates: number };
+  readonly settings: { readonly lists: number; readonly probes: number };
   readonly upserts: number;
   readonly removes: number;
   readonly searches: number;
@@ -139,6 +138,10 @@ export interface VectorService {
   search(request: SearchRequest): Promise<SearchAnswer | undefined>;
   /** Shape of a collection, without asking the thread; undefined when there is none. */
   shapeOf(name: string): CollectionShape | undefined;
+  /** Of all collections. */
+  names(): readonly string[];
+  /** Grows when a collection comes or goes. */
+  readonly namesChanged: number;
   /** Grows with every write and switch of the collection, before the write is acknowledged: what a cache of results is keyed by. */
   changesOf(name: string): number;
   /** What a collection is at this moment, every figure of the same one. undefined: no such collection. */

@@ -47,7 +47,6 @@ export type VectorCall =
       readonly exact?: boolean;
       readonly withAttributes?: boolean;
       readonly probes?: number;
-      readonly candidates?: number;
       readonly timeoutMs?: number;
     };
 

@@ -9,6 +9,7 @@
 import { MillraceError } from "#base/errors";
 import type { Clock } from "#platform/clock";
 import { unpackFailure } from "#platform/worker-failure";
+import { checkAttributes, checkElements, checkFinite, checkLong, checkName, checkRows, invalid, shown } from "../row-check.ts";
 import {
   type CollectionShape,
   type CollectionStatus,
@@ -51,12 +52,11 @@ interface Asked {
   readonly writes: string | undefined;
 }
 
-const encoder = new TextEncoder();
-
 export class VectorClient implements VectorService {
   readonly #options: VectorClientOptions;
   readonly #asked = new Map<number, Asked>();
   readonly #shapes = new Map<string, CollectionShape>();
+  #namesChanged = 0;
   readonly #changes = new Map<string, number>();
   readonly #switches = new Map<string, number>();
   #status: VectorsStatus;
@@ -74,6 +74,7 @@ export class VectorClient implements VectorService {
   /** What the thread sent. True when it is ready. */
   hear(message: AnswersMessage): boolean {
     for (const { collection, shape, switches } of message.news ?? []) {
+      if (this.#shapes.has(collection) !== (shape !== undefined)) this.#namesChanged += 1;
       if (shape === undefined) {
         this.#shapes.delete(collection);
         // One that is made again under its name begins with nothing of its figures.
@@ -130,18 +131,7 @@ export class VectorClient implements VectorService {
   async upsert(collection: string, rows: VectorRows): Promise<Uint8Array | undefined> {
     const { elements, vectors, attributes } = rows;
     checkName(collection);
-    checkElements(elements);
-    const shape = this.#shapes.get(collection);
-    if (shape !== undefined && vectors.length !== elements.length * shape.dims) {
-      throw invalid(
-        `${vectors.length} numbers for ${elements.length} elements of collection ${shown(collection)}`,
-        `give ${shape.dims} numbers for each element`,
-      );
-    }
-    if (attributes !== undefined) checkAttributes(attributes, elements.length);
-    checkFinite(vectors, `a vector for collection ${shown(collection)}`);
-    if (elements.length > 0) checkLong(vectors, vectors.length / elements.length, `a vector for collection ${shown(collection)}`);
-    if (shape?.metric === "cosine") checkLengths(vectors, shape.dims, collection);
+    checkRows(collection, rows, this.#shapes.get(collection));
     const part = this.#pack(vectors);
     return this.#write(collection, { call: "upsert", collection, elements, vectors: part, ...(attributes === undefined ? {} : { attributes }) });
   }
@@ -205,6 +195,14 @@ export class VectorClient implements VectorService {
 
   shapeOf(name: string): CollectionShape | undefined {
     return this.#shapes.get(name);
+  }
+
+  names(): readonly string[] {
+    return [...this.#shapes.keys()];
+  }
+
+  get namesChanged(): number {
+    return this.#namesChanged;
   }
 
   changesOf(name: string): number {
@@ -297,7 +295,7 @@ function nothingOf(name: string, shape: CollectionShape): CollectionStatus {
     deletedRows: 0,
     bytes: 0,
     versions: [],
-    settings: { lists: 0, probes: 0, candidates: 0 },
+    settings: { lists: 0, probes: 0 },
     upserts: 0,
     removes: 0,
     searches: 0,
@@ -305,68 +303,4 @@ function nothingOf(name: string, shape: CollectionShape): CollectionStatus {
     searchP99Ms: 0,
     folds: 0,
   };
-}
-
-function invalid(what: string, todo: string): MillraceError {
-  return new MillraceError("invalid", what, { todo });
-}
-
-const shown = (name: string): string => JSON.stringify(name.slice(0, 64));
-
-function checkFinite(numbers: Float32Array, what: string): void {
-  // 0 x Infinity and 0 x NaN are NaN.
-  for (const value of numbers) if (value * 0 !== 0) throw invalid(`${what} with a number that is not finite`, "give finite numbers");
-}
-
-/** Products and distances beyond f32 would be infinite, and vanish from answers. */
-function checkLong(vectors: Float32Array, dims: number, what: string): void {
-  const { lengthMax } = vectorLimits;
-  for (let row = 0; row < vectors.length; row += dims) {
-    let squares = 0;
-    for (let at = row; at < row + dims; at++) squares += vectors[at]! * vectors[at]!;
-    if (squares > lengthMax * lengthMax)
-      throw invalid(`${what} of length ${Math.sqrt(squares).toPrecision(3)}`, `scale vectors to at most ${lengthMax.toPrecision(3)}`);
-  }
-}
-
-/** A vector of length 0 has no direction, so no cosine: no index could hold it. */
-function checkLengths(vectors: Float32Array, dims: number, collection: string): void {
-  for (let row = 0; row < vectors.length; row += dims) {
-    let at = row;
-    while (at < row + dims && vectors[at] === 0) at++;
-    if (at === row + dims) throw invalid(`a vector of length 0 for collection ${shown(collection)}, which compares by cosine`, "leave the element out");
-  }
-}
-
-/** UTF-8 bytes, without encoding what is surely short. */
-function bytesOf(text: string, max: number): number {
-  return text.length * 3 <= max ? text.length : text.length > max ? text.length : encoder.encode(text).length;
-}
-
-function checkName(name: string): void {
-  if (name.length > 0 && bytesOf(name, vectorLimits.nameBytesMax) <= vectorLimits.nameBytesMax) return;
-  throw invalid(`the collection name ${shown(name)}`, `use 1 to ${vectorLimits.nameBytesMax} bytes`);
-}
-
-function checkElements(elements: readonly string[]): void {
-  if (elements.length > vectorLimits.rowsMax) throw invalid(`${elements.length} elements in one call`, `send at most ${vectorLimits.rowsMax}`);
-  for (const element of elements) {
-    if (element.length > 0 && bytesOf(element, vectorLimits.elementBytesMax) <= vectorLimits.elementBytesMax) continue;
-    throw invalid(`the element ${shown(element)}`, `use 1 to ${vectorLimits.elementBytesMax} bytes`);
-  }
-}
-
-function checkAttributes(attributes: readonly (string | undefined)[], count: number): void {
-  if (attributes.length !== count) throw invalid(`${attributes.length} attributes for ${count} elements`, "give one for each element");
-  for (const text of attributes) {
-    if (text === undefined || text === "") continue;
-    if (bytesOf(text, vectorLimits.attributesBytesMax) > vectorLimits.attributesBytesMax) {
-      throw invalid(`attributes of ${text.length} characters`, `use at most ${vectorLimits.attributesBytesMax} bytes`);
-    }
-    try {
-      JSON.parse(text);
-    } catch {
-      throw invalid("attributes that are no JSON text", "give JSON, or an empty text to take them away");
-    }
-  }
 }

@@ -725,7 +725,7 @@ export class VectorHost {
       deletedRows: view?.deletedRows ?? 0,
       bytes: collection?.bytes ?? 0,
       versions: collection === undefined ? [] : versionsOf(collection),
-      settings: { lists: base?.segment.lists ?? 0, probes: base?.settings.probes ?? 0, candidates: 0 },
+      settings: { lists: base?.segment.lists ?? 0, probes: base?.settings.probes ?? 0 },
       upserts: collection?.upserts ?? 0,
       removes: collection?.removes ?? 0,
       searches: opened.searches,
