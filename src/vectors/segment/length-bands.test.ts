@@ -1,15 +1,18 @@
 // Guards lists over rows of uneven length: what the answers of inner products are stays findable at a small part of the rows, and rows of like length are not parted.
 
 import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { Prng } from "#base/prng";
 import { createTopK } from "#kernel/dot-top-k";
 import { MemoryPool } from "#kernel/memory-pool";
 import { exactSearch } from "#kernel/vector-rows";
-import { Simulation } from "#platform/simulation";
+import { systemFiles } from "#platform/system-files";
 import { buildSegment } from "./build-segment.ts";
 import { bandedLists } from "./length-bands.ts";
-import { loadSegment, writeSegment } from "./segment-files.ts";
+import { loadSegment, packIds, writeSegment } from "./segment-files.ts";
 
 const dims = 16;
 
@@ -28,7 +31,7 @@ function rowsOf(count: number, spread: number): Float32Array {
 
 test("rows of like length are not parted; of uneven ones every row has a list of rows of about its length", async () => {
   const [count, lists] = [20_000, 128];
-  assert.equal(await bandedLists({ vectors: rowsOf(count, 0.05).map((x) => x), count, dims }, lists, new Prng(1), () => undefined), undefined);
+  assert.equal(await bandedLists({ vectors: rowsOf(count, 0.05), count, dims }, lists, new Prng(1), () => undefined), undefined);
   const vectors = rowsOf(count, 0.8);
   // Equal ones, of length 0 and one far beyond all others.
   vectors.fill(0, 0, 100 * dims);
@@ -52,13 +55,12 @@ test("rows of like length are not parted; of uneven ones every row has a list of
 });
 
 test("promise: inner products over rows of log-normal lengths are found by an index at a tenth of the rows", async () => {
-  const { files } = new Simulation({ seed: 1 }).node("home");
+  const folder = await mkdtemp(join(tmpdir(), "millrace-bands-"));
   const count = 40_000;
   const vectors = rowsOf(count, 0.5);
   const ids = Array.from({ length: count }, (_, i) => String(i));
-  await files.makeFolder("/s");
-  await writeSegment(await buildSegment({ vectors, count, dims }, { metric: "ip", lists: 512 }), ids, files, "/s");
-  const segment = await loadSegment(files, (name) => `/s/${name}`, new MemoryPool(), { owner: "test" });
+  await writeSegment(await buildSegment({ vectors, count, dims }, { metric: "ip", lists: 512 }), packIds(ids), systemFiles, folder);
+  const segment = await loadSegment(systemFiles, (name) => join(folder, name), new MemoryPool(), { owner: "test" });
   const [into, truth] = [createTopK(20), createTopK(20)];
   let [hits, slots] = [0, 0];
   const queries = 200;
@@ -70,6 +72,7 @@ test("promise: inner products over rows of log-normal lengths are found by an in
     for (const slot of into.rows.subarray(0, into.size)) if (wanted.has(slot)) hits++;
   }
   segment.release();
+  await rm(folder, { recursive: true });
   assert.ok(hits / (20 * queries) >= 0.985, `recall ${hits / (20 * queries)}`);
   assert.ok(slots / queries <= count / 10, `${slots / queries} rows a query`);
 });

@@ -118,24 +118,32 @@ function bandsOf(sorted: Float32Array, lists: number): Band[] {
   const median = sorted[count >>> 1]!;
   /** The i-th longest. */
   const longest = (i: number): number => sorted[count - 1 - i]!;
-  const found: { from: number; rows: number; least: number; squares: number }[] = [];
-  let all = 0;
+  const found: { from: number; rows: number; least: number; squares: number; lists: number }[] = [];
   for (let from = 0; from < count;) {
     const bound = longest(from) / factor;
     const isLast = bound < median;
     let [to, squares] = [from, 0];
     // Equal lengths stay together: a band is told by the length of its shortest row.
     while (to < count && (isLast || to - from < bandRowsMin || longest(to) >= bound || longest(to) === longest(to - 1))) squares += longest(to++) ** 2;
-    found.push({ from, rows: to - from, least: to === count ? 0 : longest(to - 1), squares });
-    all += squares;
+    found.push({ from, rows: to - from, least: to === count ? 0 : longest(to - 1), squares, lists: 0 });
     from = to;
   }
-  return found.map(({ from, rows, least, squares }) => ({
-    from,
-    rows,
-    least,
-    lists: Math.max(1, Math.min(Math.round((lists * squares) / all), Math.floor(rows / listRowsMin))),
-  }));
+  // What a band cannot use goes to the others: a few rows far beyond all others have nearly all of the squares.
+  let left = lists;
+  for (let open = found; open.length > 0;) {
+    const all = open.reduce((sum, { squares }) => sum + squares, 0);
+    const shareOf = (squares: number): number => (all > 0 ? (left * squares) / all : 0);
+    const mostOf = (rows: number): number => Math.max(1, Math.floor(rows / listRowsMin));
+    const full = open.filter(({ rows, squares }) => shareOf(squares) >= mostOf(rows));
+    for (const band of full.length > 0 ? full : open) {
+      band.lists = full.length > 0 ? mostOf(band.rows) : Math.max(1, Math.round(shareOf(band.squares)));
+    }
+    if (full.length === 0) break;
+    for (const band of full) left -= band.lists;
+    left = Math.max(0, left);
+    open = open.filter((band) => !full.includes(band));
+  }
+  return found;
 }
 
 /** `some` of the numbers, in random order. */
