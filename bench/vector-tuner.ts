@@ -4,7 +4,7 @@
 // judged on queries that it did not see. The grid: margin x slack in fine steps, on the same queries, every one that reaches 0.99 there.
 // Cost: time of the processor of the searching thread, best of several passes of the same queries; where the machine is busy that is noisy still, so the ratio by the rows compared
 // (the tuner's own weights) stands beside it. `tuned_cost_ratio_*` = the tuner's setting over the cheapest of the grid.
-// Checked: recall is that of answers against exact search over the same rows. One thread.
+// Checked: recall is that of answers against exact search over the same rows. One thread. TUNER_SETS=words,log_normal,uniform: those alone.
 
 import { Prng } from "#base/prng";
 import { createTopK } from "#kernel/dot-top-k";
@@ -80,14 +80,19 @@ export const scenario: Scenario = {
   name: "vector-tuner",
   head: "settings that the tuner finds for recall@20 >= 0.99 against the best of an exhaustive grid: word vectors, clustered rows of log-normal lengths, uniform rows",
   async run({ quick, report, log }) {
-    const words = annData(quick);
-    const sets: DataSet[] = [
-      { name: "words", label: words.name, metric: "cosine", dims: words.dims, rows: words.rows },
-      logNormal(quick ? 30_000 : 500_000),
-      uniform(quick ? 25_000 : 200_000),
-    ];
+    const makers: Record<string, () => DataSet> = {
+      words: () => {
+        const words = annData(quick);
+        return { name: "words", label: words.name, metric: "cosine", dims: words.dims, rows: words.rows };
+      },
+      log_normal: () => logNormal(quick ? 30_000 : 500_000),
+      uniform: () => uniform(quick ? 25_000 : 200_000),
+    };
     const temporary = temporaryFolder();
-    for (const { name, label, metric, dims, rows: vectors } of sets) {
+    for (const wanted of (process.env["TUNER_SETS"] ?? Object.keys(makers).join()).split(",")) {
+      const make = makers[wanted];
+      if (make === undefined) throw new Error(`TUNER_SETS: there is no data set ${wanted}, but ${Object.keys(makers).join(", ")}`);
+      const { name, label, metric, dims, rows: vectors } = make();
       const count = vectors.length / dims;
       const rows = new GatheredRows(dims, metric, { bytesMax: 2 ** 32, rowsAbout: count });
       const batch = 100_000;
