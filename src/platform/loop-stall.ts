@@ -3,21 +3,17 @@
 // shows as CPU time of the thread, whoever else runs. Other threads of the process (workers, garbage collection helpers) do not count.
 // Invariants: 1. every microsecond of the thread's CPU time between start and stop falls into exactly one tick  2. waiting, for I/O or for the
 // processor, counts nothing.
-// Cost: 0.4 us of work a tick. Waking an idle thread a thousand times a second costs more: 3 % of a core on a loaded 2-core machine, with an empty
+// Cost: 2 to 5 us of work a tick. Waking an idle thread a thousand times a second costs more: 3 % of a core on a loaded 2-core machine, with an empty
 // timer just the same; a busy loop is awake anyway (loop-stall.test.ts prints both).
 // Concurrency: belongs to the thread that starts it; its histogram may live in shared memory and be read by others.
 // Limits: the system counts a thread's time in microseconds; work that spans a tick boundary inside one poll of the loop is seen whole, since no
 // tick runs in between.
 
 import { Histogram } from "#base/histogram";
+import { threadCpuUs } from "./thread-cpu.ts";
 
 /** How many seconds back the maxima of single seconds are kept. */
 const secondsKept = 120;
-
-function threadCpuUs(): number {
-  const used = process.threadCpuUsage();
-  return used.user + used.system;
-}
 
 export class LoopStallMeter {
   /** CPU microseconds per tick since the start (not cleared by `takeMaxMs`). */
