@@ -12,6 +12,7 @@ import { type FastifyReply, type FastifyRequest, fastify } from "fastify";
 import { MillraceError } from "#base/errors";
 import type { Clock, Timer } from "#platform/clock";
 import type { Files } from "#platform/files";
+import { LoopTurns } from "#platform/loop-turns";
 import type { Authenticator } from "#wire/access";
 import { apiLimits, type StatusAnswer } from "#wire/api";
 import type { Gateway, Readiness, Waited } from "./gateway.ts";
@@ -120,6 +121,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   const host = hostAddress(options.host ?? "127.0.0.1", access !== undefined);
   const build = options.build ?? { version: gateway.status().version };
   const running = new Set<Running>();
+  const turns = new LoopTurns(clock);
   let bodyBytesRunning = 0;
   let requests = 0;
   let refused = 0;
@@ -311,17 +313,22 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
             return access === undefined ? anonymous : callerOf(access, request.headers.authorization);
           },
         };
-        try {
-          const result = handle(call);
-          if (result instanceof Promise)
-            result.then(
-              (value) => answer(reply, value),
-              (thrown: unknown) => fail(request, reply, thrown),
-            );
-          else answer(reply, result);
-        } catch (thrown) {
-          fail(request, reply, thrown);
-        }
+        // A poll of the loop may bring many requests at once: each beyond the first few has a turn of its own.
+        turns.run(() => {
+          // Told meanwhile that it took too long.
+          if (reply.sent) return;
+          try {
+            const result = handle(call);
+            if (result instanceof Promise)
+              result.then(
+                (value) => answer(reply, value),
+                (thrown: unknown) => fail(request, reply, thrown),
+              );
+            else answer(reply, result);
+          } catch (thrown) {
+            fail(request, reply, thrown);
+          }
+        });
       },
     });
   }

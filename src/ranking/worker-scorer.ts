@@ -218,7 +218,15 @@ class RankerScorer implements WorkerScorer {
     for (const settle of this.#waiting) settle();
     for (;;) {
       const seen = life.answers.rung;
-      for (const call of life.calls) if (life.sender.answered(call.posted)) this.#collect(life, call);
+      let collected = 0;
+      for (const call of [...life.calls]) {
+        if (!life.sender.answered(call.posted)) continue;
+        // What a caller does with its answer may take a millisecond or two: one a turn of the loop.
+        if (collected > 0) await this.#clock.yield();
+        collected += 1;
+        // Its deadline may have passed meanwhile.
+        if (life.calls.has(call)) this.#collect(life, call);
+      }
       if (life.ended || !(await life.answers.heard(seen, this.#through(life)))) return;
     }
   }
