@@ -241,6 +241,7 @@ const versionWords: Readonly<Record<VectorTaskVersion["state"], readonly [MarkKi
   live: ["good", "live"],
   backup: ["plain", "backup"],
   staged: ["plain", "not live"],
+  withdrawn: ["plain", "rolled back"],
   refused: ["bad", "refused"],
   building: ["wait", "is built"],
 };

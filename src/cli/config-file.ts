@@ -14,6 +14,7 @@ import { checkParameters, ParametersConfig } from "#wire/parameter-config";
 import { StorageConfig } from "#wire/storage-config";
 import { FeastConfig, TablesConfig } from "#wire/table-config";
 import { checkVectors, VectorsConfig } from "#wire/vector-config";
+import { checkDeclaredTasks } from "#wire/vector-task-fit";
 
 export const presets = { feed: defaultConfig, shop: shopConfig } as const;
 export type PresetName = keyof typeof presets;
@@ -49,9 +50,17 @@ export async function readConfig(path: string | undefined, preset: PresetName): 
       todo: `give ${path} the section model of the server that is followed, or take parameters.sync.model out`,
     });
   }
+  const checkedTables = schemaCheck(TablesConfig).required(tables, "the configuration's tables", todo("docs/tables.md"));
+  const checkedParameters =
+    parameters === undefined
+      ? undefined
+      : checkParameters(schemaCheck(ParametersConfig).required(parameters, "the configuration's parameters", todo("docs/parameters.md")));
+  const checkedVectors =
+    vectors === undefined ? undefined : checkVectors(schemaCheck(VectorsConfig).required(vectors, "the configuration's vectors", todo("docs/vectors.md")));
+  if (checkedVectors !== undefined) checkDeclaredTasks(checkedVectors, checkedTables, checkedParameters);
   return {
     gateway,
-    tables: schemaCheck(TablesConfig).required(tables, "the configuration's tables", todo("docs/tables.md")),
+    tables: checkedTables,
     feast: schemaCheck(FeastConfig).required(feast, "the configuration's feast", todo("docs/tables.md")),
     access: access === undefined ? undefined : checkAccessConfig(access),
     storage: schemaCheck(StorageConfig).required(
@@ -59,12 +68,8 @@ export async function readConfig(path: string | undefined, preset: PresetName): 
       "the configuration's storage",
       `correct that field in ${path}, it may have ${Object.keys(StorageConfig.properties).join(" and ")}`,
     ),
-    ...(parameters === undefined
-      ? {}
-      : { parameters: checkParameters(schemaCheck(ParametersConfig).required(parameters, "the configuration's parameters", todo("docs/parameters.md"))) }),
-    ...(vectors === undefined
-      ? {}
-      : { vectors: checkVectors(schemaCheck(VectorsConfig).required(vectors, "the configuration's vectors", todo("docs/vectors.md"))) }),
+    ...(checkedParameters === undefined ? {} : { parameters: checkedParameters }),
+    ...(checkedVectors === undefined ? {} : { vectors: checkedVectors }),
   };
 }
 

@@ -3,6 +3,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { MillraceError } from "#base/errors";
 import { schemaCheck } from "#gateway/schema-check";
+import { checkTaskSource } from "#gateway/vector-tasks-http";
 import { systemFiles } from "#platform/system-files";
 import { absolutePath, onStopSignal, printError, printLine } from "#platform/system-process";
 import { runBuilder, withVectorTasks } from "#roles/builder";
@@ -174,6 +175,7 @@ async function configOf(file: string): Promise<VectorTaskConfig> {
   } catch (cause) {
     throw new MillraceError("invalid", `${file} is no JSON text`, { cause, todo: "write the task as docs/vector-tasks.md says" });
   }
+  checkTaskSource(value, "the task: field source");
   return checked(value, "the task", "correct that field, docs/vector-tasks.md says what may stand there");
 }
 
@@ -238,7 +240,7 @@ function detailLines(detail: VectorTaskDetail): string[] {
     taskLine(detail),
     `  edition ${edition}: ${JSON.stringify(config)}`,
     ...versions.map(({ version, state, rows, usedBy, reasons }) =>
-      [`  ${version}  ${state.padEnd(8)}`, rows === null ? "" : `${count(rows)} rows`, usedBy.length === 0 ? "" : `served by ${usedBy.length}`, ...reasons]
+      [`  ${version}  ${state.padEnd(9)}`, rows === null ? "" : `${count(rows)} rows`, usedBy.length === 0 ? "" : `served by ${usedBy.length}`, ...reasons]
         .filter((part) => part !== "")
         .join("  "),
     ),

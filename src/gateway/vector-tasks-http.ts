@@ -6,7 +6,8 @@ import { MillraceError } from "#base/errors";
 import type { TaskControl } from "#vectors/builder/task-control";
 import Type from "typebox";
 import type { VectorTaskDetail } from "#wire/vector-task-api";
-import { VectorTaskConfig, vectorTaskNamePattern } from "#wire/vector-task-config";
+import { FilesSource, ModelSource, NpyRowsSource, ParameterSource, TableSource, VectorTaskConfig, vectorTaskNamePattern } from "#wire/vector-task-config";
+import { readJson } from "./http-body.ts";
 import type { Route } from "./http-routes.ts";
 import { schemaCheck } from "./schema-check.ts";
 
@@ -18,6 +19,32 @@ const LiveBody = Type.Object({ version: Version, refusedToo: Type.Optional(Type.
 const RollbackBody = Type.Object({ version: Type.Optional(Version) }, closed);
 const Answer = Type.Unknown();
 
+/** What came as a body where one may be left out. */
+function bodyOf(bytes: unknown): unknown {
+  return bytes instanceof Uint8Array && bytes.length > 0 ? readJson(bytes) : {};
+}
+
+const sources = [
+  ["npy", NpyRowsSource],
+  ["files", FilesSource],
+  ["query", FilesSource],
+  ["module", ModelSource],
+  ["parameters", ParameterSource],
+  ["table", TableSource],
+] as const;
+const sourceChecks = sources.map(([key, schema]) => [key, schemaCheck(schema)] as const);
+
+/** Of a source that fits no kind the schema says only that: this says what is wrong with the kind that was meant. Throws `invalid`. */
+export function checkTaskSource(config: unknown, what: string, todo = "docs/vector-tasks.md says what may stand there"): void {
+  const source = (config as { source?: unknown } | null | undefined)?.source;
+  if (typeof source !== "object" || source === null || Array.isArray(source)) return;
+  const meant = sourceChecks.find(([key]) => Object.hasOwn(source, key));
+  if (meant === undefined) {
+    throw new MillraceError("invalid", `${what} names no rows`, { todo: "give it npy, files, query, module with table, parameters, or table with column" });
+  }
+  meant[1].required(source, what, todo);
+}
+
 /** `control`: undefined on a server without vector collections; the routes say so then. */
 export function vectorTaskRoutes(control: TaskControl | undefined): Route[] {
   const tag = "vectors" as const;
@@ -25,6 +52,7 @@ export function vectorTaskRoutes(control: TaskControl | undefined): Route[] {
   const change = schemaCheck(ChangeBody).required;
   const live = schemaCheck(LiveBody).required;
   const rollback = schemaCheck(RollbackBody).required;
+  const none = schemaCheck(Type.Object({}, closed)).required;
 
   const here = (): TaskControl => {
     if (control !== undefined) return control;
@@ -36,8 +64,13 @@ export function vectorTaskRoutes(control: TaskControl | undefined): Route[] {
     url: `/v1/vector-tasks/:task/${name}`,
     tag,
     summary,
+    // There is no body to read: an empty one, or `{}`, under whatever content type a client or an outside job names.
+    raw: true,
     answer: Answer,
-    handle: ({ params, caller }) => handle(nameOf(params), caller),
+    handle({ params, body, caller }) {
+      none(bodyOf(body), "the body");
+      return handle(nameOf(params), caller);
+    },
   });
 
   return [
@@ -58,6 +91,7 @@ export function vectorTaskRoutes(control: TaskControl | undefined): Route[] {
       body: CreateBody,
       answer: Answer,
       handle({ body, caller }): Promise<VectorTaskDetail> {
+        checkTaskSource((body as { config?: unknown } | null)?.config, "the body: field config.source");
         const { name, config } = create(body, "the body");
         return here().create(name, config, caller);
       },
@@ -79,6 +113,7 @@ export function vectorTaskRoutes(control: TaskControl | undefined): Route[] {
       body: ChangeBody,
       answer: Answer,
       handle({ params, body, caller }): Promise<VectorTaskDetail> {
+        checkTaskSource((body as { config?: unknown } | null)?.config, "the body: field config.source");
         const { edition, config } = change(body, "the body");
         return here().change(nameOf(params), edition, config, caller);
       },
@@ -109,9 +144,10 @@ export function vectorTaskRoutes(control: TaskControl | undefined): Route[] {
       tag,
       summary: "Go back to the version before, or to a named one",
       body: RollbackBody,
+      raw: true,
       answer: Answer,
       handle({ params, body, caller }) {
-        const { version } = rollback(body ?? {}, "the body");
+        const { version } = rollback(bodyOf(body), "the body");
         return here().rollback(nameOf(params), version, caller);
       },
     },

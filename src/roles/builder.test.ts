@@ -51,9 +51,11 @@ test("promise: a task is built in a process of its own and live; a failed one sa
     });
     try {
       const control = vectorTaskControl(data.registry, dataFolder);
-      const overHttp = vectorTaskControl(data.registry, dataFolder, true);
+      // As a server that imports from more folders than this builder may read.
+      const overHttp = vectorTaskControl(data.registry, dataFolder, true, { folders: [folder] });
       await control.create("items", { source: { npy: join(folder, "items.npy") }, metric: "ip" }, "anna");
       await control.create("lines", { source: { files: [join(folder, "items.jsonl")], attributes: ["price"] }, memoryMb: 1_024 }, "anna");
+      await control.create("clash", { source: { files: [join(folder, "items.jsonl")] }, collection: "items", metric: "cosine" }, "anna");
       await control.create("gone", { source: { npy: join(folder, "gone.npy") } }, "anna");
       await overHttp.create("outside", { source: { npy: join(folder, "items.npy") } }, "bert");
       await assert.rejects(overHttp.create("code", { source: { module: join(folder, "model.ts"), table: "items" } }, "bert"), { code: "unauthorized" });
@@ -69,12 +71,17 @@ test("promise: a task is built in a process of its own and live; a failed one sa
       assert.match(gone.last!.reasons.join(), /no file .*gone\.npy/);
       const outside = await until(look("outside"), ({ history }) => history.length > 0);
       assert.match(outside.last!.reasons.join(), /outside the folders/);
-      assert.equal(said.length, 2);
-      // A collection of another shape is not overwritten.
-      await control.change("lines", 1, { source: { npy: join(folder, "items.npy") }, collection: "items", metric: "cosine" }, "anna");
-      await control.run("lines", "anna");
-      const other = await until(look("lines"), ({ history }) => history.length > 1);
-      assert.match(other.last!.reasons.join(), /compared by ip/);
+      assert.equal(said.length, 2, said.join());
+      // A collection of another shape is not overwritten: not by a task that was made before it, nor by one told so now.
+      await control.run("clash", "anna");
+      const clash = await until(look("clash"), ({ history }) => history.length > 0);
+      assert.match(clash.last!.reasons.join(), /compared by ip/);
+      const other = { source: { npy: join(folder, "items.npy") }, collection: "items", metric: "cosine" } as const;
+      await assert.rejects(control.change("lines", 1, other, "anna"), {
+        code: "conflict",
+        message: /lines: metric is cosine, and collection items compares by ip/,
+      });
+      await assert.rejects(control.create("narrow", { ...other, metric: "ip", dims: 4 }, "anna"), { code: "conflict", message: /narrow: dims is 4/ });
     } finally {
       await builder.stop();
       await data.close();

@@ -4,6 +4,7 @@
 import type { Registry } from "#backbone/registry";
 import { openFolderBlobs } from "#backbone/folder-blobs";
 import { MillraceError } from "#base/errors";
+import { readSchema } from "#features/tables/schema-registry";
 import { moduleBeside } from "#platform/module-beside";
 import { systemChildProcesses } from "#platform/system-child-processes";
 import { systemClock } from "#platform/system-clock";
@@ -14,7 +15,7 @@ import { randomId, systemRandom } from "#platform/system-random";
 import { SnapshotStore } from "#snapshot/snapshot-store";
 import { TaskBoard } from "#vectors/builder/task-board";
 import { TaskBuilder, type TaskBuilt, type TaskToBuild } from "#vectors/builder/task-builder";
-import { TaskControl } from "#vectors/builder/task-control";
+import { TaskControl, type TaskWorld } from "#vectors/builder/task-control";
 import { type BuildProgress, type BuiltVersion, vectorsKind } from "#vectors/builder/version-config";
 import { vectorTaskDefaults } from "#wire/vector-task-config";
 import { openDataFolder, requireDataFolder } from "./data-folder.ts";
@@ -115,11 +116,17 @@ async function buildInChild(work: VectorBuildOptions, onProgress: (progress: Bui
   }
 }
 
-/** The tasks of a data folder, for HTTP (`restricted`) and commands. */
-export function vectorTaskControl(registry: Registry, dataFolder: string, restricted = false): TaskControl {
+/** The tasks of a data folder, for HTTP (`restricted`) and commands. `world`: what a server knows better than the registry, which has the tables of the last start. */
+export function vectorTaskControl(registry: Registry, dataFolder: string, restricted = false, world: TaskWorld = {}): TaskControl {
   const blobs = openFolderBlobs({ files: systemFiles, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
   const snapshots = new SnapshotStore({ blobs, registry, clock: systemClock, random: systemRandom, kind: vectorsKind });
-  return new TaskControl({ registry, snapshots, clock: systemClock, restricted });
+  return new TaskControl({
+    registry,
+    snapshots,
+    clock: systemClock,
+    restricted,
+    world: { columnsOf: async (table) => (await readSchema(registry, table))?.columns ?? null, ...world },
+  });
 }
 
 /** Runs one step on the tasks of a data folder, whose server may be running. Throws `not-found` for a folder that is none, and makes nothing there. */

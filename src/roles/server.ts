@@ -29,6 +29,7 @@ import { systemFiles } from "#platform/system-files";
 import { environment, machineMemoryBytes } from "#platform/system-process";
 import { randomId, systemRandom } from "#platform/system-random";
 import { systemWorkers } from "#platform/system-workers";
+import type { TaskWorld } from "#vectors/builder/task-control";
 import { liveItems, workedOutVectors } from "#vectors/live-items";
 import { ServedCollections } from "#vectors/served-collections";
 import type { AccessConfig } from "#wire/access-config";
@@ -184,6 +185,11 @@ export async function startServer(options: ServerOptions): Promise<Server> {
             warn,
           });
     const { tables, store } = features;
+    const taskWorld: TaskWorld = {
+      folders: config.storage.importFolders ?? [],
+      columnsOf: (name) => tables.get(name)?.schema.columns ?? null,
+      parameterDimsOf: (name) => served?.status().tables.find((table) => table.name === name)?.dim ?? null,
+    };
     gateway = openGateway({
       log: folder.log,
       clock: systemClock,
@@ -220,7 +226,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
         ...storeRoutes(faceOf(features)),
         ...parameterRoutes(parametersFace, systemClock),
         ...vectorRoutes(collections, systemClock),
-        ...vectorTaskRoutes(config.vectors === undefined ? undefined : vectorTaskControl(folder.registry, options.dataFolder, true)),
+        ...vectorTaskRoutes(config.vectors === undefined ? undefined : vectorTaskControl(folder.registry, options.dataFolder, true, taskWorld)),
       ],
       gauges: [
         ...storeGauges(faceOf(features), features.tables, features.resp.metrics),
@@ -234,7 +240,8 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     await http.listen();
     stopping?.throwIfAborted();
     if (config.vectors !== undefined) {
-      await vectorTaskControl(folder.registry, options.dataFolder).declare(config.vectors.tasks ?? {});
+      const tasks = vectorTaskControl(folder.registry, options.dataFolder, false, taskWorld);
+      await tasks.declare(config.vectors.tasks ?? {}, (_name, { message, todo }) => warn(todo === undefined ? message : `${message}: ${todo}`));
       const { address } = http;
       const token = environment("MILLRACE_TOKEN");
       const { builders = vectorDefaults.builders } = config.vectors;

@@ -130,7 +130,8 @@ export interface VectorTasksAnswer {
 
 export interface VectorTaskVersion {
   readonly version: string;
-  readonly state: "live" | "backup" | "staged" | "refused" | "building";
+  /** `staged` waits to be put live; `withdrawn` was live and was rolled back from; `backup` was live before the live one. */
+  readonly state: "live" | "backup" | "staged" | "withdrawn" | "refused" | "building";
   readonly createdAtMs: number | null;
   readonly rows: number | null;
   readonly bytes: number | null;

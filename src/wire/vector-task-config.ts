@@ -126,12 +126,51 @@ export const vectorTaskDefaults = {
   vectorColumn: "vector",
 } as const;
 
+/** What a check may name: what a build measures (build-version.ts), and `files` and `bytes` of the version. */
+export const vectorStatistics = [
+  "rows",
+  "read",
+  "refused",
+  "replaced",
+  "distinctShare",
+  "dims",
+  "lists",
+  "recall",
+  "recallTuned",
+  "success",
+  "latencyP50Ms",
+  "latencyP99Ms",
+  "comparedShare",
+  "exactShare",
+  "memoryBytes",
+  "bytes",
+  "files",
+  "norm.mean",
+  "norm.deviation",
+  "norm.min",
+  "norm.max",
+  "settings.probes",
+  "settings.margin",
+  "settings.slack",
+] as const;
+
 /** The collection that a task builds. Throws `invalid` for a name that cannot be one. */
 export function collectionOf(task: string, { collection = task }: VectorTaskConfig): string {
   return collection;
 }
 
-/** What the schema cannot say of a task. Throws `invalid`. */
+/** The files that a task reads, patterns included, each with its field. */
+export function taskPaths({ source, schedule }: VectorTaskConfig): (readonly [field: string, path: string])[] {
+  const paths: (readonly [string, string])[] = [];
+  if ("npy" in source) paths.push(["source.npy", source.npy]);
+  if ("npy" in source && source.ids !== undefined) paths.push(["source.ids", source.ids]);
+  if ("files" in source) source.files.forEach((path, i) => paths.push([`source.files.${i}`, path]));
+  if ("module" in source) paths.push(["source.module", source.module]);
+  if (schedule?.markerFile !== undefined) paths.push(["schedule.markerFile", schedule.markerFile]);
+  return paths;
+}
+
+/** What the schema cannot say of a task by itself; what is around it: vector-task-fit.ts. Throws `invalid`. */
 export function checkVectorTask(name: string, config: VectorTaskConfig): VectorTaskConfig {
   const refuse = (field: string, what: string, todo: string): never => {
     throw new MillraceError("invalid", `vector task ${name}: ${field} ${what}`, { todo });
@@ -141,14 +180,33 @@ export function checkVectorTask(name: string, config: VectorTaskConfig): VectorT
       todo: "use small letters, digits, - and _, at most 64, beginning with a letter",
     });
   }
-  const { source, checks = [] } = config;
+  const { source, checks = [], schedule } = config;
   if ("files" in source && (source.files.length === 0) === (source.query === undefined)) {
     refuse("source", "names neither files nor a query, or both", "give one of them");
   }
-  checks.forEach(({ statistic, min, max, fallMax, riseMax }, i) => {
+  for (const [field, path] of taskPaths(config)) {
+    if (!path.startsWith("/")) refuse(field, `is ${JSON.stringify(path)}, no absolute path`, "begin it with /: the builder has another working folder");
+  }
+  checks.forEach(({ statistic, per, min, max, fallMax, riseMax }, i) => {
+    const field = `checks.${i}`;
+    for (const [part, named] of [
+      ["statistic", statistic],
+      ["per", per],
+    ] as const) {
+      if (named !== undefined && !(vectorStatistics as readonly string[]).includes(named))
+        refuse(`${field}.${part}`, `is ${JSON.stringify(named)}, which no build measures`, `name one of: ${vectorStatistics.join(", ")}`);
+    }
     if ([min, max, fallMax, riseMax].every((limit) => limit === undefined))
-      refuse(`checks.${i} (${statistic})`, "has no limit", "give min, max, fallMax or riseMax");
+      refuse(`${field} (${statistic})`, "has no limit", "give min, max, fallMax or riseMax");
+    if (min !== undefined && max !== undefined && min > max) refuse(`${field}.min`, `is ${min}, more than max (${max})`, "nothing satisfies both: correct one");
   });
+  if (schedule !== undefined && schedule.everySeconds === undefined && schedule.webhook !== true && schedule.markerFile === undefined) {
+    refuse(
+      "schedule",
+      "names nothing that begins a build",
+      "give everySeconds, webhook: true or markerFile, or leave it out: it is built when it is asked for",
+    );
+  }
   const bytes = new TextEncoder().encode(JSON.stringify(config)).length;
   const { configBytesMax } = vectorTaskLimits;
   if (bytes > configBytesMax) refuse("the configuration", `takes ${bytes} bytes`, `keep it within ${configBytesMax}: read a pattern of files, or a view`);

@@ -18,6 +18,7 @@ import { systemProcesses } from "#platform/system-processes";
 import { systemRandom } from "#platform/system-random";
 import type { SnapshotAlarm } from "#snapshot/alarm";
 import { SnapshotStore } from "#snapshot/snapshot-store";
+import { vectorStatistics } from "#wire/vector-task-config";
 import { loadSegment } from "../segment/segment-files.ts";
 import type { VectorSegment } from "../segment/vector-segment.ts";
 import { buildVersion } from "./build-version.ts";
@@ -156,6 +157,28 @@ test("promise: a version that shrank, or whose vectors grew, is refused, kept wi
       [good.version, "live"],
     ]);
     assert.equal(world.alarms.length, 3);
+  }));
+
+test("promise: rows that are all equal are refused, unless the task says what it takes; a build measures what checks may name", () =>
+  within(async (world) => {
+    const rows = clustered(400, 8);
+    const equal = { ...rows, vectors: rows.vectors.map((_, i) => 1 + (i % 8)) };
+    const refused = await world.build(equal);
+    assert.deepEqual([refused.outcome, refused.statistics["distinctShare"]], ["refused", 1 / 400]);
+    assert.match(refused.reasons.join(), /all 400 rows are equal/);
+    const meant = await world.build(equal, { checks: [{ statistic: "distinctShare", min: 0 }] });
+    assert.equal(meant.outcome, "live", meant.reasons.join());
+    const wanted = await world.build(equal, { checks: [{ statistic: "distinctShare", min: 0.5 }] });
+    assert.match(wanted.reasons.join(), /distinctShare is 0\.0025, at least 0\.5 is wanted/);
+    const good = await world.build(rows, { collection: "good" });
+    assert.deepEqual([good.outcome, good.statistics["distinctShare"]], ["live", 1]);
+    const few = await world.build({ ids: ["a", "b"], vectors: Float32Array.of(1, 2, 1, 2), dims: 2 }, { collection: "few" });
+    assert.equal(few.outcome, "live", "two equal rows are no broken source");
+    const measured = new Set([...Object.keys(good.statistics), "files", "bytes"]);
+    assert.deepEqual(
+      vectorStatistics.filter((name) => !measured.has(name)),
+      [],
+    );
   }));
 
 /** Files that spoil one file of a segment on its way to the disk. */

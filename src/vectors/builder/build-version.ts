@@ -23,7 +23,7 @@ import { GatheredRows } from "./gathered-rows.ts";
 import { heldOutCount, splitQueries, takeHeldOut, truthOf } from "./held-out.ts";
 import type { VectorRowSource } from "./row-source.ts";
 import { tune, type Tuned } from "./tuner.ts";
-import { checksOf, recallLeast, rowFaults, searchFigures, type SearchFigures } from "./validation.ts";
+import { checksOf, distinctShare, recallLeast, rowFaults, sameRowFaults, searchFigures, type SearchFigures } from "./validation.ts";
 import { type BuildParts, type BuildStage, buildStages, type BuiltVersion, type VersionConfig } from "./version-config.ts";
 import { encodeVersionMeta, probesOf, type VersionProbes } from "./version-meta.ts";
 
@@ -327,6 +327,7 @@ async function publishVersion(
     read: rows.count + rows.refused + rows.replaced,
     refused: rows.refused,
     replaced: rows.replaced,
+    distinctShare: distinctShare(rows),
     dims: rows.dims,
     lists: best.lists,
     deltaOffset,
@@ -357,7 +358,11 @@ async function publishVersion(
     await build.putFile({ ...(await sumOf(files, path, name)), rows: count }, files, path);
   }
   const meta = encodeVersionMeta({ dims: rows.dims, metric, settings, deltaOffset, recallTarget, recallAt, probes });
-  const options: PublishOptions = { checks: best.reasons.length > 0 ? [] : checksOf(recallTarget, checks), validate: () => best.reasons, live };
+  const options: PublishOptions = {
+    checks: best.reasons.length > 0 ? [] : checksOf(recallTarget, checks),
+    validate: () => [...best.reasons, ...sameRowFaults(rows, checks)],
+    live,
+  };
   const bytes = build.files.reduce((sum, file) => sum + file.bytes, 0);
   let outcome: BuiltVersion["outcome"] = live ? "live" : "staged";
   let reasons: readonly string[] = [];

@@ -7,6 +7,7 @@ import { createMemoryRegistry, type MemoryRegistry } from "#backbone/memory-regi
 import { openFolderBlobs } from "#backbone/folder-blobs";
 import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
+import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
 import { Simulation } from "#platform/simulation";
 import { SnapshotStore } from "#snapshot/snapshot-store";
@@ -15,12 +16,14 @@ import { TaskBoard } from "./task-board.ts";
 import { type TaskAlarm, TaskBuilder, type TaskBuilt, type TaskToBuild } from "./task-builder.ts";
 import { TaskControl } from "./task-control.ts";
 import { decodeTask, encodeTask, largestTaskBytes, type TaskState, withChanged, withCreated } from "./task-state.ts";
+import { putCollection } from "../collection/collection-record.ts";
 import { exhaustiveSettings } from "../segment/search-settings.ts";
 
 const config = (more: Partial<VectorTaskConfig> = {}): VectorTaskConfig => ({ source: { npy: "/data/items.npy" }, ...more });
 
 interface World {
   readonly files: Files;
+  readonly clock: Clock;
   readonly registry: MemoryRegistry;
   readonly control: TaskControl;
   readonly snapshots: SnapshotStore;
@@ -48,6 +51,7 @@ async function within(body: (world: World) => Promise<void>): Promise<void> {
     const running: { builder: TaskBuilder; done: Promise<void>; killed: boolean }[] = [];
     const world: World = {
       files,
+      clock,
       registry,
       control,
       snapshots,
@@ -264,6 +268,8 @@ test("promise: versions go live and back by hand, each change an edition or an a
     const [newer, older] = (await control.detail("items")).versions;
     assert.deepEqual([newer?.state, older?.state], ["live", "backup"]);
     assert.deepEqual(await control.rollback("items", undefined, "bert"), { collection: "items", live: older!.version, before: newer!.version });
+    const states = (await control.detail("items")).versions.map(({ state }) => state);
+    assert.deepEqual(states, ["withdrawn", "live"], "what was rolled back from does not look like one that waits to go live for the first time");
     assert.equal((await control.live("items", newer!.version, false, "anna")).before, older!.version);
     await assert.rejects(control.live("items", "1999", false, "anna"), refusal("not-found", /1999/));
     await control.change("items", 1, config({ recallTarget: 0.95 }), "bert");
@@ -280,6 +286,29 @@ test("promise: versions go live and back by hand, each change an edition or an a
     await assert.rejects(control.detail("items"), refusal("not-found", /no vector task/));
     await control.create("items", config(), "anna");
     assert.equal((await control.detail("items")).edition, 3, "its editions go on");
+  }));
+
+test("promise: a task that does not fit its folders, table or collection is refused when it is made or changed; one of the configuration is told", () =>
+  within(async ({ registry, snapshots, clock }) => {
+    const columns = [{ name: "embedding", type: "f32", elements: 8 }];
+    const world = { folders: ["/data"], columnsOf: (table: string) => (table === "items" ? columns : null), parameterDimsOf: () => null };
+    const control = new TaskControl({ registry, snapshots, clock, world });
+    const overHttp = new TaskControl({ registry, snapshots, clock, world, restricted: true });
+    await putCollection(registry, { name: "items", id: 7, dims: 8, metric: "ip", state: "open", madeMs: 1 }, 0);
+    await assert.rejects(control.create("items", config(), "anna"), refusal("conflict", /metric is left out, so cosine/));
+    await assert.rejects(control.create("tab", { source: { table: "item", column: "embedding" } }, "anna"), refusal("invalid", /source\.table is item/));
+    await assert.rejects(control.create("par", { source: { parameters: "p" } }, "anna"), refusal("invalid", /source\.parameters is p/));
+    await assert.rejects(overHttp.create("far", config({ source: { npy: "/etc/v.npy" } }), "anna"), refusal("unauthorized", /source\.npy lies outside/));
+    await assert.rejects(overHttp.create("back", config({ source: { npy: "/data/../v.npy" } }), "anna"), refusal("unauthorized", /steps back/));
+    await control.create("far", config({ source: { npy: "/etc/v.npy" } }), "anna");
+    await assert.rejects(overHttp.change("far", 1, config({ source: { npy: "/etc/w.npy" } }), "bert"), refusal("unauthorized", /source\.npy/));
+    await assert.rejects(control.change("far", 1, config({ collection: "items" }), "bert"), refusal("conflict", /collection items compares by ip/));
+    assert.equal((await control.detail("far")).edition, 1);
+    const told: string[] = [];
+    await control.declare({ items: config(), far: config() }, (name, { message }) => told.push(`${name}: ${message}`));
+    assert.equal(told.length, 1);
+    assert.match(told[0]!, /^items: .*compares by ip/);
+    assert.equal((await control.detail("items")).origin, "config", "it is taken over all the same");
   }));
 
 test("what the configuration file says holds when its words change; a change by hand stays until then", () =>
@@ -317,13 +346,13 @@ test("a builder that ends whoever builds it is given up after three attempts", (
 test("a task's bytes: what is no task is refused, and the largest fits the registry", () => {
   const by = { who: "w".repeat(200), nowMs: 1 };
   let state: TaskState = withCreated(undefined, "items", config(), by);
-  const checks = Array.from({ length: 24 }, (_, i) => ({ statistic: `s${i}${"x".repeat(90)}`, min: i }));
-  for (let i = 1; i < 30; i++) state = withChanged(state, "items", i, config({ checks, recallAt: i }), by);
+  const source = { files: Array.from({ length: 9 }, (_, i) => `/${i}${"x".repeat(400)}.parquet`) };
+  for (let i = 1; i < 30; i++) state = withChanged(state, "items", i, config({ source, recallAt: i }), by);
   const bytes = encodeTask(state);
   assert.ok(bytes.length <= 63 * 1024 && largestTaskBytes < 64 * 1024, `${bytes.length} and ${largestTaskBytes}`);
   assert.deepEqual(decodeTask("items", bytes), state);
   for (const odd of ["", "{", "null", "[]", '{"format":1}', JSON.stringify({ ...state, editions: [] }), JSON.stringify({ ...state, audit: [{}] })]) {
     assert.throws(() => decodeTask("items", new TextEncoder().encode(odd)), { code: /corrupt|unsupported/ }, odd);
   }
-  assert.throws(() => withCreated(undefined, "items", config({ source: { npy: "x".repeat(5_000) } }), by), refusal("invalid", /bytes/));
+  assert.throws(() => withCreated(undefined, "items", config({ source: { npy: `/${"x".repeat(5_000)}` } }), by), refusal("invalid", /bytes/));
 });

@@ -13,6 +13,7 @@ import type { Clock } from "#platform/clock";
 import type { Files } from "#platform/files";
 import type { VectorBuildRecord, VectorTaskTrigger } from "#wire/vector-task-api";
 import { type VectorTaskConfig, vectorTaskDefaults } from "#wire/vector-task-config";
+import { isBelow } from "#wire/vector-task-fit";
 import { type AskEntry, boardPrefix, lockOf, noHistory, shownReasons, type TaskBoard, type TaskHistory } from "./task-board.ts";
 import { type Due, dueOf, isBefore } from "./task-due.ts";
 import { editionOf, type TaskState, withAudit } from "./task-state.ts";
@@ -209,16 +210,12 @@ export class TaskBuilder {
   async #markerOf(state: TaskState): Promise<string | undefined> {
     const { config, restricted } = editionOf(state);
     const path = config.schedule?.markerFile;
-    if (path === undefined || !state.enabled || (restricted === true && !this.#mayRead(path))) return undefined;
+    if (path === undefined || !state.enabled || (restricted === true && !isBelow(path, this.#options.folders ?? []))) return undefined;
     const size = await this.#options.files.sizeOf(path).catch(() => undefined);
     if (size === undefined) return undefined;
     if (size > builderLimits.markerBytesMax) return `${size}`;
     const bytes = await this.#options.files.readFile(path).catch(() => undefined);
     return bytes === undefined ? undefined : `${size}-${crc32c(bytes).toString(16)}`;
-  }
-
-  #mayRead(path: string): boolean {
-    return (this.#options.folders ?? []).some((folder) => path.startsWith(folder.endsWith("/") ? folder : `${folder}/`)) && !path.split("/").includes("..");
   }
 
   async #buildTask(name: string, lock: Lock, lease: Lease): Promise<void> {

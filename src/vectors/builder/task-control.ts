@@ -3,7 +3,7 @@
 // 3. a task whose value cannot be read is told, and hinders no other one.
 // Concurrency: any number of processes. Cost: some registry reads a call; a list of 50 tasks reads some 150 small values.
 
-import { MillraceError } from "#base/errors";
+import { MillraceError, toMillraceError } from "#base/errors";
 import type { Registry } from "#backbone/registry";
 import type { Clock } from "#platform/clock";
 import { bytesOf } from "#snapshot/manifest";
@@ -19,11 +19,22 @@ import type {
   VectorTaskTrigger,
   VectorTaskVersion,
 } from "#wire/vector-task-api";
-import { collectionOf, type VectorTaskConfig } from "#wire/vector-task-config";
-import { snapshotNameOf } from "../collection/collection-record.ts";
+import { checkVectorTask, collectionOf, type VectorTaskConfig } from "#wire/vector-task-config";
+import { checkTaskFit, type TaskColumn } from "#wire/vector-task-fit";
+import { readCollection, snapshotNameOf } from "../collection/collection-record.ts";
 import { type Ask, noHistory, TaskBoard, type TaskHistory } from "./task-board.ts";
 import { nextOf } from "./task-due.ts";
 import { editionOf, type TaskMover, type TaskState, withAudit, withChanged, withCreated, withDeclared, withEnabled, withRemoved } from "./task-state.ts";
+
+/** What is around the tasks of a data folder, asked when one is made or changed. What is left out is not known here, and no reason to refuse. */
+export interface TaskWorld {
+  /** Where tasks that come over the network may read. */
+  readonly folders?: readonly string[];
+  /** Columns of a table; null: there is none. */
+  readonly columnsOf?: (table: string) => Promise<readonly TaskColumn[] | null> | readonly TaskColumn[] | null;
+  /** Numbers of a row of a parameter table; null: there is none. */
+  readonly parameterDimsOf?: (table: string) => number | null;
+}
 
 export interface TaskControlOptions {
   readonly registry: Registry;
@@ -32,6 +43,7 @@ export interface TaskControlOptions {
   readonly clock: Clock;
   /** What is told to tasks here comes over the network (TaskMover). Default false. */
   readonly restricted?: boolean;
+  readonly world?: TaskWorld;
 }
 
 export class TaskControl {
@@ -39,12 +51,14 @@ export class TaskControl {
   readonly #snapshots: SnapshotStore;
   readonly #clock: Clock;
   readonly #restricted: boolean;
+  readonly #world: TaskWorld;
 
   constructor(options: TaskControlOptions) {
     this.board = new TaskBoard(options.registry);
     this.#snapshots = options.snapshots;
     this.#clock = options.clock;
     this.#restricted = options.restricted === true;
+    this.#world = options.world ?? {};
   }
 
   // --- looking ---------------------------------------------------------------------------------------------------------------------------
@@ -71,7 +85,7 @@ export class TaskControl {
     return {
       ...overview,
       nowMs: this.#clock.nowMs(),
-      versions: versions.map(versionShown),
+      versions: versions.map((version) => versionShown(version, wereLive(state, history))),
       history: history.builds,
       audit: state.audit.toReversed(),
       editions: state.editions.slice(1),
@@ -105,14 +119,17 @@ export class TaskControl {
 
   // --- changing --------------------------------------------------------------------------------------------------------------------------
 
-  /** Throws `conflict` when there is one of that name, `invalid` for what it is told. */
+  /** Throws `conflict` when there is one of that name, or its collection has another shape; `invalid`, `unauthorized` for what it is told. */
   async create(name: string, config: VectorTaskConfig, who: string): Promise<VectorTaskDetail> {
+    await this.#fits(name, config, this.#restricted);
     await this.board.move(name, (state) => withCreated(state, name, config, this.#by(who)));
     return this.detail(name);
   }
 
-  /** Throws `conflict` when another edition than `edition` holds. */
+  /** Throws `conflict` when another edition than `edition` holds, and what `create` throws. */
   async change(name: string, edition: number, config: VectorTaskConfig, who: string): Promise<VectorTaskDetail> {
+    await this.#required(name);
+    await this.#fits(name, config, this.#restricted);
     await this.#move(name, (state) => withChanged(state, name, edition, config, this.#by(who)));
     return this.detail(name);
   }
@@ -127,8 +144,11 @@ export class TaskControl {
     await this.#move(name, (state) => withRemoved(state, this.#by(who)));
   }
 
-  /** Takes over what the configuration file says; tasks that it does not name any more are disabled. Returns the names that changed. */
-  async declare(tasks: Readonly<Record<string, VectorTaskConfig>>): Promise<string[]> {
+  /**
+   * Takes over what the configuration file says; tasks that it does not name any more are disabled. Returns the names that changed. One that does not fit what is around it is told
+   * (`onFault`) and taken over all the same: its builds will say so too, until the file or what is around it changes.
+   */
+  async declare(tasks: Readonly<Record<string, VectorTaskConfig>>, onFault: (name: string, fault: MillraceError) => void = () => undefined): Promise<string[]> {
     const changed: string[] = [];
     const known = await this.board.tasks(() => undefined);
     const by = { who: "config", nowMs: this.#clock.nowMs() };
@@ -137,6 +157,7 @@ export class TaskControl {
       let before: TaskState | undefined;
       const after = await this.board.move(name, (state) => withDeclared((before = state), name, config, by));
       if (after !== before) changed.push(name);
+      if (config !== undefined) await this.#fits(name, config, false).catch((thrown: unknown) => onFault(name, toMillraceError(thrown)));
     }
     return changed;
   }
@@ -173,7 +194,9 @@ export class TaskControl {
     const whole = await this.#resolve(collection, version);
     const before = (await this.#snapshots.head(snapshotNameOf(collection)))?.current ?? null;
     await this.#snapshots.goLive(snapshotNameOf(collection), whole, { refusedToo });
-    await this.#move(name, (state) => withAudit(state, this.#by(who), "live", { version: whole, ...(before === null ? {} : { note: `before: ${before}` }) }));
+    await this.#move(name, (state) =>
+      withAudit(state, this.#by(who), "live", { version: whole, ...(before === null ? {} : { note: `${beforeNote}${before}` }) }),
+    );
     return { collection, live: whole, before };
   }
 
@@ -184,7 +207,7 @@ export class TaskControl {
     const target = version === undefined ? undefined : await this.#resolve(collection, version);
     const { current } = await this.#snapshots.rollback(snapshotNameOf(collection), target);
     await this.#move(name, (state) =>
-      withAudit(state, this.#by(who), "rollback", { version: current!, ...(before === null ? {} : { note: `before: ${before}` }) }),
+      withAudit(state, this.#by(who), "rollback", { version: current!, ...(before === null ? {} : { note: `${beforeNote}${before}` }) }),
     );
     return { collection, live: current!, before };
   }
@@ -199,6 +222,20 @@ export class TaskControl {
     const shown = JSON.stringify(version.slice(0, 40));
     if (versions.length === 0) throw new MillraceError("not-found", `collection ${collection} has no version ${shown}`, { todo: "list its versions" });
     throw new MillraceError("invalid", `${versions.length} versions of collection ${collection} begin with ${shown}`, { todo: "give more of it" });
+  }
+
+  /** Throws what checkVectorTask and checkTaskFit throw. */
+  async #fits(name: string, config: VectorTaskConfig, restricted: boolean): Promise<void> {
+    checkVectorTask(name, config);
+    const { source } = config;
+    const { folders = [], columnsOf, parameterDimsOf } = this.#world;
+    const stored = await readCollection(this.board.registry, collectionOf(name, config));
+    checkTaskFit(name, config, {
+      folders: restricted ? folders : undefined,
+      columns: "table" in source ? await columnsOf?.(source.table) : undefined,
+      parameterDims: "parameters" in source ? parameterDimsOf?.(source.parameters) : undefined,
+      collection: stored?.record.state === "open" ? stored.record : null,
+    });
   }
 
   // --- common ----------------------------------------------------------------------------------------------------------------------------
@@ -222,10 +259,25 @@ export class TaskControl {
   }
 }
 
-function versionShown({ version, state, manifest, fault, reasons, usedBy }: VersionInfo): VectorTaskVersion {
+/** Versions that were live once, as far as builds and changes that are kept tell. */
+function wereLive({ audit }: TaskState, { builds }: TaskHistory): ReadonlySet<string> {
+  const versions = builds.flatMap(({ verdict, version }) => (verdict === "live" && version !== undefined ? [version] : []));
+  for (const { action, version, note } of audit) {
+    if (action !== "live" && action !== "rollback") continue;
+    if (version !== undefined) versions.push(version);
+    if (note?.startsWith(beforeNote) === true) versions.push(note.slice(beforeNote.length));
+  }
+  return new Set(versions);
+}
+
+/** How the audit says what was live before. */
+const beforeNote = "before: ";
+
+function versionShown({ version, state, manifest, fault, reasons, usedBy }: VersionInfo, live: ReadonlySet<string>): VectorTaskVersion {
   return {
     version,
-    state,
+    // The head keeps those that were rolled back from with those that wait.
+    state: state === "staged" && live.has(version) ? "withdrawn" : state,
     createdAtMs: manifest?.createdAtMs ?? null,
     rows: manifest?.statistics["rows"] ?? null,
     bytes: manifest === undefined ? null : bytesOf(manifest.files),

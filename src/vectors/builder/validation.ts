@@ -1,6 +1,7 @@
 // Whether a version that was built may be served: measured on what was written and loaded again, never on what the build still holds in its arrays.
 //   rows      every sampled input row is found by its id, in the slot that has its numbers, and alive; as many rows as went in
 //   searches  held-out queries against exact search: recall, latency, success (as many answers as there can be, finite, no slot twice)
+//   sense     not all rows are equal
 //   drift     rows and lengths of vectors against the live version
 // A task may declare further checks of the same statistics (docs/vector-tasks.md); what it declares of a statistic replaces the default below.
 // Invariants: 1. a reason names what was measured and what was wanted  2. a version that cannot be loaded is refused with that as its reason.
@@ -67,6 +68,34 @@ export function rowFaults(segment: VectorSegment, rows: GatheredRows, rowsMax = 
   say(misnamed, "have another id where they lie");
   say(other, "have other numbers than went in");
   return reasons;
+}
+
+/** Rows that are looked at for equal ones, spread evenly. */
+const distinctRowsMax = 10_000;
+/** From so many rows on all equal ones are a broken source. */
+const equalRowsMin = 16;
+
+/** How many of the rows, of at most `distinctRowsMax` of them, differ: 1 = no two are equal. Equal hashes count as equal rows: of 10,000 rows some hundred-thousandths of a pair. */
+export function distinctShare({ vectors, dims, count }: GatheredRows): number {
+  if (count === 0) return 1;
+  const looked = Math.min(count, distinctRowsMax);
+  const bits = new Uint32Array(vectors.buffer, vectors.byteOffset, count * dims);
+  const seen = new Set<number>();
+  for (let i = 0; i < looked; i++) {
+    const row = Math.floor((i * count) / looked) * dims;
+    let hash = 0x811c9dc5;
+    for (let j = row; j < row + dims; j++) hash = Math.imul(hash ^ bits[j]!, 0x01000193) ^ (hash >>> 15);
+    seen.add(hash);
+  }
+  return seen.size / looked;
+}
+
+/** Why rows cannot be meant, whatever index is made of them; `declared`: the task's own checks, which may say that they can. */
+export function sameRowFaults(rows: GatheredRows, declared: readonly StatisticCheck[] = []): string[] {
+  if (rows.count < equalRowsMin || declared.some(({ statistic }) => statistic === "distinctShare")) return [];
+  const share = distinctShare(rows);
+  if (share * Math.min(rows.count, distinctRowsMax) > 1.5) return [];
+  return [`all ${rows.count} rows are equal; where that is meant, declare a check of distinctShare`];
 }
 
 /** Whether a stored row is a given one, normalised if need be, but for rounding. */
