@@ -6,6 +6,7 @@
 // Addresses are byte offsets into the memory; counts are unsigned. The caller (src/kernel) checks bounds; kernels check only indices that
 // come from data. Functions carry no inline mark: at -O3 the optimizer inlines those of the inner loops (checked in the text form).
 
+export { centroidsCodes, centroidsNearest8 } from "./centroid-codes";
 export { crc32c, crc32cBlocks } from "./crc32c";
 export { dotTopK, dotTopKOf } from "./dot-top-k";
 export { entryProbe, indexProbe } from "./entry-probe";

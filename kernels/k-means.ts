@@ -100,8 +100,8 @@ export function centroidsNearest(rows: usize, count: u32, rowBytes: usize, block
   }
 }
 
-/** The best of four lanes; of equal ones the lowest centroid. */
-function settle(best: v128, at: v128, outList: usize, outScore: usize): void {
+/** The best of four lanes; of equal ones the lowest centroid. `at`: number of the vector of four in each. */
+export function settle(best: v128, at: v128, outList: usize, outScore: usize): void {
   let score = f32x4.extract_lane(best, 0);
   let list = (<u32>i32x4.extract_lane(at, 0)) << 2;
   let other = f32x4.extract_lane(best, 1);

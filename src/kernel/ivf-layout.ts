@@ -68,3 +68,13 @@ export function ivfScratchBytes(lists: number, listSlotsMax: number, dims: numbe
 export function centroidBlocksBytes(centroids: number, dims: number): number {
   return Math.ceil(centroids / 8) * 32 * rowFloats(dims);
 }
+
+/** Bytes of the codes by which the nearest centroids are found faster: kernels/centroid-codes.ts. */
+export function centroidCodesBytes(centroids: number, dims: number): number {
+  return 64 + Math.ceil(centroids / 8) * (64 + 8 * rowFloats(dims));
+}
+
+/** Working space of centroidsNearest8. */
+export function nearestScratchBytes(centroids: number, dims: number): number {
+  return 64 + 4 * rowFloats(dims) + Math.ceil(centroids / 8) * 128;
+}

@@ -228,6 +228,49 @@ export function ivfContract(variant: KernelVariant): void {
     }
   });
 
+  test(under(`promise: the nearest centroid by codes is that of comparing with all, bit for bit (SEED=${seed})`), () => {
+    const prng = new Prng(seed).fork("nearest8");
+    const kinds: Record<string, (row: number, j: number) => number> = {
+      normal: () => prng.normal(),
+      clustered: (row, j) => Math.sin((row % 7) * 12.9 + j * 78.2) + prng.normal(0, 0.1),
+      // Many that could be the nearest, and equal ones.
+      alike: () => 20 + prng.normal(0, 0.01),
+      whole: () => prng.between(-2, 2),
+      zeros: (row) => (row % 3 === 0 ? 0 : prng.normal()),
+      uneven: (row) => Math.exp(((row * 7) % 11) - 5) * prng.normal(),
+      tiny: () => 1e-40 * prng.normal(),
+      huge: () => 1e18 * prng.normal(),
+    };
+    for (const [kind, draw] of Object.entries(kinds))
+      for (const [dims, total] of [
+        [1, 5],
+        [19, 100],
+        [64, 333],
+      ] as const) {
+        const metric = prng.pick([...metrics]);
+        const shape = { dims, metric };
+        const floats = rowFloats(dims);
+        const count = 4 * prng.between(1, 60);
+        const memory = KernelMemory.create({ dataBytes: Centroids.bytes(shape, total) + count * (floats * 4 + 16) + 1_024 }, kernels(variant));
+        const centroids = new Centroids(memory, shape, total);
+        const rowsAt = memory.reserve(count * floats * 4);
+        const [listAt, scoreAt, plainListAt, plainScoreAt] = Array.from({ length: 4 }, () => memory.reserve(count * 4)) as [number, number, number, number];
+        const { f32, u32, calls } = memory;
+        for (const [at, rows] of [
+          [rowsAt, count],
+          [centroids.rowsAt, total],
+        ] as const)
+          for (let row = 0; row < rows; row++) for (let j = 0; j < floats; j++) f32[at / 4 + row * floats + j] = j < dims ? draw(row, j) : 0;
+        centroids.prepare();
+        centroids.nearest(rowsAt, count, listAt, scoreAt);
+        const { blocksAt, biasAt } = centroids.places;
+        calls.centroidsNearest(rowsAt, count, floats * 4, blocksAt, total, biasAt, plainListAt, plainScoreAt);
+        const what = `${kind} ${metric} ${dims} numbers, ${total} centroids`;
+        assert.deepEqual(u32.slice(listAt / 4, listAt / 4 + count), u32.slice(plainListAt / 4, plainListAt / 4 + count), what);
+        assert.deepEqual(f32.slice(scoreAt / 4, scoreAt / 4 + count), f32.slice(plainScoreAt / 4, plainScoreAt / 4 + count), what);
+      }
+  });
+
   test(under("clusters that are there are found"), async () => {
     const prng = new Prng(seed).fork("clusters");
     const shape = { dims: 6, metric: "l2" } as const;

@@ -3,10 +3,11 @@
 // Source: Lloyd, "Least squares quantization in PCM", IEEE Trans. IT 28(2), 1982; for cosine with centroids of length 1 (Dhillon and Modha, Machine Learning 42, 2001).
 // Rounds over samples that grow: the first rounds only have to spread the centroids, and cost a quarter.
 // Invariant: the same rows and the same generator give the same centroids, on the same kernel variant.
-// Cost: rows x centroids x dims multiplications a round, about 10 to 20 a nanosecond. Concurrency: one caller a memory.
+// Cost: rows x centroids x dims multiplications a round, about 10 a nanosecond in f32, 25 by codes (kernels/centroid-codes.ts). Concurrency: one caller a memory; `nearest` by any thread
+// with a lane of its own.
 
 import type { Prng } from "#base/prng";
-import { centroidBlocksBytes, codeCount, codePoints, codePointsBytes } from "./ivf-layout.ts";
+import { centroidBlocksBytes, centroidCodesBytes, codeCount, codePoints, codePointsBytes, nearestScratchBytes } from "./ivf-layout.ts";
 import type { KernelMemory } from "./kernel-memory.ts";
 import { rowFloats, type VectorShape } from "./vector-layout.ts";
 
@@ -26,6 +27,7 @@ export interface CentroidPlaces {
   readonly biasAt: number;
   readonly sumsAt: number;
   readonly countsAt: number;
+  readonly codesAt: number;
 }
 
 /** Centroids of a memory, with what finds the nearest. */
@@ -47,6 +49,7 @@ export class Centroids {
       biasAt: memory.reserve((count + 8) * 4),
       sumsAt: memory.reserve(count * rowBytes),
       countsAt: memory.reserve(count * 4),
+      codesAt: memory.reserve(centroidCodesBytes(count, shape.dims)),
     };
   }
 
@@ -57,7 +60,7 @@ export class Centroids {
 
   static bytes(shape: VectorShape, count: number): number {
     const rowBytes = rowFloats(shape.dims) * 4;
-    return 2 * count * rowBytes + centroidBlocksBytes(count, shape.dims) + (count + 8) * 4 + count * 4 + 5 * 64;
+    return 2 * count * rowBytes + centroidBlocksBytes(count, shape.dims) + (count + 8) * 4 + count * 4 + centroidCodesBytes(count, shape.dims) + 6 * 64;
   }
 
   /** After the rows changed, before `nearest`. */
@@ -72,11 +75,23 @@ export class Centroids {
       f32[bias + c] = -square / 2;
     }
     calls.centroidsTranspose(this.rowsAt, this.count, floats * 4, this.places.blocksAt);
+    calls.centroidsCodes(this.rowsAt, this.count, floats * 4, this.places.codesAt);
+  }
+
+  /** Bytes of a lane that `nearest` needs for its faster way; with less it takes the slower one, which gives the same. */
+  static laneBytes(shape: VectorShape, count: number): number {
+    return nearestScratchBytes(count, shape.dims);
   }
 
   /** Numbers of the nearest centroids (u32) to `listAt`, scores to `scoreAt`. Up to three rows more are read and written. */
   nearest(rowsAt: number, rows: number, listAt: number, scoreAt: number): void {
-    this.#memory.calls.centroidsNearest(rowsAt, rows, rowFloats(this.#shape.dims) * 4, this.places.blocksAt, this.count, this.places.biasAt, listAt, scoreAt);
+    const { calls, lane } = this.#memory;
+    const { blocksAt, biasAt, codesAt } = this.places;
+    const rowBytes = rowFloats(this.#shape.dims) * 4;
+    lane.reset();
+    const scratchBytes = nearestScratchBytes(this.count, this.#shape.dims);
+    if (scratchBytes > lane.free) calls.centroidsNearest(rowsAt, rows, rowBytes, blocksAt, this.count, biasAt, listAt, scoreAt);
+    else calls.centroidsNearest8(rowsAt, rows, rowBytes, blocksAt, this.count, biasAt, codesAt, lane.take(scratchBytes), listAt, scoreAt);
   }
 
   clearSums(): void {

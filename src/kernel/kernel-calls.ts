@@ -91,6 +91,21 @@ export interface IvfCalls {
   centroidsTranspose(rows: number, count: number, rowBytes: number, out: number): void;
   /** For each row (rounded up to four are read and written) the centroid of the largest product plus bias; bias filled up to eight with -Infinity. */
   centroidsNearest(rows: number, count: number, rowBytes: number, blocks: number, centroids: number, bias: number, outList: number, outScore: number): void;
+  /** Codes of centroids for centroidsNearest8: centroidCodesBytes. */
+  centroidsCodes(rows: number, count: number, rowBytes: number, out: number): void;
+  /** As centroidsNearest, bit for bit, faster where codes say enough. `scratch`: nearestScratchBytes. */
+  centroidsNearest8(
+    rows: number,
+    count: number,
+    rowBytes: number,
+    blocks: number,
+    centroids: number,
+    bias: number,
+    codes: number,
+    scratch: number,
+    outList: number,
+    outScore: number,
+  ): void;
   /** Adds rows to the sums of their lists, and counts them. */
   centroidsAdd(rows: number, count: number, rowBytes: number, lists: number, sums: number, counts: number): void;
   /** 4-bit codes of whole blocks of 32 slots. `lists`: of each block. `errors`: f32 a slot, squared. `scratch`: 8 bytes. */
@@ -307,6 +322,8 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "ivfSearch",
   "centroidsTranspose",
   "centroidsNearest",
+  "centroidsCodes",
+  "centroidsNearest8",
   "centroidsAdd",
   "codes4Encode",
   "codes4Learn",

@@ -1,4 +1,4 @@
-// The scalar twin of kernels/vector-ivf.ts, k-means.ts and vector-codes4.ts: the same calls over the same bytes, and the readable definition of what they do.
+// The scalar twin of kernels/vector-ivf.ts, k-means.ts, centroid-codes.ts and vector-codes4.ts: the same calls over the same bytes, and the readable definition of what they do.
 // Invariant: lists, codes and answers are those of the kernels but where two sums differ in their last bits only.
 // Cost: 5-20x the binaries. Concurrency: as the kernels.
 
@@ -46,6 +46,34 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
     return code;
   }
 
+  function centroidsNearest(
+    rows: number,
+    count: number,
+    rowBytes: number,
+    blocks: number,
+    centroids: number,
+    bias: number,
+    outList: number,
+    outScore: number,
+  ): void {
+    const words = rowBytes / 4;
+    for (let i = 0; i < Math.ceil(count / 4) * 4; i++) {
+      let best = -Infinity;
+      let list = 0;
+      for (let c = 0; c < centroids; c++) {
+        let sum = f32[bias / 4 + c]!;
+        for (let j = 0; j < words; j++) sum += f32[rows / 4 + i * words + j]! * f32[blocks / 4 + (c >>> 3) * 8 * words + 8 * j + (c & 7)]!;
+        const score = fround(sum);
+        if (score > best) {
+          best = score;
+          list = c;
+        }
+      }
+      u32[outList / 4 + i] = list;
+      f32[outScore / 4 + i] = best;
+    }
+  }
+
   return {
     centroidsTranspose(rows, count, rowBytes, out) {
       const words = rowBytes / 4;
@@ -53,23 +81,13 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
       for (let c = 0; c < count; c++) for (let i = 0; i < words; i++) f32[out / 4 + (c >>> 3) * 8 * words + 8 * i + (c & 7)] = f32[rows / 4 + c * words + i]!;
     },
 
-    centroidsNearest(rows, count, rowBytes, blocks, centroids, bias, outList, outScore) {
-      const words = rowBytes / 4;
-      for (let i = 0; i < Math.ceil(count / 4) * 4; i++) {
-        let best = -Infinity;
-        let list = 0;
-        for (let c = 0; c < centroids; c++) {
-          let sum = f32[bias / 4 + c]!;
-          for (let j = 0; j < words; j++) sum += f32[rows / 4 + i * words + j]! * f32[blocks / 4 + (c >>> 3) * 8 * words + 8 * j + (c & 7)]!;
-          const score = fround(sum);
-          if (score > best) {
-            best = score;
-            list = c;
-          }
-        }
-        u32[outList / 4 + i] = list;
-        f32[outScore / 4 + i] = best;
-      }
+    centroidsNearest,
+
+    // Codes are how the binaries are fast: here nobody reads them.
+    centroidsCodes: () => undefined,
+
+    centroidsNearest8(rows, count, rowBytes, blocks, centroids, bias, _codes, _scratch, outList, outScore) {
+      centroidsNearest(rows, count, rowBytes, blocks, centroids, bias, outList, outScore);
     },
 
     centroidsAdd(rows, count, rowBytes, lists, sums, counts) {

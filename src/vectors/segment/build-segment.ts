@@ -12,7 +12,7 @@ import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
 import { codeCount, codePointsBytes, codes4Bytes } from "#kernel/ivf-layout";
 import { Centroids, codebookScratchBytes, findCentroids, findCodebook, sampleRows } from "#kernel/k-means";
-import { KernelMemory, roundUp } from "#kernel/kernel-memory";
+import { KernelMemory, kernelMemoryLimits, roundUp } from "#kernel/kernel-memory";
 import { bitmapBytes, codeBytes, rowFloats, slotsFor, slotsUnit, type VectorBlock, type VectorMetric, type VectorShape } from "#kernel/vector-layout";
 import { writeRows } from "#kernel/vector-rows";
 import { copyBytes } from "#platform/copy-bytes";
@@ -131,6 +131,7 @@ class Build {
         roundUp(bookBytes(shape.dims), 64) +
         roundUp(codebookScratchBytes(shape.dims), 64),
       lanes: count,
+      laneBytes: Math.max(kernelMemoryLimits.laneBytesDefault, lists > 1 ? Centroids.laneBytes(shape, lists) : 0),
     });
     const memory = this.#memory;
     this.#centroids = lists > 1 ? new Centroids(memory, shape, lists) : undefined;
