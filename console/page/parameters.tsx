@@ -13,7 +13,7 @@ import { Mark, type MarkKind } from "../part/mark.tsx";
 import { Notice, RefusedNotice } from "../part/notice.tsx";
 import { ParameterModels } from "../part/parameter-models.tsx";
 import { ParameterRows } from "../part/parameter-rows.tsx";
-import { Checkpoints, Synchronisation } from "../part/parameter-sync.tsx";
+import { Checkpoints, Synchronisation, syncState } from "../part/parameter-sync.tsx";
 import { ScrollTable } from "../part/scroll-table.tsx";
 
 const sample = `{ "parameters": {
@@ -104,7 +104,7 @@ function Loaded({ known, server }: { known: ParametersAnswer; server: ParameterS
 }
 
 function stateOf({ state, sync }: ParameterTableStatus): readonly [MarkKind, string] {
-  if (sync?.ready === false) return ["wait", "catches up"];
+  if (sync !== undefined && (!sync.ready || sync.leadFault !== undefined)) return syncState(sync);
   return state === "failed" ? ["bad", "not served"] : ["good", "ready"];
 }
 

@@ -1,12 +1,12 @@
 // Checkpoints and synchronisation of all parameter tables: what a crash would lose, and how far each replica is behind.
 
 import { useMemo } from "preact/hooks";
-import type { ParameterTableStatus } from "#wire/parameter-api";
+import { needOf, type ParameterSyncStatus, type ParameterTableStatus } from "#wire/parameter-api";
 import { lagsSeen, replicaName, saveTable } from "../live/parameter-server.ts";
 import { roundsEveryS } from "../live/rounds.ts";
 import { Chart } from "./chart.tsx";
 import { bytes, duration, ms, whole } from "./figures.ts";
-import { Mark } from "./mark.tsx";
+import { Mark, type MarkKind } from "./mark.tsx";
 import { ScrollTable } from "./scroll-table.tsx";
 
 interface CheckpointsProps {
@@ -58,6 +58,13 @@ export function Checkpoints({ tables, nowMs, onDone, onRefused }: CheckpointsPro
 
 const seriesMax = 4;
 
+/** Of a synchronised table: waiting ends "catches up", somebody must act for the others. */
+export function syncState({ ready, sources, leadFault }: Pick<ParameterSyncStatus, "ready" | "sources" | "leadFault">): readonly [MarkKind, string] {
+  if (leadFault !== undefined) return ["bad", "takes no writes"];
+  if (ready) return ["good", "ready"];
+  return needOf({ sources }) === undefined ? ["wait", "catches up"] : ["bad", "cannot catch up"];
+}
+
 export function Synchronisation({ tables, rounds }: { tables: readonly ParameterTableStatus[]; rounds: number }) {
   const { times, replicas } = useMemo(lagsSeen, [rounds]);
   const synced = tables.flatMap(({ name, sync }) => (sync === undefined ? [] : [{ name, sync }]));
@@ -97,10 +104,13 @@ export function Synchronisation({ tables, rounds }: { tables: readonly Parameter
             titles={["Table", "State", "Replicas", "Takes from", "Buckets led", "Mismatches", "Conflicts", "Lost writes"]}
             tall
           >
-            {synced.map(({ name, sync: { ready, leads, followers, sources, digestMismatches, conflicts, lostWrites } }) => (
+            {synced.map(({ name, sync, sync: { leads, followers, sources, digestMismatches, conflicts, lostWrites, leadFault } }) => (
               <tr key={name} data-sync={name}>
                 <th scope="row">{name}</th>
-                <td>{ready ? <Mark kind="good" text="ready" /> : <Mark kind="wait" text="catches up" />}</td>
+                <td>
+                  <Mark kind={syncState(sync)[0]} text={syncState(sync)[1]} />
+                  {leadFault !== undefined && <p class="why-refused">{leadFault}</p>}
+                </td>
                 <td>
                   {followers.length === 0
                     ? "none"

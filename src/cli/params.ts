@@ -6,7 +6,7 @@ import { absolutePath, printLine } from "#platform/system-process";
 import { withModels } from "#roles/parameter-catalogue";
 import { exportParameters, importParameters } from "#roles/parameter-exchange";
 import { type ServerCall, serverCall } from "#roles/server-call";
-import type { ParameterSaved, ParameterTableStatus } from "#wire/parameter-api";
+import { needOf, type ParameterSaved, type ParameterTableStatus } from "#wire/parameter-api";
 import type { ModelOverview, ParametersAnswer } from "#wire/parameter-models-api";
 
 /** Who stands in the list of changes. */
@@ -128,7 +128,8 @@ function tableLine(
     ...(evicted === 0 ? [] : [`evicted ${evicted}`]),
     checkpoint.atMs === 0 ? "no checkpoint yet" : `checkpoint ${seconds(nowMs - checkpoint.atMs)} old`,
     ...(sync === undefined ? [] : sync.followers.map(({ node, lagMs }) => `node ${node} lags ${lagMs.toFixed(1)} ms`)),
-    ...(sync?.ready === false ? ["catches up"] : []),
+    ...(sync?.leadFault === undefined ? [] : ["takes no writes"]),
+    ...(sync?.ready === false ? [needOf(sync) === undefined ? "catches up" : `cannot catch up: ${needOf(sync)!.todo}`] : []),
   ];
   return `${name}: ${facts.join(", ")}`;
 }

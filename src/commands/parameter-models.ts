@@ -163,8 +163,12 @@ export function parameterModelCommands(parts: () => ParameterModelParts): Comman
   ];
 }
 
-function syntax(command: string): MillraceError {
-  return new MillraceError("invalid", `${command} with arguments that it does not know, or one of them twice`, { todo: "see docs/parameters.md" });
+function syntax(command: string, option?: string): MillraceError {
+  const what =
+    option === undefined ? "arguments that it does not know, or one of them twice" : `${JSON.stringify(option.slice(0, 32))}, which it does not know, or twice`;
+  return new MillraceError("invalid", `${command} with ${what}`, {
+    todo: `COMMAND DOCS ${command.replace(" ", "|")} and docs/parameters.md show how it is written`,
+  });
 }
 
 function wholeAt(args: Args, i: number, what: string, min: number, max: number): number {
@@ -209,7 +213,7 @@ function tableConfig(args: Args): ParameterTableConfig {
   const named = new Set<string>();
   for (let i = 2; i < args.count; i += 2) {
     const option = args.text(i).toUpperCase();
-    if (named.has(option)) throw syntax("PCREATE");
+    if (named.has(option)) throw syntax("PCREATE", option);
     named.add(option);
     if (args.is(i, "DIM")) given.dim = wholeAt(args, i + 1, "DIM", 1, dimMax);
     else if (args.is(i, "MEMORY")) given.memoryMb = wholeAt(args, i + 1, "MEMORY (MiB)", 1, memoryMbMax);
@@ -223,7 +227,7 @@ function tableConfig(args: Args): ParameterTableConfig {
       if (scale === undefined || !(scale >= 0 && scale <= 1e6))
         throw new MillraceError("invalid", "SCALE that is no number from 0 to 1e6", { todo: "correct it" });
       given.initialScale = scale;
-    } else throw syntax("PCREATE");
+    } else throw syntax("PCREATE", option);
   }
   const { dim, memoryMb = memoryMbDefault } = given;
   if (dim === undefined) throw new MillraceError("invalid", "PCREATE without DIM", { todo: "say how many numbers a row has: PCREATE name DIM 16" });
@@ -249,7 +253,7 @@ function registrationOf(args: Args): Parameters<ParameterModels["catalogue"]["re
   const named = new Set<string>();
   for (let i = 5 + count; i < args.count; i++) {
     const option = args.text(i).toUpperCase();
-    if (named.has(option)) throw syntax("PMODEL REGISTER");
+    if (named.has(option)) throw syntax("PMODEL REGISTER", option);
     named.add(option);
     if (args.is(i, "LIVE")) live = true;
     else if (args.is(i, "EXTRACTOR") && i + 1 < args.count) extractor = args.text(++i);
@@ -259,7 +263,7 @@ function registrationOf(args: Args): Parameters<ParameterModels["catalogue"]["re
       } catch {
         throw new MillraceError("invalid", "a CONFIG that is no JSON", { todo: "send one JSON value" });
       }
-    } else throw syntax("PMODEL REGISTER");
+    } else throw syntax("PMODEL REGISTER", option);
   }
   return { model: args.text(2), tables, extractor, config, live };
 }

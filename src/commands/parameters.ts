@@ -8,7 +8,18 @@
 import { MillraceError, toMillraceError } from "#base/errors";
 import type { ServedTable, ServedTables } from "#params/host/served-tables";
 import type { UpdateKind } from "#params/update-ring";
-import { numberBytes, type ParameterControl, type PullForm, pullFlags, pullForms, pullHeadBytes, pullMagic, pullPlaces } from "#wire/parameter-api";
+import {
+  needOf,
+  numberBytes,
+  type ParameterControl,
+  type PullForm,
+  pullFlags,
+  pullForms,
+  pullHeadBytes,
+  pullMagic,
+  pullPlaces,
+  sourcesInWords,
+} from "#wire/parameter-api";
 import { parameterLimits } from "#wire/parameter-limits";
 import type { Args, Call, CommandSpec } from "#wire/resp-command";
 import { errorLineOf } from "#wire/resp-server";
@@ -72,10 +83,12 @@ export function parameterCommands({ served, control, use = tableItself, admit }:
     if (state === "opening") throw new MillraceError("unavailable", "the parameter tables are being opened", { todo: "send again in a moment" });
     const failed = tables.find((one) => one.name === name);
     if (failed?.sync !== undefined) {
-      const from = failed.sync.sources.map(({ address, connected, fault }) => `${address} (${connected ? "connected" : (fault ?? "not connected")})`);
-      const what = from.length > 0 ? `it is being loaded from ${from.join(", ")}` : "it waits for what its followers hold and it did not save";
-      throw new MillraceError("unavailable", `parameter table ${name} is not ready: ${what}`, {
-        todo: "send again in a moment, or ask another server",
+      const from = sourcesInWords(failed.sync);
+      const needs = needOf(failed.sync);
+      const what =
+        from === "" ? "it waits for what its followers hold and it did not save" : `it ${needs === undefined ? "is being" : "cannot be"} loaded from ${from}`;
+      throw new MillraceError(needs?.code ?? "unavailable", `parameter table ${name} is not ready: ${what}`, {
+        todo: needs?.todo ?? "send again in a moment, or ask another server",
       });
     }
     if (failed?.state === "failed")
@@ -121,7 +134,7 @@ export function parameterCommands({ served, control, use = tableItself, admit }:
       else if (args.is(i, "MODEL") && i + 1 < args.count && ofCaller === undefined) ofCaller = args.text(++i);
       else {
         const other = (Object.keys(pullForms) as PullForm[]).find((one) => args.is(i, one));
-        if (other === undefined || named !== undefined) throw syntax("PPULL");
+        if (other === undefined || named !== undefined) throw syntax("PPULL", args.text(i));
         named = other;
       }
     }
@@ -175,7 +188,7 @@ export function parameterCommands({ served, control, use = tableItself, admit }:
     let ofCaller: string | undefined;
     const from = kind === "delete" ? 3 : 4;
     for (let i = from; i < args.count; i += 2) {
-      if (i + 1 >= args.count) throw syntax(name);
+      if (i + 1 >= args.count) throw syntax(name, args.text(i));
       if (args.is(i, "WORKER") && worker === undefined) {
         if (args.end(i + 1) - args.start(i + 1) > parameterLimits.workerBytesMax) {
           throw new MillraceError("invalid", "a worker's name that is too long", { todo: `use at most ${parameterLimits.workerBytesMax} bytes` });
@@ -187,7 +200,7 @@ export function parameterCommands({ served, control, use = tableItself, admit }:
           throw new MillraceError("invalid", "a SEQ that is no number from 1 on", { todo: "count the pushes of a worker from 1" });
         seq = given;
       } else if (args.is(i, "MODEL") && ofCaller === undefined) ofCaller = args.text(i + 1);
-      else throw syntax(name);
+      else throw syntax(name, args.text(i));
     }
     const model = ofCaller ?? ofModel;
     if ((worker === undefined) !== (seq === undefined))
@@ -326,8 +339,10 @@ function shown(name: string): string {
   return JSON.stringify(name.slice(0, 64));
 }
 
-function syntax(command: string): MillraceError {
-  return new MillraceError("invalid", `${command} with arguments that it does not know, or one of them twice`, { todo: "see docs/parameters.md" });
+function syntax(command: string, option: string): MillraceError {
+  return new MillraceError("invalid", `${command} with ${JSON.stringify(option.slice(0, 32))}, which it does not know, or twice, or without its value`, {
+    todo: `COMMAND DOCS ${command} and docs/parameters.md show how it is written`,
+  });
 }
 
 /** Bit i of the blob says whether key i was found; what is left of the last four bytes is 0. */

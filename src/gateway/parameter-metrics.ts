@@ -1,7 +1,7 @@
 // The parameter server as gauges of /metrics. Read when somebody asks; nothing is counted twice.
 
 import type { Clock } from "#platform/clock";
-import type { Need, ParametersStatus, ParameterSyncStatus, ParameterTableStatus } from "#wire/parameter-api";
+import { type Need, needOf, type ParametersStatus, type ParameterTableStatus, sourcesInWords } from "#wire/parameter-api";
 import type { Waited } from "./gateway.ts";
 import type { ParametersFace } from "./parameters-http.ts";
 import type { GaugeSource } from "./store-metrics.ts";
@@ -28,16 +28,6 @@ export function tablesWaitedFor({ tables }: ParametersStatus): Waited[] {
 
 function waited(what: string, needs: Need | undefined): Waited {
   return needs === undefined ? what : { what, needs };
-}
-
-/** Each source with what stands against it. */
-export function sourcesInWords({ sources }: Pick<ParameterSyncStatus, "sources">): string {
-  return sources.map(({ address, connected, fault }) => `${address} (${fault ?? (connected ? "connected" : "not connected")})`).join(", ");
-}
-
-/** What somebody must do before a copy can be as new as its source; undefined while one of its sources may still come by itself. */
-export function needOf({ sources }: Pick<ParameterSyncStatus, "sources">): Need | undefined {
-  return sources.every(({ needs }) => needs !== undefined) ? sources[0]?.needs : undefined;
 }
 
 /** Seconds by which each follower lags behind: the largest of the tables. */

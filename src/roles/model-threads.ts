@@ -1,12 +1,12 @@
 // The threads of a model beside the serving loop: one trains it or takes its rows from where it is trained, one ranks, over one shared memory. Started before the gateway, stopped after it.
 
 import type { Learning, ModelConfig, Waited } from "#gateway/index";
-import { needOf, sourcesInWords } from "#gateway/parameter-metrics";
 import { modelNodeName } from "#models/model-sync";
 import { systemClock } from "#platform/system-clock";
 import { systemWorkers } from "#platform/system-workers";
 import { gatedScorer } from "#ranking/gated-scorer";
 import { workerScorer } from "#ranking/worker-scorer";
+import { needOf, sourcesInWords } from "#wire/parameter-api";
 import { createModel } from "./model-parts.ts";
 import { type ModelSyncing, startTraining } from "./training.ts";
 

@@ -111,6 +111,16 @@ export interface ParameterSyncStatus {
   readonly leadNeeds?: Need;
 }
 
+/** Each source with what stands against it. */
+export function sourcesInWords({ sources }: Pick<ParameterSyncStatus, "sources">): string {
+  return sources.map(({ address, connected, fault }) => `${address} (${fault ?? (connected ? "connected" : "not connected")})`).join(", ");
+}
+
+/** What somebody must do before a copy can be as new as its source; undefined while one of its sources may still come by itself. */
+export function needOf({ sources }: Pick<ParameterSyncStatus, "sources">): Need | undefined {
+  return sources.every(({ needs }) => needs !== undefined) ? sources[0]?.needs : undefined;
+}
+
 /** Counters count since the start of the server. */
 export interface ParameterTableStatus {
   readonly name: string;

@@ -170,6 +170,25 @@ suite("the page Parameters", { skip: skipWithoutBrowser, timeout: suiteMsMax }, 
     assert.deepEqual([...complaints, ...theirs.complaints], []);
   });
 
+  test("promise: a replica that can never catch up says so with what to do: on the page, in /health/ready and to whoever pulls", async (context) => {
+    const sync = { node: 3, port: 0, follow: [`127.0.0.1:${syncPort}`] };
+    const wrong = await startWholeServer(context, { parameters: { tables: { users: { dim: 8, memoryMb: 4 } }, sync } });
+    const { page, complaints } = await openPage(context, browser, wrong.address, "/#/parameters");
+    await page.locator('[data-sync="users"]', { hasText: "cannot catch up" }).waitFor();
+    await page.locator('[data-sync="users"]', { hasText: "give both sides the same table, shape and token" }).waitFor();
+    const answer = await fetch(`${wrong.address}/health/ready`);
+    const { waiting, error } = (await answer.json()) as { waiting: string[]; error: { code: string; todo: string; retryable: boolean } };
+    assert.deepEqual([answer.status, error.code, error.retryable, waiting.length], [503, "conflict", false, 1]);
+    assert.match(error.todo, /give both sides the same table, shape and token/);
+    const client = new Redis({ port: wrong.respPort, host: "127.0.0.1", protocol: 2 } as never);
+    context.after(() => client.disconnect());
+    await assert.rejects(
+      client.call("PPULL", "users", keysOf(1)),
+      /\[conflict\] parameter table users is not ready: it cannot be loaded from .*: give both sides the same table/,
+    );
+    assert.deepEqual(complaints, []);
+  });
+
   test("promise: a server without parameter tables says how to declare one, and the example can be declared as it stands", async (context) => {
     const own = await startTestServer(context, {});
     const { page, complaints } = await openPage(context, browser, own.http.address, "/#/parameters");
