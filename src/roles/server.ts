@@ -241,7 +241,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     stopping?.throwIfAborted();
     if (config.vectors !== undefined) {
       const tasks = vectorTaskControl(folder.registry, options.dataFolder, false, taskWorld);
-      await tasks.declare(config.vectors.tasks ?? {}, (_name, { message, todo }) => warn(todo === undefined ? message : `${message}: ${todo}`));
+      await tasks.declare(config.vectors.tasks ?? {}, (_name, { message }) => warn(message));
       const { address } = http;
       const token = environment("MILLRACE_TOKEN");
       const { builders = vectorDefaults.builders } = config.vectors;

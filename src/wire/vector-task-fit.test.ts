@@ -35,7 +35,7 @@ test("promise: a task that cannot be is refused by the name of its field when it
 
 test("promise: a task that does not fit its tables, folders or collection is refused by the name of its field", () => {
   const columns = [
-    { name: "embedding", type: "f32", elements: 8 },
+    { name: "embedding", type: "f32[]", elements: 8 },
     { name: "year", type: "i64", elements: 1 },
     { name: "score", type: "f32", elements: 1 },
   ];

@@ -10,8 +10,8 @@ import { collectionOf, taskPaths, type VectorTaskConfig, vectorTaskDefaults } fr
 
 export interface TaskColumn {
   readonly name: string;
+  /** As a table has it: vectors of f32 are `f32[]`. */
   readonly type: string;
-  /** 1: a single value. */
   readonly elements: number;
 }
 
@@ -65,13 +65,11 @@ export function checkTaskFit(name: string, config: VectorTaskConfig, around: Tas
     if (columns !== undefined && columns !== null) {
       if (column !== undefined) {
         const one = columns.find((candidate) => candidate.name === column);
-        const vectors = columns.filter(({ type, elements }) => type === "f32" && elements > 1).map((candidate) => candidate.name);
-        if (one === undefined || one.type !== "f32" || one.elements < 2) {
+        const vectors = columns.filter(({ type }) => type === "f32[]").map((candidate) => candidate.name);
+        if (one?.type !== "f32[]") {
           refuse(
             "source.column",
-            one === undefined
-              ? `is ${column}, which table ${source.table} does not have`
-              : `is ${column}, which holds ${one.type}${one.elements > 1 ? "[]" : ""} and no vectors of f32`,
+            one === undefined ? `is ${column}, which table ${source.table} does not have` : `is ${column}, which holds ${one.type} and no vectors of f32`,
             vectors.length === 0 ? `table ${source.table} has no column of vectors: declare one, f32 with a length` : `name one of: ${known(vectors)}`,
           );
         } else found = ["source.column", one.elements];
@@ -125,7 +123,11 @@ export function checkDeclaredTasks(vectors: VectorsConfig, tables: TablesConfig,
       columns:
         table === null || table === undefined
           ? table
-          : Object.entries(table.columns).map(([column, { type, length = 1 }]) => ({ name: column, type, elements: length })),
+          : Object.entries(table.columns).map(([column, { type, length }]) => ({
+              name: column,
+              type: type === "f32" && length !== undefined ? "f32[]" : type,
+              elements: length ?? 1,
+            })),
       parameterDims: "parameters" in source ? parameters?.tables?.[source.parameters]?.dim : undefined,
       collection: declared === undefined ? undefined : { dims: declared.dims, metric: declared.metric ?? vectorTaskDefaults.metric },
     });

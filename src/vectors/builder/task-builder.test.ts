@@ -290,7 +290,7 @@ test("promise: versions go live and back by hand, each change an edition or an a
 
 test("promise: a task that does not fit its folders, table or collection is refused when it is made or changed; one of the configuration is told", () =>
   within(async ({ registry, snapshots, clock }) => {
-    const columns = [{ name: "embedding", type: "f32", elements: 8 }];
+    const columns = [{ name: "embedding", type: "f32[]", elements: 8 }];
     const world = { folders: ["/data"], columnsOf: (table: string) => (table === "items" ? columns : null), parameterDimsOf: () => null };
     const control = new TaskControl({ registry, snapshots, clock, world });
     const overHttp = new TaskControl({ registry, snapshots, clock, world, restricted: true });
