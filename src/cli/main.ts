@@ -7,9 +7,6 @@ import { toMillraceError } from "#base/errors";
 import { systemFiles } from "#platform/system-files";
 import { printError, setExitCode } from "#platform/system-process";
 import type { ImportCommandOptions } from "./import.ts";
-import { parameterCommands } from "./params.ts";
-import { snapshotCommands } from "./snapshots.ts";
-import { vectorCommands } from "./vectors.ts";
 
 /** The package's version: the manifest stands two folders up, in the clone as in dist/. */
 async function packageVersion(): Promise<string> {
@@ -33,6 +30,21 @@ function someOf<Name extends string>(allowed: readonly Name[]): (text: string) =
     if (names.includes(undefined)) throw new InvalidArgumentError(`give some of ${allowed.join(", ")}, separated by commas`);
     return names as Name[];
   };
+}
+
+/** Commands that have commands. Their files bring half of the server with them (0.7 s of CPU), so one is loaded when its word stands there, or none that is known: for help. */
+const groups: readonly { readonly words: readonly string[]; readonly load: () => Promise<(program: Command) => void> }[] = [
+  { words: ["snapshots"], load: async () => (await import("./snapshots.ts")).snapshotCommands },
+  { words: ["params"], load: async () => (await import("./params.ts")).parameterCommands },
+  { words: ["vectors", "builder"], load: async () => (await import("./vectors.ts")).vectorCommands },
+];
+const otherWords: readonly (string | undefined)[] = ["start", "replay", "import", "build-shard", "samples", "train"];
+
+async function addGroups(program: Command, args: readonly string[]): Promise<void> {
+  const word = args.find((one) => !one.startsWith("-"));
+  const named = groups.filter(({ words }) => word !== undefined && words.includes(word));
+  if (named.length === 0 && otherWords.includes(word)) return;
+  for (const { load } of named.length > 0 ? named : groups) (await load())(program);
 }
 
 const replayModels = ["counting", "learned", "frozen"] as const;
@@ -127,9 +139,7 @@ export async function main(args: readonly string[]): Promise<void> {
       await buildShardFile(job);
     });
 
-  snapshotCommands(program);
-  parameterCommands(program);
-  vectorCommands(program);
+  await addGroups(program, args);
 
   program
     .command("samples")
