@@ -3,6 +3,7 @@
 //   npm test                        everything that is fast
 //   npm run test:long               the same with MILLRACE_LONG=1: more seeds, more crashes, more time
 //   npm test -- --timeout-s 300     more time for each file, on a slow machine
+//   npm test -- --jobs 2            so many files at a time; without it twice the cores, at most two more than them, and in a long run as many
 //   npm test -- --budget-s 600      no longer than that: what did not fit is named at the end, and is no failure
 //   npm test -- backbone wal.test   only test files whose path contains one of the words (no house rules, no type check)
 // Why not `node --test` alone: it waits for ever on a file whose children hold its output, has no list of promises, and hides why a test was
@@ -20,7 +21,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import type { TestLine } from "./test-reporter.ts";
 
-const fileTimeoutMs = { fast: 120_000, long: 900_000 };
+/** Several times what a file takes alone: more files run at a time than there are cores. */
+const fileTimeoutMs = { fast: 240_000, long: 900_000 };
 /** House rules and type checks look at all files together. */
 const checkTimeoutMsMin = 300_000;
 const outputBytesMax = 256 * 1024;
@@ -28,7 +30,7 @@ const outputBytesMax = 256 * 1024;
 const leftoverGraceMs = 1_000;
 
 /** Folders in which test files stand; the slow ones first, so that none of them starts last. */
-const testGlobs = ["test/**/*.test.ts", "bench/**/*.test.ts", "tools/**/*.test.ts", "src/**/*.test.ts"];
+const testGlobs = ["test", "src/vectors", "src/params", "src/demo", "bench", "tools", "src"].map((folder) => `${folder}/**/*.test.ts`);
 
 interface Job {
   readonly name: string;
@@ -58,6 +60,8 @@ const { values: flags, positionals: words } = parseArgs({
     long: { type: "boolean", default: false },
     /** For a slow machine. */
     "timeout-s": { type: "string" },
+    /** How many files at a time. */
+    jobs: { type: "string" },
     /** Files that have not ended by then are left out and named; they do not count as failed. */
     "budget-s": { type: "string" },
     /** Another tree: for the runner's own test. */
@@ -119,7 +123,7 @@ async function run(job: Job, index: number): Promise<Outcome> {
   const env: NodeJS.ProcessEnv = {
     ...process.env,
     NODE_COMPILE_CACHE: join(root, "node_modules", ".cache", "compile"),
-    ...(flags.long && { MILLRACE_LONG: "1" }),
+    ...(flags.long ? { MILLRACE_LONG: "1" } : { MILLRACE_COLD_KERNELS: "1" }),
   };
   delete env["NODE_TEST_CONTEXT"];
   // A process group of its own, so that a hanging file takes its children with it.
@@ -248,8 +252,13 @@ function build(): void {
   for (const script of ["build-kernels.mjs", "build-console.mjs"]) execFileSync(process.execPath, [join(import.meta.dirname, script)], { stdio: "inherit" });
 }
 
+/** A test file waits about half of its time, for a process, a timer or a disk: with one a core half of the cores would stand still. Those that a long run makes longer compute. */
+function jobsFor(cores: number): number {
+  return flags.long ? cores : cores + Math.min(cores, 2);
+}
+
 function jobs(): Job[] {
-  const files = testGlobs.flatMap((glob) => globSync(glob, { cwd: root }).sort());
+  const files = [...new Set(testGlobs.flatMap((glob) => globSync(glob, { cwd: root }).sort()))];
   const chosen = words.length === 0 ? files : files.filter((file) => words.some((word) => file.includes(word)));
   // In a long run what gets longer comes first: the rest has just passed in a fast one, and a budget may end before it.
   const grows = (file: string): number => (flags.long && readFileSync(join(root, file), "utf8").includes("MILLRACE_LONG") ? 0 : 1);
@@ -274,7 +283,7 @@ async function main(): Promise<void> {
     process.exitCode = 1;
     return;
   }
-  const workers = availableParallelism();
+  const workers = flags.jobs === undefined ? jobsFor(availableParallelism()) : Number(flags.jobs);
   console.log(`millrace tests${flags.long ? ", long" : ""}: ${queue.length} files and checks, ${workers} at a time, Node ${process.versions.node}`);
   const outcomes: Outcome[] = [];
   const notRun: string[] = [];

@@ -9,10 +9,13 @@ import { Prng } from "#base/prng";
 import { createF32Block, createTopK, searchByDot, writeF32Rows } from "./dot-top-k.ts";
 import { KernelMemory } from "./kernel-memory.ts";
 import { kernelContract } from "./kernels.contract.ts";
-import { chooseKernels, kernelReport, kernels, kernelVariants, liveVariant, loadVariant } from "./kernels.ts";
+import { chooseKernels, kernelReport, kernels, type Kernels, kernelVariants, liveVariant, loadVariant } from "./kernels.ts";
 import { KeyBatch } from "./key-batch.ts";
 import { keySeed } from "./key-hash.ts";
 import { KeyTable, keyTableBytes } from "./key-table.ts";
+import { warmUp } from "./warm-up.ts";
+import { warmUpParameters } from "./warm-up-parameters.ts";
+import { warmUpVectors } from "./warm-up-vectors.ts";
 
 const runnable = kernelVariants.filter((variant) => typeof loadVariant(variant) !== "string");
 
@@ -33,6 +36,14 @@ test("the live variant is the first that runs, and the report gives a reason for
 
 test("this engine, Node 24 with built kernels, runs relaxed SIMD", () => {
   assert.equal(liveVariant(), "relaxed");
+});
+
+test("warming up runs every kernel on each variant", () => {
+  // As a process does that was not told to begin cold.
+  for (const variant of runnable) {
+    const loaded = loadVariant(variant) as Kernels;
+    for (const warm of [warmUp, warmUpParameters, warmUpVectors]) warm(loaded);
+  }
 });
 
 test("a missing or refused binary falls back, with the reason kept", () => {

@@ -3,10 +3,12 @@
 // know relaxed SIMD), is passed over with its reason kept, so that a slow start is explained by `kernelReport` and never silent.
 // Differences between variants: none but the last bits of f32 scores, where relaxed SIMD may fuse multiply and add. What must be the same on
 // every machine compares rows, not scores, or asks for "simd128".
-// Cost: the first call of `kernels` in a process reads and compiles them and warms up: some 150 ms of CPU; later calls are a map look-up.
+// Cost: the first call of `kernels` in a process reads and compiles them and warms up: some 150 ms of CPU; later calls are a map look-up. MILLRACE_COLD_KERNELS=1 leaves the warm-up out, for
+// hundreds of short processes whose first calls may be slow (`npm test`).
 // Concurrency: modules are per thread, bound calls too (one thread per lane of a memory, kernel-memory.ts); the memories are shared.
 
 import { MillraceError } from "#base/errors";
+import { environment } from "#platform/system-process";
 import { readWasmFile } from "#platform/wasm-file";
 import { type KernelCalls, kernelCallNames } from "./kernel-calls.ts";
 import { bindScalar } from "./scalar-calls.ts";
@@ -81,6 +83,7 @@ export function chooseKernels(read: KernelReader = readBuilt): { kernels: Kernel
   throw new MillraceError("internal", "the scalar kernels did not load");
 }
 
+const cold = environment("MILLRACE_COLD_KERNELS") !== undefined;
 let chosen: ReturnType<typeof chooseKernels> | undefined;
 const forced = new Map<KernelVariant, Kernels>();
 
@@ -88,7 +91,7 @@ function live(): ReturnType<typeof chooseKernels> {
   if (chosen === undefined) {
     chosen = chooseKernels();
     forced.set(chosen.kernels.variant, chosen.kernels);
-    warmUp(chosen.kernels);
+    if (!cold) warmUp(chosen.kernels);
   }
   return chosen;
 }
@@ -105,7 +108,7 @@ export function kernels(variant?: KernelVariant): Kernels {
     if (typeof loaded === "string") throw new MillraceError("unsupported", `kernel variant ${variant} cannot run`, { todo: loaded });
     known = loaded;
     forced.set(variant, known);
-    warmUp(known);
+    if (!cold) warmUp(known);
   }
   return known;
 }
@@ -115,7 +118,7 @@ const warmed = new Set<keyof typeof families>();
 
 /** The kernels of this process, with those of a family warm too: for a thread that serves parameters or vectors, at its start. The engine keeps one compiled module a process. */
 export function warmKernels(family: keyof typeof families): void {
-  if (warmed.has(family)) return;
+  if (cold || warmed.has(family)) return;
   warmed.add(family);
   families[family](kernels());
 }

@@ -84,15 +84,19 @@ export async function openPage(test: TestContext, browser: Browser, address: str
 
 let axeSource: string | undefined;
 
+/** Rules of axe-core that look at colours: all that a second theme of a page already looked at can change. */
+const colourRules = ["color-contrast", "link-in-text-block"];
+
 /** What axe-core finds on the page as it stands, one line a finding. */
-export async function axeFindings(page: Page): Promise<string[]> {
+export async function axeFindings(page: Page, { coloursOnly = false }: { coloursOnly?: boolean } = {}): Promise<string[]> {
   axeSource ??= readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
   await page.evaluate(axeSource);
   interface Found {
     readonly violations: readonly { id: string; help: string; nodes: readonly { target: string[]; failureSummary?: string }[] }[];
   }
   // The pictures are hundreds of shapes that no reader is told of.
-  const found = await page.evaluate<Found>(`axe.run({ exclude: [".art"] }, { resultTypes: ["violations"] })`);
+  const options = { resultTypes: ["violations"], ...(coloursOnly && { runOnly: { type: "rule", values: colourRules } }) };
+  const found = await page.evaluate<Found>(`axe.run({ exclude: [".art"] }, ${JSON.stringify(options)})`);
   return found.violations.flatMap(({ id, help, nodes }) =>
     nodes.map(({ target, failureSummary }) => `${id}: ${help}: ${target.join(" ")}: ${(failureSummary ?? "").split("\n").slice(1).join(" ").trim()}`),
   );

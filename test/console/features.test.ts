@@ -10,7 +10,7 @@ import type { Browser, Page } from "playwright-core";
 import { axeFindings, openPage, sidewaysPx, skipWithoutBrowser, type View, type Watched } from "./browser.ts";
 import { type DemoServer, startServerAndBrowser } from "./demo-server.ts";
 
-const suiteMsMax = 60_000;
+const suiteMsMax = 120_000;
 /** An import starts a process, which starts two. */
 const importMsMax = 30_000;
 

@@ -20,7 +20,7 @@ const pages = ["", "overview", "quality", "pipelines", "features", "parameters"]
 const shownBy = { "": "main", overview: ".plot canvas", quality: "main", pipelines: ".flow-step", features: ".notice pre", parameters: ".notice pre" } as const;
 /** Filling the demo world takes some seconds, on a loaded machine more. */
 const worldMsMax = 60_000;
-const suiteMsMax = 115_000;
+const suiteMsMax = 230_000;
 
 async function get<Answer>(address: string, path: string): Promise<Answer | undefined> {
   const response = await fetch(address + path);
@@ -93,7 +93,9 @@ suite("the console", { skip: skipWithoutBrowser, timeout: suiteMsMax }, () => {
         assert.ok(seen > 0 && seen < 10_000, `${stage}: ${seen} ms in the browser`);
         assert.ok(own >= 0 && own <= seen + 1, `${stage}: the server says ${own} ms, the browser ${seen} ms`);
       }
-      assert.ok((await msOf(page, "answer", "b")) >= (await msOf(page, "feature", "b")), "the answer came after what it counts");
+      // Asked for when the vector has come, at the latest after 0.4 s (vectorWaitMs of user-session.ts).
+      const asked = Math.min(await msOf(page, "feature", "b"), 400);
+      assert.ok((await msOf(page, "answer", "b")) >= asked, "the answer came after what it counts");
     }
     assert.ok(changes >= 2, "the feed stayed as it was");
     assert.notDeepEqual(await orderOf(page), first);
@@ -156,16 +158,17 @@ suite("the console", { skip: skipWithoutBrowser, timeout: suiteMsMax }, () => {
   test("promise: axe-core finds nothing on any page, light or dark", async (context) => {
     for (const theme of ["light", "dark"] as const) {
       const { page, complaints } = await open(context, "", { theme });
+      const coloursOnly = theme === "dark";
       for (const path of pages) {
         await page.evaluate(`location.hash = "#/${path}"`);
         await page.locator("h1").waitFor();
         await page.locator(shownBy[path]).first().waitFor();
-        assert.deepEqual(await axeFindings(page), [], `${path || "be a user"}, ${theme}`);
+        assert.deepEqual(await axeFindings(page, { coloursOnly }), [], `${path || "be a user"}, ${theme}`);
       }
       await page.evaluate(`location.hash = "#/"`);
       await page.getByRole("button", { name: /^why / }).first().click();
       await page.getByRole("heading", { name: "Reasons" }).waitFor();
-      assert.deepEqual(await axeFindings(page), [], `why?, ${theme}`);
+      assert.deepEqual(await axeFindings(page, { coloursOnly }), [], `why?, ${theme}`);
       assert.deepEqual(complaints, []);
     }
   });

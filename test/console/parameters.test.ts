@@ -15,7 +15,7 @@ import { startWholeServer } from "../whole-server.ts";
 import { axeFindings, openPage, sidewaysPx, skipWithoutBrowser, type View, type Watched } from "./browser.ts";
 import { type DemoServer, startServerAndBrowser } from "./demo-server.ts";
 
-const suiteMsMax = 115_000;
+const suiteMsMax = 230_000;
 const dim = 4;
 const keysOf = (count: number): Buffer => Buffer.from(BigUint64Array.from({ length: count }, (_, i) => BigInt(i + 1)).buffer);
 const rowsOf = (count: number, value: number): Buffer => Buffer.from(new Float32Array(count * dim).fill(value).buffer);

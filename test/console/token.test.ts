@@ -11,7 +11,7 @@ import { type DemoServer, startServerAndBrowser } from "./demo-server.ts";
 
 const right = "operator-token-1";
 
-suite("the console and access", { skip: skipWithoutBrowser, timeout: 60_000 }, () => {
+suite("the console and access", { skip: skipWithoutBrowser, timeout: 120_000 }, () => {
   const folder = mkdtempSync(join(tmpdir(), "millrace-token-"));
   let browser: Browser;
   let server: DemoServer;
