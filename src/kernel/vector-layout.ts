@@ -11,6 +11,7 @@
 // Concurrency: written by one thread; bits of `live` may be cleared by it while others scan. Limits: vectorRowLimits.
 
 import { MillraceError } from "#base/errors";
+import type { VectorMetric } from "#base/vector-metric";
 import { type KernelMemory, roundUp } from "./kernel-memory.ts";
 
 export const vectorRowLimits = {
@@ -25,8 +26,7 @@ export const vectorRowLimits = {
 /** Lists are padded to a multiple of so many slots. */
 export const slotsUnit = 32;
 
-/** How two vectors are compared. */
-export type VectorMetric = "cosine" | "ip" | "l2";
+export type { VectorMetric } from "#base/vector-metric";
 
 export interface VectorShape {
   readonly dims: number;
@@ -111,6 +111,8 @@ export function bitmapBytes(slots: number): number {
 export interface VectorParts {
   readonly codes: boolean;
   readonly live: boolean;
+  /** Rows and codes stay as the memory has them: who goes on to the next unit of slots clears it (`clearSlots`). For blocks that fill up row by row, on a thread that must not stop. */
+  readonly dirty?: boolean;
 }
 
 /** Bytes that `createVectorBlock` reserves. */
@@ -124,25 +126,34 @@ export function vectorBlockBytes(shape: VectorShape, slots: number, parts: Vecto
   return bytes;
 }
 
-/** Reserves a block of `slots` slots (rounded up to whole units), all zeros, none live. */
+/** Reserves a block of `slots` slots (rounded up to whole units), none live, all zeros unless `parts` says otherwise. */
 export function createVectorBlock(memory: KernelMemory, shape: VectorShape, slots: number, parts: VectorParts): VectorBlock {
   const { dims, metric } = shape;
   const whole = slotsFor(slots);
-  const room = (bytes: number): number => {
+  const room = (bytes: number, dirty = false): number => {
     const at = memory.reserve(bytes);
-    memory.bytes.fill(0, at, at + bytes);
+    if (!dirty) memory.bytes.fill(0, at, at + bytes);
     return at;
   };
   return {
     memory,
     shape,
     slots: whole,
-    rowsAt: room(whole * rowFloats(dims) * 4),
-    codesAt: parts.codes ? room(whole * codeBytes(dims)) : 0,
+    rowsAt: room(whole * rowFloats(dims) * 4, parts.dirty),
+    codesAt: parts.codes ? room(whole * codeBytes(dims), parts.dirty) : 0,
     scalesAt: parts.codes ? room(codeBytes(dims) * 4) : 0,
     biasAt: metric === "l2" ? room(whole * 4) : 0,
     liveAt: parts.live ? room(bitmapBytes(whole)) : 0,
   };
+}
+
+/** Zeros the rows and codes of slots [from, to). */
+export function clearSlots({ memory, shape, rowsAt, codesAt }: VectorBlock, from: number, to: number): void {
+  const rowBytes = rowFloats(shape.dims) * 4;
+  memory.bytes.fill(0, rowsAt + from * rowBytes, rowsAt + to * rowBytes);
+  if (codesAt === 0) return;
+  const width = codeBytes(shape.dims);
+  memory.bytes.fill(0, codesAt + from * width, codesAt + to * width);
 }
 
 /** Sets or clears the bit of a slot. */

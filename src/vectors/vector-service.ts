@@ -5,8 +5,9 @@
 // Concurrency: any number of calls under way, up to `vectorLimits.callsMax`; each ends by its deadline.
 // Limits: vectorLimits.
 
-/** How two vectors are compared. Scores: cosine and ip, larger is nearer; l2, the squared distance, smaller is nearer. */
-export type VectorMetric = "cosine" | "ip" | "l2";
+import type { VectorMetric } from "#base/vector-metric";
+
+export type { VectorMetric } from "#base/vector-metric";
 
 export const vectorLimits = {
   dimsMax: 4_096,
