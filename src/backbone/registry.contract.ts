@@ -131,6 +131,37 @@ export function registryContract(engine: Engine<RegistryWorld>): void {
     await watching;
   });
 
+  check("promise: a watcher misses nothing while it works on a change and others watch beside it", async ({ open, clock }) => {
+    const [one, other] = [await open(), await open()];
+    const abort = new AbortController();
+    const found: string[] = [];
+    const release = Promise.withResolvers<void>();
+    const slow = (async () => {
+      for await (const { key } of one.watch("w/", abort.signal)) {
+        found.push(key);
+        if (key === "w/a") await release.promise;
+      }
+    })();
+    await other.put("w/a", bytes("1"));
+    await eventually(clock, () => found.length === 1, "the first key");
+    await other.put("w/b", bytes("1"));
+    // A second watcher sees what the first one has not.
+    const seen: Change[] = [];
+    const beside = collect(one.watch("", abort.signal), seen);
+    await eventually(clock, () => last(seen, "w/b") !== undefined, "the second watcher's sight of it");
+    release.resolve();
+    await eventually(clock, () => found.includes("w/b"), "the key that came meanwhile");
+    // One that begins to watch looks before the others do.
+    const later: Promise<void>[] = [];
+    for (let i = 0; i < 5; i += 1) {
+      await other.put(`w/later-${i}`, bytes("1"));
+      later.push(collect(one.watch("", abort.signal), []));
+      await eventually(clock, () => found.includes(`w/later-${i}`), "a key that a new watcher saw first");
+    }
+    abort.abort();
+    await Promise.all([slow, beside, ...later]);
+  });
+
   check("watch tells a key that was deleted and put again by its last value", async ({ open, clock }) => {
     const registry = await open();
     const abort = new AbortController();

@@ -176,11 +176,13 @@ class SqliteRegistry implements Registry {
       let revision = -1;
       while (!signal.aborted) {
         const { version } = this.#changes;
-        for (const change of this.#changesSince(prefix, revision, seen)) {
+        const changes = this.#changesSince(prefix, revision, seen);
+        // Now: while the caller works on a change, other watchers list further.
+        revision = this.#lastListed;
+        for (const change of changes) {
           if (signal.aborted) return;
           yield change;
         }
-        revision = this.#lastListed;
         await this.#changes.changed(version, signal);
       }
     } finally {
@@ -416,7 +418,11 @@ class SqliteRegistry implements Registry {
       try {
         const counter = this.#one<{ revision: number; pruned: number }>("select revision, pruned from counter")!;
         this.#lastListed = counter.revision;
-        this.#seenRevision = Math.max(this.#seenRevision, counter.revision);
+        // What a watcher sees before the poll does, the others have not seen.
+        if (counter.revision > this.#seenRevision) {
+          this.#seenRevision = counter.revision;
+          this.#changes.notify();
+        }
         if (counter.revision === revision) return [];
         const changes: Change[] = [];
         if (revision < counter.pruned || revision < 0) {
