@@ -111,6 +111,8 @@ test("a model and a chain over a table's rows give the same vectors; what is nei
         module,
       );
     }
+    await writeFile(at("throws.mjs"), "export default { dims: 1, vectors() { throw new Error('no weights') } };");
+    await assert.rejects(open({ module: at("throws.mjs"), table: "items" }), { code: "invalid", message: /throws\.mjs failed: no weights/ });
     await assert.rejects(open({ module: at("none.mjs"), table: "items" }), { code: "invalid", message: /neither a chain nor a model/ });
     await assert.rejects(open({ module: at("missing.mjs"), table: "items" }), { code: "invalid", message: /cannot be loaded/ });
   }));

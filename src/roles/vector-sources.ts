@@ -220,7 +220,15 @@ async function modelVectors(
     if (page.done === true) return undefined;
     const { ids, rows, columns } = page.value;
     const objects = rows.map((row) => Object.fromEntries(columns.map((name, i) => [name, row[i]])));
-    const { dims, vectors } = await model.vectorsOf(ids, objects, signal);
+    const { dims, vectors } = await model.vectorsOf(ids, objects, signal).catch((cause: unknown) => {
+      signal.throwIfAborted();
+      // A chain's own refusals say more than that it failed.
+      if (cause instanceof MillraceError) throw cause;
+      throw new MillraceError("invalid", `${source.module} failed: ${cause instanceof Error ? cause.message : String(cause)}`, {
+        cause,
+        todo: "correct the module",
+      });
+    });
     return { ids, dims, vectors, attributes: rows.map((row) => attributesOf(attributes, columns, row)) };
   };
   let first = await next(new AbortController().signal);

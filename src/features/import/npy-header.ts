@@ -58,6 +58,7 @@ export function parseNpyHeader(bytes: Uint8Array, path: string): NpyHeader {
     const size = Number(parts[3]) * (kind === "U" ? 4 : 1);
     if (parts[1] === ">" && size > 1) throw bad("is big-endian", "convert it: a.astype(a.dtype.newbyteorder('<'))");
     const known = kind === "S" || kind === "U" || (kind === "b" ? size === 1 : kind === "f" ? size === 4 || size === 8 : [1, 2, 4, 8].includes(size));
+    if (String(type) === "<f2") throw bad("has half-precision floats (float16), which are not read", "write it as float32: array.astype(numpy.float32)");
     if (!known || elements < 1 || elements * size > importLimits.rowBytesMax) throw bad(`has values of type ${String(type)}, ${elements} a row`);
     fields.push({ name, kind, bytes: size, elements, offset });
     offset += size * elements;

@@ -68,6 +68,7 @@ test("headers that lie or that cannot be read here are refused", () => {
     [Buffer.from("nothing of it"), /is no \.npy file/],
     [npy("'>f4'", "(1,)", new Uint8Array(4)), /big-endian/],
     [npy("'<c8'", "(1,)", new Uint8Array(8)), /values of type/],
+    [npy("'<f2'", "(1, 2)", new Uint8Array(4)), /half-precision floats.*astype\(numpy\.float32\)/],
     [npy("'<f4'", "()", new Uint8Array(4)), /no shape/],
     [npy("'<f4'", "(-1,)", new Uint8Array(4)), /no shape/],
     [npy("[('a', '<f4'), 3]", "(1,)", new Uint8Array(4)), /without a name/],

@@ -88,6 +88,21 @@ test("JSON lines, Parquet, CSV and a query give the same rows", () =>
     await assert.rejects(openVectorFiles({ ...options, vector: "price", files: [join(folder, "in/rows.parquet")] }), { code: "invalid" });
   }));
 
+test("a column that is not there is told with those that are", () =>
+  within(async (folder) => {
+    const path = join(folder, "in/rows.csv");
+    await writeFile(path, 'key,vector,year\na,"[1, 2]",1979\n');
+    const options = { files: [path], id: "key", vector: "vector", attributes: ["year"], memoryBytes, tempFolder: folder };
+    for (const [wrong, message] of [
+      [{ id: "id" }, /has no column id: name one that it has \(source\.id\): key, vector, year/],
+      [{ vector: "embedding" }, /has no column embedding: .*source\.vector/],
+      [{ attributes: ["year", "colour"] }, /has no column colour: .*source\.attributes/],
+    ] as const) {
+      await assert.rejects(openVectorFiles({ ...options, ...wrong }), { code: "invalid", message });
+    }
+    assert.equal((await allOf(await openVectorFiles({ ...options, vector: "Vector" }))).rows.length, 1, "SQL does not look at capitals");
+  }));
+
 test("promise: ids and texts of JSON lines and CSV are read as they stand, whatever they look like", () =>
   within(async (folder) => {
     const texts = [

@@ -37,6 +37,7 @@ export async function openVectorFiles(options: VectorFilesOptions): Promise<Vect
   try {
     const from = await relationOf(duck, options);
     const types = new Map((await duck.rows(`DESCRIBE SELECT * FROM ${from}`)).map(([name, type]) => [String(name).toLowerCase(), String(type)]));
+    checkColumns(options, types, what);
     const vector = vectorOfColumn(options.vector, types);
     const [[dims, rows] = []] = await duck.rows(
       `SELECT (SELECT len(v) FROM (SELECT ${vector} AS v FROM ${from}) WHERE len(v) > 0 LIMIT 1), ${options.query === undefined ? `(SELECT count(*) FROM ${from})` : "NULL"}`,
@@ -54,6 +55,15 @@ export async function openVectorFiles(options: VectorFilesOptions): Promise<Vect
   } catch (cause) {
     duck.close();
     throw unreadable(what, cause);
+  }
+}
+
+/** Names of columns that are not there are what is most often wrong: told with those that are. (JSON lines are read by the names that are asked for.) */
+function checkColumns({ id, vector, attributes }: VectorFilesOptions, types: ReadonlyMap<string, string>, what: string): void {
+  const known = [...types.keys()].slice(0, 20).join(", ");
+  for (const [field, column] of [["id", id], ["vector", vector], ...attributes.map((name) => ["attributes", name] as const)] as const) {
+    if (types.has(column.toLowerCase())) continue;
+    throw new MillraceError("invalid", `${what} has no column ${column}`, { todo: `name one that it has (source.${field}): ${known}` });
   }
 }
 

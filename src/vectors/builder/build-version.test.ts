@@ -22,7 +22,7 @@ import { vectorStatistics } from "#wire/vector-task-config";
 import { loadSegment } from "../segment/segment-files.ts";
 import type { VectorSegment } from "../segment/vector-segment.ts";
 import { buildVersion } from "./build-version.ts";
-import { rowsInMemory } from "./row-source.ts";
+import { rowsInMemory, type VectorRowSource } from "./row-source.ts";
 import { type BuildParts, type BuiltVersion, vectorsKind, type VersionConfig } from "./version-config.ts";
 import { probeFaults, type VectorVersionMeta, versionMetaOf } from "./version-meta.ts";
 
@@ -179,6 +179,144 @@ test("promise: rows that are all equal are refused, unless the task says what it
       vectorStatistics.filter((name) => !measured.has(name)),
       [],
     );
+  }));
+
+test("rows that the source left out by itself are counted, and too many of them refuse the version", () =>
+  within(async (world) => {
+    const { ids, vectors, dims } = clustered(100, 8);
+    const source = (refused: number): VectorRowSource => ({ ...rowsInMemory({ ids, vectors, dims }), refused });
+    const parts = { snapshots: world.snapshots, files: systemFiles, clock: systemClock, folder: join(world.folder, "work"), cpuMs: ownCpuMs };
+    const config = { collection: "items", metric: "cosine", deltaOffset: 0 } as const;
+    const good = await buildVersion(source(90), config, parts);
+    assert.deepEqual([good.outcome, good.refused, good.statistics["read"]], ["live", 90, 190], good.reasons.join());
+    const bad = await buildVersion(source(110), config, parts);
+    assert.equal(bad.outcome, "refused");
+    assert.match(bad.reasons.join(), /refused per read is 0\.52381, at most 0\.5 is allowed/);
+  }));
+
+/** Files that spoil one file of a segment on its way to the disk. */
+function spoiling(spoils: (name: string, bytes: Uint8Array) => Uint8Array | undefined): Files {
+  return {
+    ...systemFiles,
+    async syncFolder(folder) {
+      for (const name of (await systemFiles.list(folder)) ?? []) {
+        if (!name.startsWith("segment.")) continue;
+        const path = join(folder, name);
+        const spoiled = spoils(name, await readFile(path));
+        if (spoiled !== undefined) await writeFile(path, spoiled);
+      }
+      await systemFiles.syncFolder(folder);
+    },
+  };
+}
+
+/** Where the numbers of a .npy file begin. */
+const headBytes = (bytes: Uint8Array): number => 10 + bytes[8]! + bytes[9]! * 256;
+
+/** Exchanges rows of `width` bytes, the first with the last and so on, at most `rowsMax` of them. */
+function turned(bytes: Uint8Array, width: number, rowsMax = Infinity): Uint8Array {
+  // Not slice: a buffer's shares its bytes.
+  const result = Uint8Array.from(bytes);
+  const from = headBytes(bytes);
+  const rows = Math.min(rowsMax, Math.floor((bytes.length - from) / width));
+  for (let row = 0; row < rows; row++) result.set(bytes.subarray(from + (rows - 1 - row) * width, from + (rows - row) * width), from + row * width);
+  return result;
+}
+
+test("promise: an index that was corrupted, cut or shuffled between building and disk is refused at the build", () =>
+  within(async (world) => {
+    const rows = clustered(6_000, 16);
+    const good = await world.build(rows, { lists: 24 });
+    assert.equal(good.outcome, "live", good.reasons.join("; "));
+    const damages: [string, (name: string, bytes: Uint8Array) => Uint8Array | undefined, RegExp][] = [
+      ["rows shuffled", (name, bytes) => (name === "segment.rows.npy" ? turned(bytes, 64, 500) : undefined), /other numbers|cannot be loaded/],
+      ["rows cut", (name, bytes) => (name === "segment.rows.npy" ? bytes.subarray(0, bytes.length - 640) : undefined), /cannot be loaded/],
+      [
+        "rows that are no numbers",
+        (name, bytes) => (name === "segment.rows.npy" ? bytes.with(headBytes(bytes) + 3, 0x7f).with(headBytes(bytes) + 2, 0xff) : undefined),
+        /cannot be loaded|other numbers/,
+      ],
+      ["ids shrunk", (name, bytes) => (name === "segment.ids.npy" ? bytes.subarray(0, bytes.length / 2) : undefined), /cannot be loaded/],
+      ["a file of another kind", (name) => (name === "segment.starts.npy" ? new Uint8Array(200) : undefined), /cannot be loaded/],
+      ["centroids shuffled", (name, bytes) => (name === "segment.centroids.npy" ? turned(bytes, 64) : undefined), /recall is|cannot be loaded|success is/],
+      ["codes of other rows", (name, bytes) => (name === "segment.codes4.npy" ? turned(bytes, 128) : undefined), /recall is|cannot be loaded|success is/],
+    ];
+    for (const [what, spoils, words] of damages) {
+      const bad = await world.build(rows, { lists: 24 }, { files: spoiling(spoils) });
+      // A tuner makes up for much: then searches are slow, and it says so.
+      if (what.startsWith("centroids") || what.startsWith("codes")) {
+        if (bad.outcome === "refused") assert.match(bad.reasons.join("; "), words, what);
+        else {
+          const work = ({ statistics }: BuiltVersion): number => statistics["comparedShare"]! + statistics["exactShare"]! * 10;
+          assert.ok(work(bad) > 1.2 * work(good), `${what} went unnoticed: ${work(bad)} and ${work(good)}`);
+        }
+        continue;
+      }
+      assert.equal(bad.outcome, "refused", what);
+      assert.match(bad.reasons.join("; "), words, what);
+      assert.equal((await world.snapshots.head("items"))?.current, good.version, what);
+    }
+  }));
+
+test("promise: a server that asks a version's probes notices files that are not those that were built", () =>
+  within(async (world) => {
+    const rows = clustered(6_000, 16);
+    const built = await world.build(rows, { lists: 24 });
+    const at = await world.filesOf(built.version);
+    const kept = new Map<string, Uint8Array>();
+    for (const [name, path] of at) kept.set(name, await readFile(path));
+    const { meta } = await world.load(built.version);
+    const faultsWith = async (name: string, spoil: (bytes: Uint8Array) => Uint8Array): Promise<string[]> => {
+      await writeFile(at.get(name)!, spoil(kept.get(name)!));
+      try {
+        return await probeFaults((await world.load(built.version)).segment, meta);
+      } catch (thrown) {
+        return [(thrown as Error).message];
+      } finally {
+        await writeFile(at.get(name)!, kept.get(name)!);
+      }
+    };
+    assert.match((await faultsWith("segment.rows.npy", (bytes) => turned(bytes, 64))).join(), /probe queries|corrupt/);
+    assert.match((await faultsWith("segment.rows.npy", (bytes) => bytes.subarray(0, 4_000))).join(), /corrupt/);
+    assert.match(
+      (await faultsWith("segment.live.npy", (bytes) => bytes.map((byte, i) => (i < headBytes(bytes) + 300 && i >= headBytes(bytes) ? 0 : byte)))).join(),
+      /probe queries|corrupt/,
+    );
+    // Another version's rows under this one's manifest.
+    const other = await world.build(clustered(6_000, 16, "others"), { lists: 24 });
+    assert.match((await probeFaults((await world.load(other.version)).segment, meta)).join(), /probe queries/);
+    assert.deepEqual(await probeFaults((await world.load(built.version)).segment, meta), []);
+  }));
+
+test("a fold keeps the settings of before while they reach the target; a build that was overtaken is staged", () =>
+  within(async (world) => {
+    const rows = clustered(8_000, 16);
+    const first = await world.build(rows, { recallTarget: 0.97, lists: 64 });
+    const second = await world.build(rows, { recallTarget: 0.97, lists: 64, settings: first.settings });
+    assert.deepEqual(second.settings, first.settings);
+    assert.ok(second.statistics["lists"] === first.statistics["lists"] || first.statistics["lists"] !== undefined);
+    // Begun first, ended last.
+    const begun = Promise.withResolvers<void>();
+    const goOn = Promise.withResolvers<void>();
+    const source = rowsInMemory(clustered(2_000, 16));
+    const slow = buildVersion(
+      {
+        ...source,
+        dims: 16,
+        async read(rowsMax, signal) {
+          begun.resolve();
+          await goOn.promise;
+          return source.read(rowsMax, signal);
+        },
+      },
+      { collection: "items", metric: "cosine", deltaOffset: 0, checks: [{ statistic: "rows", min: 1 }] },
+      { snapshots: world.snapshots, files: systemFiles, clock: systemClock, folder: join(world.folder, "slow"), cpuMs: ownCpuMs },
+    );
+    await begun.promise;
+    const third = await world.build(rows, { settings: first.settings, recallTarget: 0.97, lists: 64 });
+    goOn.resolve();
+    assert.equal((await slow).outcome, "staged");
+    assert.equal((await world.snapshots.head("items"))?.current, third.version);
   }));
 
 /** Files that spoil one file of a segment on its way to the disk. */

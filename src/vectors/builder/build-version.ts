@@ -134,8 +134,10 @@ async function readRows(source: VectorRowSource, config: VersionConfig, parts: B
     watch.rows = rows.count;
     watch.show(source.rowsAbout === undefined || source.rowsAbout === 0 ? undefined : Math.min(1, rows.count / source.rowsAbout));
   }
+  // What the source left out by itself: no vector, or one of another length.
+  rows.refused += source.refused ?? 0;
   if (rows.count === 0) {
-    const all = rows.refused + (source.refused ?? 0);
+    const all = rows.refused;
     throw new MillraceError("invalid", `no rows for ${config.collection}${all === 0 ? "" : `: all ${all} were refused (not finite, all zeros, or no id)`}`, {
       todo: "look at the source: an empty version would empty the collection",
     });

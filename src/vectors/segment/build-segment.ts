@@ -26,7 +26,7 @@ export interface SegmentOptions {
   /** Default: listsFor(rows). 1: no index. */
   readonly lists?: number;
   readonly seed?: number | string;
-  /** Rows of rowFloats(dims), `lists` of them: clusters that were found before; none are looked for. */
+  /** Rows of rowFloats(dims), `lists` of them: clusters that were found before; none are looked for. Not used where lists go by length (length-bands.ts). */
   readonly centroids?: Float32Array;
   /** Who does parts of it; default: the caller alone. A small build starts none. */
   readonly threads?: BuildThreads;
@@ -80,7 +80,7 @@ export async function buildSegment(rows: SegmentRows, options: SegmentOptions): 
   if (threads !== undefined && !(Number.isInteger(threads.count) && threads.count >= 1 && threads.count <= buildThreadsMax))
     throw new MillraceError("invalid", `a build on ${threads.count} threads`, { todo: `give it 1 to ${buildThreadsMax}` });
   // Inner products over rows of uneven length: lists by length and direction.
-  const isBanded = options.metric === "ip" && lists > 1 && centroids === undefined;
+  const isBanded = options.metric === "ip" && lists > 1;
   const progress = async (share: number): Promise<void> => {
     options.signal?.throwIfAborted();
     await options.onProgress?.(0.35 * share);
