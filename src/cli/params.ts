@@ -80,7 +80,7 @@ export function parameterCommands(program: Command): void {
     const saved = await callOf(options)<ParameterSaved | { running: true }>("POST", `/v1/parameters/tables/${encodeURIComponent(name)}/save`);
     if (options.json === true) printLine(JSON.stringify(saved));
     else if ("running" in saved) printLine(`${name}: the checkpoint is being written; millrace params info ${name} says when it is there`);
-    else printLine(`${name}: ${saved.rows} rows, ${megabytes(saved.bytes)} in ${Math.round(saved.ms)} ms`);
+    else printLine(`${name}: ${saved.rows} ${saved.full ? "" : "changed "}rows, ${megabytes(saved.bytes)} in ${Math.round(saved.ms)} ms`);
   });
   json(
     data(server(command("export", "writes the rows of a table as .npy files with a manifest into a new folder; on the server's machine")))

@@ -139,6 +139,7 @@ test("PMODEL HELP names the subcommands", async () => {
   const lines = (await call("PMODEL", "HELP")) as string[];
   assert.match(lines[0]!, /^PMODEL <subcommand>/);
   for (const name of ["REGISTER", "LIVE", "ROLLBACK", "RETIRE", "LIST", "AUDIT", "HELP"]) assert.ok(lines.includes(name), name);
+  assert.ok(!lines.some((line) => line.endsWith("..")), "one stop ends a summary");
 });
 
 test("promise: who registers a version needs the key patterns that reach its tables", async () => {

@@ -134,7 +134,8 @@ export function parameterCommands({ served, control, use = tableItself, admit }:
       else if (args.is(i, "MODEL") && i + 1 < args.count && ofCaller === undefined) ofCaller = args.text(++i);
       else {
         const other = (Object.keys(pullForms) as PullForm[]).find((one) => args.is(i, one));
-        if (other === undefined || named !== undefined) throw syntax("PPULL", args.text(i));
+        if (other === undefined) throw syntax("PPULL", args.text(i));
+        if (named !== undefined) throw new MillraceError("invalid", `PPULL in two forms, ${named} and ${other}`, { todo: "name one" });
         named = other;
       }
     }

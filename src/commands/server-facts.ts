@@ -12,6 +12,6 @@ export function helpOf({ session, reply }: Call, container: string): void {
   reply.simple(`${container.toUpperCase()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:`);
   for (const { spec } of subcommands) {
     reply.simple(spec.name.slice(container.length + 1).toUpperCase());
-    reply.simple(`    ${spec.summary ?? ""}.`);
+    reply.simple(`    ${(spec.summary ?? "").replace(/\.$/, "")}.`);
   }
 }
