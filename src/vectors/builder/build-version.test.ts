@@ -319,6 +319,32 @@ test("a fold keeps the settings of before while they reach the target; a build t
     assert.equal((await world.snapshots.head("items"))?.current, third.version);
   }));
 
+test("promise: lists of before are kept while they do as well, and found anew when too much is new to them or searches got dearer", () =>
+  within(async (world) => {
+    const rows = clustered(8_000, 16);
+    const config = { recallTarget: 0.97, lists: 64, metric: "cosine" } as const;
+    const first = await world.build(rows, config);
+    const { segment } = await world.load(first.version);
+    const found = { rows: first.statistics["trained.rows"]!, changed: first.statistics["trained.changed"]!, costNs: first.statistics["trained.costNs"]! };
+    assert.deepEqual([found.rows, found.changed], [8_000, 0]);
+    const centroids = segment.centroids()!;
+    assert.equal(centroids.length, segment.lists * 16);
+    // A tenth is new.
+    const next = { ...rows, vectors: Float32Array.from(rows.vectors) };
+    next.vectors.set(rows.vectors.subarray(0, 800 * 16), 7_200 * 16);
+    const kept = await world.build(next, { ...config, settings: first.settings, trained: { ...found, centroids, changed: 800 } });
+    assert.equal(kept.outcome, "live", kept.reasons.join("; "));
+    assert.deepEqual([kept.statistics["trained.rows"], kept.statistics["trained.changed"]], [8_000, 800]);
+    assert.ok(kept.statistics["recall"]! >= 0.97);
+    // Too much is new.
+    const half = await world.build(next, { ...config, settings: kept.settings, trained: { ...found, centroids, changed: 4_001 } });
+    assert.equal(half.statistics["trained.changed"], 0);
+    // Searches cost more than they did.
+    const dearer = await world.build(next, { ...config, settings: kept.settings, trained: { ...found, centroids, changed: 10, costNs: found.costNs / 2 } });
+    assert.equal(dearer.statistics["trained.changed"], 0);
+    assert.ok(dearer.statistics["trained.costNs"]! > found.costNs / 2);
+  }));
+
 test("promise: a build keeps its lease however long its index takes: the loop turns between its steps", () =>
   within(async (world) => {
     let [turns, steps, standing] = [0, 0, 0];

@@ -9,6 +9,7 @@
 import { MillraceError, toMillraceError } from "#base/errors";
 import { crc32cOfBytes } from "#kernel/checksum";
 import { MemoryPool } from "#kernel/memory-pool";
+import { rowFloats } from "#kernel/vector-layout";
 import { normalise } from "#kernel/vector-rows";
 import { streamFile } from "#platform/file-stream";
 import type { Files } from "#platform/files";
@@ -24,7 +25,7 @@ import { heldOutCount, splitQueries, takeHeldOut, truthOf } from "./held-out.ts"
 import type { VectorRowSource } from "./row-source.ts";
 import { tune, type Tuned } from "./tuner.ts";
 import { checksOf, distinctShare, recallLeast, rowFaults, sameRowFaults, searchFigures, type SearchFigures } from "./validation.ts";
-import { type BuildParts, type BuildStage, buildStages, type BuiltVersion, type VersionConfig } from "./version-config.ts";
+import { type BuildParts, type BuildStage, buildStages, type BuiltVersion, type TrainedLists, type VersionConfig } from "./version-config.ts";
 import { encodeVersionMeta, probesOf, type VersionProbes } from "./version-meta.ts";
 
 export const buildVersionLimits = {
@@ -35,9 +36,14 @@ export const buildVersionLimits = {
   listsTriedRowsMax: 100_000,
   /** CPU time after which no further number of lists is tried. */
   listsTriedCpuMs: 60_000,
+  /** Lists of before are kept while at most this share of the rows is new to them, ... */
+  changedShareMax: 0.5,
+  /** ... and a search costs at most so much of what it did when they were found, for each row. */
+  keptCostMax: 1.3,
 } as const;
 
 const { listsMax, marginMax } = searchSettingsLimits;
+const recallTargetDefault = 0.99;
 /** So many times settings that validation finds too narrow are widened before every list is searched. */
 const widerSteps = 6;
 
@@ -50,6 +56,8 @@ interface Candidate {
   readonly reasons: readonly string[];
   readonly tuned: Tuned | undefined;
   readonly figures: SearchFigures | undefined;
+  /** It has the lists of before. */
+  readonly kept: boolean;
   readonly probes: VersionProbes;
 }
 
@@ -153,7 +161,27 @@ function listsToTry(rows: number, config: VersionConfig): number[] {
   return [rule, Math.round(rule * 1.6), Math.max(2, Math.round(rule / 1.6))];
 }
 
+/** The lists of before, where they may still do. */
+function listsOfBefore(rows: GatheredRows, { trained, lists }: VersionConfig): TrainedLists | undefined {
+  if (trained === undefined || trained.changed > buildVersionLimits.changedShareMax * rows.count) return undefined;
+  const had = trained.centroids.length / rowFloats(rows.dims);
+  const rule = lists ?? listsFor(rows.count);
+  // The rule goes by doublings, and few lists may have come out empty.
+  return rule > 1 && had >= rule / 1.7 && had <= rule * 1.7 ? trained : undefined;
+}
+
 async function bestCandidate(rows: GatheredRows, config: VersionConfig, parts: BuildParts, watch: StageWatch): Promise<Candidate> {
+  const before = listsOfBefore(rows, config);
+  if (before !== undefined) {
+    const candidate = await buildCandidate(rows, before.centroids.length / rowFloats(rows.dims), config, parts, watch, before.centroids);
+    const { tuned, figures, reasons } = candidate;
+    const costMax = buildVersionLimits.keptCostMax * before.costNs * Math.max(1, rows.count / before.rows);
+    const does =
+      tuned !== undefined && tuned.met && figures !== undefined && figures.recall >= (config.recallTarget ?? recallTargetDefault) && tuned.cost <= costMax;
+    // Rows that cannot be found have nothing to do with the lists: another index would have the same fault.
+    if (does || reasons.length > 0) return candidate;
+    await parts.files.removeFolder(candidate.folder);
+  }
   let best: Candidate | undefined;
   const startedCpuMs = watch.cpuMs;
   for (const lists of listsToTry(rows.count, config)) {
@@ -174,10 +202,17 @@ async function bestCandidate(rows: GatheredRows, config: VersionConfig, parts: B
   return best!;
 }
 
-async function buildCandidate(rows: GatheredRows, lists: number, config: VersionConfig, parts: BuildParts, watch: StageWatch): Promise<Candidate> {
+async function buildCandidate(
+  rows: GatheredRows,
+  lists: number,
+  config: VersionConfig,
+  parts: BuildParts,
+  watch: StageWatch,
+  centroids?: Float32Array,
+): Promise<Candidate> {
   const { files, signal, clock } = parts;
   const threads = parts.threads === undefined ? undefined : { ...parts.threads, clock };
-  const { memoryBytes = buildVersionLimits.memoryBytesDefault, metric, seed = 1, recallTarget = 0.99, recallAt = 20 } = config;
+  const { memoryBytes = buildVersionLimits.memoryBytesDefault, metric, seed = 1, recallTarget = recallTargetDefault, recallAt = 20 } = config;
   watch.enter("index");
   const { build: buildBytes, loaded } = segmentBytes(rows.count, rows.dims, lists, threads?.count);
   const rowBytes = rows.vectors.byteLength + rows.ids.bytes.length + rows.count * 20;
@@ -209,6 +244,7 @@ async function buildCandidate(rows: GatheredRows, lists: number, config: Version
         },
         ...(signal === undefined ? {} : { signal }),
         ...(threads === undefined ? {} : { threads }),
+        ...(centroids === undefined ? {} : { centroids }),
       },
     );
     segmentFiles = [...(await writeSegment(segment, rows.ids, files, folder)), ...(await writeAttributes(segment.order, rows.attributes, files, folder))];
@@ -222,6 +258,7 @@ async function buildCandidate(rows: GatheredRows, lists: number, config: Version
     bytesLoaded: 0,
     tuned: undefined,
     figures: undefined,
+    kept: centroids !== undefined,
     probes: { queries: new Float32Array(0), answers: [], recall: 1 },
   };
   const pathOf = (name: string): string => files.join(folder, name);
@@ -320,7 +357,7 @@ async function publishVersion(
   watch: StageWatch,
 ): Promise<BuiltVersion> {
   const { files, snapshots } = parts;
-  const { collection, metric, recallTarget = 0.99, recallAt = 20, deltaOffset, live = true, checks } = config;
+  const { collection, metric, recallTarget = recallTargetDefault, recallAt = 20, deltaOffset, live = true, checks } = config;
   const { tuned, figures, probes } = best;
   const settings = tuned?.settings ?? exhaustiveSettings;
   const norm = rows.norms();
@@ -332,6 +369,7 @@ async function publishVersion(
     distinctShare: distinctShare(rows),
     dims: rows.dims,
     lists: best.lists,
+    ...trainedStatistics(rows, best, config),
     deltaOffset,
     ...(config.deltaLog === undefined ? {} : { deltaLog: config.deltaLog }),
     memoryBytes: best.bytesLoaded,
@@ -390,6 +428,13 @@ async function publishVersion(
     statistics,
     stages: watch.end(),
   };
+}
+
+/** What a fold of this version must know of its lists: for which rows they were found, how many are others now, and what a search cost then. */
+function trainedStatistics(rows: GatheredRows, { kept, tuned, lists }: Candidate, { trained }: VersionConfig): Record<string, number> {
+  if (lists <= 1 || tuned === undefined) return {};
+  if (kept && trained !== undefined) return { "trained.rows": trained.rows, "trained.changed": trained.changed, "trained.costNs": trained.costNs };
+  return { "trained.rows": rows.count, "trained.changed": 0, "trained.costNs": tuned.cost };
 }
 
 const pieceBytes = 1 << 20;

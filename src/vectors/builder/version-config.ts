@@ -33,11 +33,24 @@ export interface VersionConfig {
   readonly deltaLog?: number;
   /** `search` of the version before: tried first, kept when it still meets the target (a fold does this). */
   readonly settings?: SearchSettings;
+  /** Lists of the version before: rows are given to them, and none are looked for, while that does as well (build-version.ts). A fold does this. */
+  readonly trained?: TrainedLists;
   /** False: publish, and leave the live one. Default true. */
   readonly live?: boolean;
   readonly seed?: number;
   /** Most bytes that the rows, the segment and their attributes may take together. Default: 2 GiB. */
   readonly memoryBytes?: number;
+}
+
+/** Lists that were found before, with what is needed to tell whether they still do. */
+export interface TrainedLists {
+  /** As SegmentOptions.centroids. */
+  readonly centroids: Float32Array;
+  /** Rows that they were found for, and how many of the rows now are others. */
+  readonly rows: number;
+  readonly changed: number;
+  /** Of a search then, by the tuner's weights. */
+  readonly costNs: number;
 }
 
 export const buildStages = ["read", "index", "tune", "validate", "publish"] as const;

@@ -3,7 +3,8 @@
 //   version (files) -> view -> log up to `toOffset` -> rows -> buildVersion -> staged; the server puts it live if what it served is still live
 // Why staged first: an operator who rolled back meanwhile must not find the version he left live again under another name.
 // Invariants: 1. what the version holds is the version of before and the records below `toOffset`, and its `deltaOffset` is that  2. `toOffset` was synced before: no version holds a write
-// that a power cut can take from the log  3. search settings of before are kept where they still meet the target; lists are made anew only when their number no longer fits.
+// that a power cut can take from the log  3. search settings of before are kept where they still meet the target; so are its lists, while at most half of the rows are new to them and searches
+// cost about what they did when the lists were found.
 // Cost: the base, the rows and the new base in memory at once: bounded by `memoryBytes`.
 
 import { MillraceError } from "#base/errors";
@@ -16,7 +17,7 @@ import type { Manifest } from "#snapshot/manifest";
 import type { SnapshotStore } from "#snapshot/snapshot-store";
 import { buildVersion } from "../builder/build-version.ts";
 import type { VectorRowBatch, VectorRowSource } from "../builder/row-source.ts";
-import type { BuiltVersion } from "../builder/version-config.ts";
+import type { BuiltVersion, TrainedLists } from "../builder/version-config.ts";
 import type { BaseVersion } from "./base-version.ts";
 import { type CollectionRecord, deltaPartition, snapshotNameOf } from "./collection-record.ts";
 import { CollectionView } from "./collection-view.ts";
@@ -60,6 +61,7 @@ export async function foldVersion(job: FoldJob, parts: FoldParts): Promise<Built
   const pool = new MemoryPool({ capBytes: memoryBytes });
   const owner = `fold of ${record.name}`;
   let base: BaseVersion | undefined;
+  let statistics: Manifest["statistics"] = {};
   if (version !== "") {
     const manifest = await snapshots.manifest(name, version);
     const fetched = await fetchVersion({
@@ -75,6 +77,7 @@ export async function foldVersion(job: FoldJob, parts: FoldParts): Promise<Built
       onProgress: () => undefined,
     });
     base = await loadBase(manifest, fetched, pool, owner, signal);
+    ({ statistics } = manifest);
   }
   const view = new CollectionView({ shape: record, pool, owner, ...(base === undefined ? {} : { base }) });
   try {
@@ -83,6 +86,7 @@ export async function foldVersion(job: FoldJob, parts: FoldParts): Promise<Built
       throw new MillraceError("invalid", `collection ${record.name} is empty, there is nothing to fold`, { todo: "nothing: it is folded when it has rows" });
     const source = rowsOf(view);
     const settings = base === undefined ? undefined : base.settings;
+    const trained = trainedOf(view, statistics);
     return await buildVersion(
       source,
       {
@@ -95,6 +99,7 @@ export async function foldVersion(job: FoldJob, parts: FoldParts): Promise<Built
         live: false,
         memoryBytes,
         ...(settings === undefined ? {} : { settings }),
+        ...(trained === undefined ? {} : { trained }),
         ...(view.elements < job.exactBelowRows ? { lists: 1 } : {}),
         // What was written and deleted on purpose may halve a collection: every row must be there, no more is asked of their number.
         checks: [
@@ -118,6 +123,14 @@ export async function foldVersion(job: FoldJob, parts: FoldParts): Promise<Built
     view.release();
     await files.removeFolder(folder).catch(() => undefined);
   }
+}
+
+/** The lists of the base, and how many rows are new to them by now: those of folds before, and of this one. Undefined for a version that does not say what they were found for. */
+function trainedOf(view: CollectionView, statistics: Readonly<Record<string, number>>): TrainedLists | undefined {
+  const centroids = view.base?.segment.centroids();
+  const { "trained.rows": rows, "trained.changed": changed, "trained.costNs": costNs } = statistics;
+  if (centroids === undefined || rows === undefined || changed === undefined || costNs === undefined) return undefined;
+  return { centroids, rows, changed: changed + Math.max(view.tail.liveRows, view.deletedRows), costNs };
 }
 
 /** The rows of a view as they were written. It must not change meanwhile. */

@@ -135,6 +135,12 @@ export class LoadedSegment implements VectorSegment {
     return top.size;
   }
 
+  centroids(): Float32Array | undefined {
+    if (this.#index === undefined) return undefined;
+    const from = this.#index.centroidsAt / 4;
+    return Float32Array.from(this.memory.f32.subarray(from, from + this.lists * rowFloats(this.shape.dims)));
+  }
+
   /** As the metric wants it. */
   #ready(query: Float32Array): Float32Array {
     if (query.length !== this.shape.dims) {

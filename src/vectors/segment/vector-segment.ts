@@ -55,6 +55,8 @@ export interface VectorSegment {
   readonly work: Readonly<SearchWork>;
   /** The lists in the order in which a search of this query would look into them, up to `into.length`; returns how many. */
   nearestLists(query: Float32Array, into: Uint32Array): number;
+  /** A copy of the means of the lists, rowFloats(dims) numbers each, as a build takes them (SegmentOptions.centroids); undefined: no index. */
+  centroids(): Float32Array | undefined;
   /** Slots of list i: `listStarts[i]` to `listStarts[i + 1]`, multiples of 32. */
   readonly listStarts: Uint32Array;
 
