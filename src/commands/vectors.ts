@@ -463,7 +463,7 @@ function floatsAt(args: Args, i: number): Float32Array<ArrayBuffer> {
 function checkedFinite(numbers: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
   let sum = 0;
   // 0 x Infinity and 0 x NaN are NaN.
-  for (const number of numbers) sum += number * 0;
+  for (let i = 0; i < numbers.length; i++) sum += numbers[i]! * 0;
   if (sum !== 0) throw new CommandError("ERR a vector with a number that is not finite");
   return numbers;
 }

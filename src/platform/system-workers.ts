@@ -12,9 +12,13 @@ import type { Workers } from "./workers.ts";
 const mainModule = moduleBeside("./system-worker-main", import.meta.url);
 
 export const systemWorkers: Workers = {
-  start(module, data, name, niceness = 0) {
+  start(module, data, name, niceness = 0, youngMb) {
     const start: WorkerStart = { module: module.href, name, data, niceness };
-    const thread = new Worker(mainModule, { name, workerData: start });
+    const thread = new Worker(mainModule, {
+      name,
+      workerData: start,
+      ...(youngMb === undefined ? {} : { resourceLimits: { maxYoungGenerationSizeMb: youngMb } }),
+    });
     const host = new WorkerHost(name, {
       tell: (message) => thread.postMessage(message),
       terminate: () => void thread.terminate(),

@@ -30,7 +30,7 @@ export const shown = (name: string): string => JSON.stringify(name.slice(0, 64))
 
 export function checkFinite(numbers: Float32Array, what: string): void {
   // 0 x Infinity and 0 x NaN are NaN.
-  for (const value of numbers) if (value * 0 !== 0) throw invalid(`${what} with a number that is not finite`, "give finite numbers");
+  for (let i = 0; i < numbers.length; i++) if (numbers[i]! * 0 !== 0) throw invalid(`${what} with a number that is not finite`, "give finite numbers");
 }
 
 /** Products and distances beyond f32 would be infinite, and vanish from answers. */

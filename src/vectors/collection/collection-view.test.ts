@@ -57,6 +57,43 @@ for (const metric of ["cosine", "ip", "l2"] as const satisfies readonly VectorMe
   });
 }
 
+test(`full chunks whose codes are made piece by piece answer as a map does, in a memory that was full of something else, seed ${seed}`, () => {
+  const prng = new Prng(`${seed} pieces`);
+  const dims = 300;
+  const shape = { dims, metric: "ip" } as const;
+  const pool = new MemoryPool({ capBytes: 256 << 20 });
+  // Every memory of the tail was used before: no number of it may count.
+  const used = Array.from({ length: 6 }, (_, i) => pool.lease({ owner: "before", dataBytes: 1 << (20 + Math.floor(i / 2)), laneBytes: 64 << 10 }));
+  for (const { memory } of used) memory.bytes.fill(0xff, memory.dataFrom, memory.dataFrom + memory.dataBytes);
+  for (const lease of used) lease.release();
+  const view = new CollectionView({ shape, pool, owner: "test" });
+  const plain = new PlainCollection(shape);
+  const write = (i: number, length: number): void => {
+    const vector = Float32Array.from({ length: dims }, () => (prng.float() - 0.5) * length);
+    assert.equal(view.upsert(`e${i}`, vector, 0, undefined), plain.upsert(`e${i}`, vector, undefined));
+  };
+  for (let i = 0; i < 2_500; i++) write(i, 1);
+  assert.ok(view.tail.chunks.filter((chunk) => chunk.used === chunk.block.slots).length >= 1);
+  const states = new Set<string>();
+  for (let round = 0; round < 60; round++) {
+    const queries = Float32Array.from({ length: dims }, () => prng.float() - 0.5);
+    const found = searchAtOnce(view, { queries, count: 10, exact: false });
+    plain.check(
+      queries,
+      10,
+      Array.from(found.places, (place) => view.elementAt(place)),
+      found.scores,
+    );
+    const { scaledSlots, codedSlots, block } = view.tail.chunks[0]!;
+    states.add(scaledSlots < block.slots ? "scales" : codedSlots < block.slots ? "codes" : "whole");
+    // Within the scales, and now and then beyond them.
+    for (let writes = 0; writes < 20; writes++) write(prng.below(2_500), round % 12 === 11 ? 2 + round : 0.9);
+    if (prng.chance(0.2)) assert.equal(view.remove(`e${round}`), plain.remove(`e${round}`));
+  }
+  assert.deepEqual([...states].sort(), ["codes", "scales", "whole"]);
+  view.release();
+});
+
 test("a write that has no memory is refused before it changes anything, and says who must act", () => {
   const pool = new MemoryPool({ capBytes: 2 << 20 });
   const view = new CollectionView({ shape: { dims: 256, metric: "ip" }, pool, owner: "collection small" });

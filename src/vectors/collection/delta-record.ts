@@ -91,7 +91,7 @@ export function readDelta(bytes: Uint8Array, dims: number): DeltaRecord {
   const vector = new Float32Array(dims);
   new Uint8Array(vector.buffer).set(block);
   // 0 x Infinity and 0 x NaN are NaN.
-  for (const value of vector) if (value * 0 !== 0) throw reader.damaged("a number that is not finite");
+  for (let i = 0; i < dims; i++) if (vector[i]! * 0 !== 0) throw reader.damaged("a number that is not finite");
   return { kind: "upsert", element, vector, attributes };
 }
 

@@ -278,7 +278,7 @@ export class LiveCollection {
     const { dims } = this.record;
     let sinceMs = clock.monotonicMs();
     while (this.#queue.length > 0 && this.#writeFailure === undefined) {
-      const bytes = new ByteWriter(4_096);
+      const bytes = new ByteWriter(Math.min(collectionLimits.appendBytes, this.#rowsWaiting * (4 * dims + 64)));
       const records: Uint8Array[] = [];
       const parts: Part[] = [];
       while (this.#queue.length > 0 && bytes.length < collectionLimits.appendBytes && records.length < collectionLimits.appendRecords) {

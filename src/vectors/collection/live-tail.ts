@@ -3,8 +3,11 @@
 // An element that is written again keeps its row; a row is never given to another element, so what a search cut into pieces has found stays what it was. Room of deleted rows comes back
 // with the next fold.
 // Why int8 only for full chunks: their scales are those of their own rows, exact to the last one, so nothing is cut off; the chunk that fills up is small and read as it is.
-// Invariants: 1. a live row has an element, that element's row is it, and no other row has it  2. codes of a full chunk are those of its rows, or it is `stale` and made anew before it is
-// searched  3. chunks are at most `chunkBytesMax`, so that making or searching one takes well below a millisecond or two.
+// Why in pieces: coding a chunk at once takes 1 to 2.5 ms, and clearing a new one 4 to 7 (each of its pages is met for the first time). So a search of a full chunk that has no right
+// codes makes a piece of them and reads it in f32, and a unit of slots is cleared when its first row comes.
+// Invariants: 1. a live row has an element, that element's row is it, and no other row has it  2. the first `codedSlots` codes of a full chunk are those of its rows by its scales, no row of
+// its first `scaledSlots` is beyond them, and int8 is used when both are all  3. what lies in units of slots that were begun is rows, or zeros  4. a chunk is at most `chunkBytesMax`, so
+// that searching one takes some tenths of a millisecond.
 // Cost: a write about 2 us with 64 numbers; memory 4 + 1 bytes a number and some 200 bytes of JavaScript an element.
 // Concurrency: one thread. Limits: tailLimits; what the pool gives.
 
@@ -12,6 +15,7 @@ import type { TopK } from "#kernel/dot-top-k";
 import type { MemoryLease, MemoryPool } from "#kernel/memory-pool";
 import {
   bitmapBytes,
+  clearSlots,
   codeBytes,
   createVectorBlock,
   hasSlot,
@@ -29,8 +33,10 @@ import type { Filter } from "../filter/filter.ts";
 import { ElementMap } from "./element-map.ts";
 
 export const tailLimits = {
-  /** Of the data of one chunk: what is zeroed, quantised or scanned in one piece. */
+  /** Of the data of one chunk: what is scanned in one piece. */
   chunkBytesMax: 4 << 20,
+  /** Numbers that are scaled or coded in one piece: some 0.2 ms. */
+  pieceNumbers: 1 << 17,
   /** The first chunk; each later one is as large as all before it together. */
   firstRows: 1_024,
   /** Below so many dimensions a code is no shorter than a row is, or coarser than the gain is worth. */
@@ -55,10 +61,9 @@ export interface TailChunk {
   readonly filterAt: number;
   /** Rows that were given out. */
   used: number;
-  /** Its rows have codes. */
-  coded: boolean;
-  /** A row is beyond the scales of the codes. */
-  stale: boolean;
+  /** Slots whose rows the scales hold, and then those whose codes are right; 0 until it is full. */
+  scaledSlots: number;
+  codedSlots: number;
   /** Lengths before normalising; empty but for cosine. */
   readonly norms: Float32Array;
 }
@@ -144,6 +149,7 @@ export class LiveTail {
     const row = known ?? this.#used;
     const chunk = this.chunkOf(row);
     const slot = row - chunk.first;
+    if (known === undefined && slot % slotsUnit === 0) clearSlots(chunk.block, slot, slot + slotsUnit);
     writeRows(chunk.block, slot, vectors.subarray(from, from + this.shape.dims), this.#norm);
     if (chunk.norms.length > 0) chunk.norms[slot] = norm ?? this.#norm[0]!;
     this.setAttributes(row, attributes);
@@ -154,10 +160,11 @@ export class LiveTail {
       this.#live += 1;
       chunk.used += 1;
       setSlot(chunk.block.memory, chunk.block.liveAt, slot, true);
-      if (chunk.used === chunk.block.slots) this.#code(chunk);
-    } else if (chunk.coded) {
-      if (isWithin(chunk.block, slot)) quantise(chunk.block, slot, slot + 1);
-      else chunk.stale = true;
+    } else if (slot < chunk.scaledSlots) {
+      if (!isWithin(chunk.block, slot)) {
+        scalesOf(chunk.block, slot, slot + 1);
+        chunk.codedSlots = 0;
+      } else if (slot < chunk.codedSlots) quantise(chunk.block, slot, slot + 1);
     }
     return known === undefined;
   }
@@ -188,9 +195,8 @@ export class LiveTail {
 
   /** The best rows of a chunk, numbered within it. `isFiltered`: only those of the bitmap at `filterAt`. `exact`: every row in f32. */
   searchChunk(chunk: TailChunk, query: Float32Array, into: TopK, exact: boolean, isFiltered: boolean): TopK {
-    if (chunk.stale) this.#code(chunk);
     const k = Math.min(into.rows.length, chunk.used);
-    const isCoded = chunk.coded && !exact && candidatesFor(k) < chunk.used;
+    const isCoded = !exact && candidatesFor(k) < chunk.used && this.#isCoded(chunk);
     return exactSearch(chunk.block, query, k, into, {
       to: slotsFor(chunk.used),
       use: isCoded ? "int8" : "f32",
@@ -216,7 +222,7 @@ export class LiveTail {
 
   #grow(): void {
     const { dims, metric } = this.shape;
-    const parts = { codes: dims >= tailLimits.codedDimsMin, live: true };
+    const parts = { codes: dims >= tailLimits.codedDimsMin, live: true, dirty: true };
     const rowBytes = vectorBlockBytes(this.shape, slotsUnit, parts) / slotsUnit;
     const most = Math.max(slotsUnit, Math.floor(tailLimits.chunkBytesMax / rowBytes / slotsUnit) * slotsUnit);
     const slots = slotsFor(Math.min(most, Math.max(tailLimits.firstRows, this.#room)));
@@ -228,17 +234,27 @@ export class LiveTail {
     const block = createVectorBlock(lease.memory, this.shape, slots, parts);
     const filterAt = lease.memory.reserve(bitmapBytes(slots));
     const norms = new Float32Array(metric === "cosine" ? slots : 0);
-    this.chunks.push({ first: this.#room, block, lease, filterAt, used: 0, coded: false, stale: false, norms });
+    this.chunks.push({ first: this.#room, block, lease, filterAt, used: 0, scaledSlots: 0, codedSlots: 0, norms });
     this.#room += slots;
     this.#bytes += lease.memory.bytes.length;
   }
 
-  #code(chunk: TailChunk): void {
-    if (chunk.block.codesAt === 0) return;
-    scalesOf(chunk.block);
-    quantise(chunk.block);
-    chunk.coded = true;
-    chunk.stale = false;
+  /** Whether all its codes are right; if not, a piece of what is missing is made. */
+  #isCoded(chunk: TailChunk): boolean {
+    const { block } = chunk;
+    if (block.codesAt === 0 || chunk.used < block.slots) return false;
+    if (chunk.codedSlots === block.slots) return true;
+    const piece = Math.max(1, Math.floor(tailLimits.pieceNumbers / this.shape.dims));
+    if (chunk.scaledSlots < block.slots) {
+      const to = Math.min(block.slots, chunk.scaledSlots + piece);
+      scalesOf(block, chunk.scaledSlots, to);
+      chunk.scaledSlots = to;
+    } else {
+      const to = Math.min(block.slots, chunk.codedSlots + piece);
+      quantise(block, chunk.codedSlots, to);
+      chunk.codedSlots = to;
+    }
+    return chunk.codedSlots === block.slots;
   }
 }
 

@@ -1,4 +1,5 @@
 // The searches of a thread, in slices: between two slices messages are read, writes applied and the log's answers taken.
+// While single writes are on their way a slice is shorter: an acknowledgement takes two or three turns of the thread, so that many slices wait in it.
 // Quick ones (by index, no filter, few queries) go before long ones, but a long one has a slice after each of them; work for idle times goes on only when there are neither.
 // Invariants: 1. a slice ends after `sliceMs` and the step it is in  2. of each kind, searches are done in the order in which they came  3. each ends by its deadline.
 // Concurrency: one thread. Limits: `waitingMax` searches.
@@ -24,6 +25,9 @@ interface Running {
 export interface SearchLineOptions {
   readonly clock: Clock;
   readonly sliceMs: number;
+  /** Whether something is under way that every slice holds up; then it ends after `hurriedSliceMs`. */
+  readonly hurries?: () => boolean;
+  readonly hurriedSliceMs?: number;
   readonly waitingMax: number;
   /** Work for idle times, undefined when there is none. */
   readonly idle: () => Generator<void, void, void> | undefined;
@@ -74,8 +78,13 @@ export class SearchLine {
     this.#idle = undefined;
   }
 
+  get #sliceMs(): number {
+    const { sliceMs, hurriedSliceMs = sliceMs, hurries } = this.#options;
+    return hurries?.() === true ? Math.min(sliceMs, hurriedSliceMs) : sliceMs;
+  }
+
   async #run(): Promise<void> {
-    const { clock, sliceMs } = this.#options;
+    const { clock } = this.#options;
     let sinceMs = clock.monotonicMs();
     while (!this.#stopped) {
       const quick = this.#quick[0];
@@ -102,12 +111,12 @@ export class SearchLine {
         try {
           do {
             if (this.#idle.next().done === true) this.#idle = undefined;
-          } while (this.#idle !== undefined && clock.monotonicMs() - sinceMs < sliceMs);
+          } while (this.#idle !== undefined && clock.monotonicMs() - sinceMs < this.#sliceMs);
         } catch {
           this.#idle = undefined;
         }
       }
-      if (clock.monotonicMs() - sinceMs < sliceMs) continue;
+      if (clock.monotonicMs() - sinceMs < this.#sliceMs) continue;
       await clock.yield();
       sinceMs = clock.monotonicMs();
     }
@@ -116,7 +125,7 @@ export class SearchLine {
 
   /** One slice; true when the search is over. */
   #advance(running: Running, sinceMs: number): boolean {
-    const { clock, sliceMs } = this.#options;
+    const { clock } = this.#options;
     const { job } = running;
     try {
       if (clock.monotonicMs() > job.deadlineMs) {
@@ -126,7 +135,7 @@ export class SearchLine {
       }
       running.steps ??= job.steps();
       do if (running.steps.next().done === true) return true;
-      while (clock.monotonicMs() - sinceMs < sliceMs);
+      while (clock.monotonicMs() - sinceMs < this.#sliceMs);
       return false;
     } catch (thrown) {
       job.fail(toMillraceError(thrown, "a search"));

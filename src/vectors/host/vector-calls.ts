@@ -66,7 +66,7 @@ export interface CollectionNews {
 
 export interface CallAnswer {
   readonly id: number;
-  /** As VectorService says for the call. */
+  /** As VectorService says for the call; of a write of one row its flag alone: a number is sent in half the time of an array of one. */
   readonly value?: unknown;
   readonly failure?: FailureMessage;
 }

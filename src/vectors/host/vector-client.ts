@@ -7,7 +7,7 @@
 // Limits: vectorLimits; vectorClientLimits.
 
 import { MillraceError } from "#base/errors";
-import type { Clock } from "#platform/clock";
+import type { Clock, Timer } from "#platform/clock";
 import { unpackFailure } from "#platform/worker-failure";
 import { checkAttributes, checkElements, checkFinite, checkLong, checkName, checkRows, invalid, shown } from "../row-check.ts";
 import {
@@ -32,6 +32,8 @@ export const vectorClientLimits = {
   collectionMs: 60_000,
   /** A deadline that passed in the thread is told by it; this side waits so much longer. */
   graceMs: 2_000,
+  /** How often deadlines are looked at: a timer for each call would be most of what a call leaves to the garbage collector. */
+  sweepMs: 100,
 } as const;
 
 export interface VectorClientOptions {
@@ -47,7 +49,10 @@ type Unsent<T extends VectorCall = VectorCall> = T extends VectorCall ? Omit<T, 
 interface Asked {
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: MillraceError) => void;
-  readonly timer: { cancel(): void };
+  /** Monotonic milliseconds. */
+  readonly deadlineMs: number;
+  readonly call: Unsent;
+  readonly withinMs: number;
   /** The collection whose changes the answer counts up. */
   readonly writes: string | undefined;
 }
@@ -65,6 +70,7 @@ export class VectorClient implements VectorService {
   #parts: Float32Array[] = [];
   #numbers = 0;
   #nextId = 1;
+  #sweep: Timer | undefined;
 
   constructor(options: VectorClientOptions) {
     this.#options = options;
@@ -89,9 +95,9 @@ export class VectorClient implements VectorService {
       const asked = this.#asked.get(id);
       if (asked === undefined) continue;
       this.#asked.delete(id);
-      asked.timer.cancel();
       if (asked.writes !== undefined) this.#changed(asked.writes);
-      if (failure === undefined) asked.resolve(value);
+      // Of a write of one row: see CallAnswer.
+      if (failure === undefined) asked.resolve(asked.writes !== undefined && typeof value === "number" ? Uint8Array.of(value) : value);
       else asked.reject(unpackFailure(failure));
     }
     if (message.ready === true) this.#failure = undefined;
@@ -106,7 +112,6 @@ export class VectorClient implements VectorService {
     this.#numbers = 0;
     for (const [id, asked] of this.#asked) {
       this.#asked.delete(id);
-      asked.timer.cancel();
       if (asked.writes !== undefined) this.#changed(asked.writes);
       asked.reject(failure);
     }
@@ -225,8 +230,8 @@ export class VectorClient implements VectorService {
     this.#changes.set(collection, (this.#changes.get(collection) ?? 0) + 1);
   }
 
-  async #write(collection: string, call: Unsent): Promise<Uint8Array | undefined> {
-    return (await this.#ask(call, vectorClientLimits.writeMs, collection)) as Uint8Array | undefined;
+  #write(collection: string, call: Unsent): Promise<Uint8Array | undefined> {
+    return this.#ask(call, vectorClientLimits.writeMs, collection) as Promise<Uint8Array | undefined>;
   }
 
   #pack(vectors: Float32Array): NumbersPart {
@@ -250,22 +255,32 @@ export class VectorClient implements VectorService {
     }
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-    const timer = this.#options.clock.after(
-      withinMs,
-      () => {
-        this.#asked.delete(id);
-        reject(
-          new MillraceError("timeout", `${call.call} of collection ${shown(call.collection)} had no answer within ${withinMs} ms`, {
-            todo: writes === undefined ? "ask again, or give it more time" : "it may still be done: writes may be repeated",
-          }),
-        );
-      },
-      { background: true },
-    );
-    this.#asked.set(id, { resolve, reject, timer, writes });
+    this.#asked.set(id, { resolve, reject, deadlineMs: this.#options.clock.monotonicMs() + withinMs, call, withinMs, writes });
+    if (this.#sweep === undefined) this.#sweepLater();
     this.#unsent.push({ ...call, id });
     if (this.#unsent.length === 1) queueMicrotask(() => this.#flush());
     return promise;
+  }
+
+  #sweepLater(): void {
+    this.#sweep = this.#options.clock.after(
+      vectorClientLimits.sweepMs,
+      () => {
+        this.#sweep = undefined;
+        const nowMs = this.#options.clock.monotonicMs();
+        for (const [id, { deadlineMs, call, withinMs, writes, reject }] of this.#asked) {
+          if (nowMs < deadlineMs) continue;
+          this.#asked.delete(id);
+          reject(
+            new MillraceError("timeout", `${call.call} of collection ${shown(call.collection)} had no answer within ${withinMs} ms`, {
+              todo: writes === undefined ? "ask again, or give it more time" : "it may still be done: writes may be repeated",
+            }),
+          );
+        }
+        if (this.#asked.size > 0) this.#sweepLater();
+      },
+      { background: true },
+    );
   }
 
   #flush(): void {

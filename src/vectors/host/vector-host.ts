@@ -34,7 +34,7 @@ import {
 import type { CollectionView } from "../collection/collection-view.ts";
 import type { FoldJob } from "../collection/fold.ts";
 import { foldReason, isOverdue } from "../collection/fold-policy.ts";
-import { LiveCollection, type ViewLease } from "../collection/live-collection.ts";
+import { type CollectionWrite, LiveCollection, type ViewLease } from "../collection/live-collection.ts";
 import { loadBase } from "../collection/load-base.ts";
 import { searchView } from "../collection/view-search.ts";
 import { compileFilter } from "../filter/filter.ts";
@@ -54,6 +54,12 @@ import type { AnswersMessage, CallAnswer, CallsMessage, CollectionNews, VectorCa
 
 export const hostLimits = {
   sliceMs: 0.5,
+  /** Of searches, while writes of at most so many rows are under way: somebody waits for each of those. A flood is not helped by shorter slices, and searches are then slower. */
+  hurriedSliceMs: 0.1,
+  hurriedRowsMax: 64,
+  /** Of loading a version, after which searches that wait are done first, for so long at most: a version is loaded however many there are. */
+  loadSliceMs: 0.25,
+  loadWaitsMsMax: 4,
   tickMs: 1_000,
   trimMs: 60_000,
   /** Collections opened at once at the start. */
@@ -137,6 +143,8 @@ export class VectorHost {
   #trimAtMs = 0;
   #stallMs = 0;
   #folding = false;
+  /** Of writes that are not answered yet. */
+  #rowsUnderWay = 0;
 
   constructor(options: VectorHostOptions) {
     this.#options = options;
@@ -147,6 +155,8 @@ export class VectorHost {
     this.#line = new SearchLine({
       clock: options.clock,
       sliceMs: options.sliceMs ?? hostLimits.sliceMs,
+      hurriedSliceMs: hostLimits.hurriedSliceMs,
+      hurries: () => this.#rowsUnderWay > 0 && this.#rowsUnderWay <= hostLimits.hurriedRowsMax,
       waitingMax: vectorLimits.callsMax,
       idle: () => this.#sample(),
     });
@@ -282,14 +292,16 @@ export class VectorHost {
     this.#told(opened);
   }
 
-  /** For work that nobody waits for: what it awaits is a turn of the thread whenever it has computed for a slice. Rejects when the signal aborts. */
+  /** For work that nobody waits for: what it awaits is a turn of the thread whenever it has computed for a slice, and the searches that wait then. Rejects when the signal aborts. */
   #slicer(signal: AbortSignal): () => Promise<void> {
-    const { clock, sliceMs = hostLimits.sliceMs } = this.#options;
+    const { clock, sliceMs = hostLimits.loadSliceMs } = this.#options;
     let sinceMs = clock.monotonicMs();
     return async () => {
       signal.throwIfAborted();
-      if (clock.monotonicMs() - sinceMs < sliceMs) return;
-      await clock.yield();
+      const stoodMs = clock.monotonicMs();
+      if (stoodMs - sinceMs < Math.min(sliceMs, hostLimits.loadSliceMs)) return;
+      do await clock.yield();
+      while (this.#line.waiting > 0 && clock.monotonicMs() - stoodMs < hostLimits.loadWaitsMsMax);
       sinceMs = clock.monotonicMs();
     };
   }
@@ -457,12 +469,12 @@ export class VectorHost {
       case "upsert": {
         const { elements, vectors, attributes } = call;
         if (vectors.count !== elements.length * dims) throw wrongSize(vectors.count, elements.length, dims, call.collection);
-        return this.#promise(call.id, collection.write({ kind: "upsert", elements, vectors: numbers, from: vectors.from, attributes }));
+        return this.#write(call.id, collection, { kind: "upsert", elements, vectors: numbers, from: vectors.from, attributes });
       }
       case "remove":
-        return this.#promise(call.id, collection.write({ kind: "remove", elements: call.elements }));
+        return this.#write(call.id, collection, { kind: "remove", elements: call.elements });
       case "attributes":
-        return this.#promise(call.id, collection.write({ kind: "attributes", elements: call.elements, attributes: call.attributes }));
+        return this.#write(call.id, collection, { kind: "attributes", elements: call.elements, attributes: call.attributes });
       case "get":
         return this.#answer(call.id, lookUp(collection.serving!, call.elements));
       case "count":
@@ -744,6 +756,21 @@ export class VectorHost {
     work.then(
       (value) => this.#answer(id, value),
       (thrown: unknown) => this.#refuse(id, toMillraceError(thrown)),
+    );
+  }
+
+  #write(id: number, collection: LiveCollection, write: CollectionWrite): void {
+    const rows = write.elements.length;
+    this.#rowsUnderWay += rows;
+    collection.write(write).then(
+      (flags) => {
+        this.#rowsUnderWay -= rows;
+        this.#answer(id, flags.length === 1 ? flags[0] : flags);
+      },
+      (thrown: unknown) => {
+        this.#rowsUnderWay -= rows;
+        this.#refuse(id, toMillraceError(thrown));
+      },
     );
   }
 
