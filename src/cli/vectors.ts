@@ -127,6 +127,7 @@ export function vectorCommands(program: Command): void {
     .description("builds vector tasks of a data folder until it is stopped; any number of builders share them")
     .addOption(dataOption())
     .addOption(new Option("--slots <number>", "builds at once").default(1).argParser(positive))
+    .addOption(new Option("--threads <number>", "threads of a build, 1 to 16 (default: a core each, at most 4)").argParser(threadCount))
     .addOption(
       new Option("-s, --server <address>", "HTTP address of the server whose tables tasks read").env("MILLRACE_SERVER").default("http://127.0.0.1:8080"),
     )
@@ -136,18 +137,20 @@ export function vectorCommands(program: Command): void {
       async (options: {
         readonly data: string;
         readonly slots: number;
+        readonly threads?: number;
         readonly server: string;
         readonly token?: string;
         readonly folder: readonly string[];
       }) => {
         const stopping = new AbortController();
         onStopSignal((signal) => stopping.abort(new MillraceError("unavailable", `stopped by ${signal}`)));
-        const { token } = options;
+        const { token, threads } = options;
         await runBuilder({
           dataFolder: absolutePath(options.data),
           slots: options.slots,
           folders: options.folder.map(absolutePath),
           server: options.server,
+          ...(threads === undefined ? {} : { threads }),
           ...(token === undefined ? {} : { token }),
           warn: printError,
           signal: stopping.signal,
@@ -156,6 +159,12 @@ export function vectorCommands(program: Command): void {
         printLine("stopped; builds under way begin anew with the next builder");
       },
     );
+}
+
+function threadCount(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > 16) throw new InvalidArgumentError("give a whole number from 1 to 16");
+  return value;
 }
 
 function positive(text: string): number {

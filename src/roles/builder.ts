@@ -28,6 +28,8 @@ export interface BuilderOptions {
   readonly dataFolder: string;
   /** Builds at once. Default 1. */
   readonly slots?: number;
+  /** Threads of a build. Default: as many as there are cores, at most 4. */
+  readonly threads?: number;
   /** Where files of tasks that came over HTTP may lie. */
   readonly folders: readonly string[];
   /** Address of the server whose tables tasks read. A function: of one that is not up yet. */
@@ -49,7 +51,7 @@ const graceMs = 5_000;
 
 /** Starts a builder; it works until it is stopped. */
 export function startBuilder(options: BuilderOptions): Builder {
-  const { registry, dataFolder, folders, slots, server, token, warn } = options;
+  const { registry, dataFolder, folders, slots, threads, server, token, warn } = options;
   const name = `builder-${processId}-${randomId(systemRandom, 4)}`;
   const builder = new TaskBuilder({
     board: new TaskBoard(registry),
@@ -63,7 +65,14 @@ export function startBuilder(options: BuilderOptions): Builder {
     build: (task, onProgress, signal) => {
       const address = server();
       return buildInChild(
-        { dataFolder, task, folders, ...(address === undefined ? {} : { server: address }), ...(token === undefined ? {} : { token }) },
+        {
+          dataFolder,
+          task,
+          folders,
+          ...(threads === undefined ? {} : { threads }),
+          ...(address === undefined ? {} : { server: address }),
+          ...(token === undefined ? {} : { token }),
+        },
         onProgress,
         signal,
       );

@@ -244,12 +244,13 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       await tasks.declare(config.vectors.tasks ?? {}, (_name, { message }) => warn(message));
       const { address } = http;
       const token = environment("MILLRACE_TOKEN");
-      const { builders = vectorDefaults.builders } = config.vectors;
+      const { builders = vectorDefaults.builders, buildThreads } = config.vectors;
       if (builders > 0)
         builder = startBuilder({
           registry: folder.registry,
           dataFolder: options.dataFolder,
           slots: builders,
+          ...(buildThreads === undefined ? {} : { threads: buildThreads }),
           folders: config.storage.importFolders ?? [],
           server: () => address,
           ...(token === undefined ? {} : { token }),

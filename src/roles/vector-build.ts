@@ -35,6 +35,8 @@ export interface VectorBuildOptions {
   readonly folders: readonly string[];
   readonly server?: string;
   readonly token?: string;
+  /** That compute at once. Default: as many as there are cores, at most `buildThreadsMaxDefault`. */
+  readonly threads?: number;
 }
 
 /** A step of a build may take long on a busy machine where everybody else goes first, and nothing renews a lease meanwhile. */
@@ -54,7 +56,7 @@ export async function buildVectorTask(
   options: VectorBuildOptions,
   watch: { readonly signal: AbortSignal; readonly onProgress: (progress: BuildProgress, nowMs: number) => void },
 ): Promise<BuiltVersion> {
-  const { dataFolder, task, folders, server, token } = options;
+  const { dataFolder, task, folders, server, token, threads = Math.min(machineCores(), buildThreadsMaxDefault) } = options;
   const { config } = task;
   const {
     metric = vectorTaskDefaults.metric,
@@ -110,7 +112,7 @@ export async function buildVectorTask(
           clock: systemClock,
           folder: systemFiles.join(folder, "version"),
           cpuMs: ownCpuMs,
-          threads: { workers: systemWorkers, count: Math.min(machineCores(), buildThreadsMaxDefault) },
+          threads: { workers: systemWorkers, count: threads },
           signal: watch.signal,
           onProgress: (progress) => watch.onProgress(progress, systemClock.monotonicMs()),
         },

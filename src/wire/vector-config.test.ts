@@ -12,11 +12,14 @@ test("promise: a section of vectors that cannot be is refused by the name of its
     defaults: { recallAt: 10, fold: { everySeconds: 60 } },
     memoryMb: 64,
     cacheMb: 0,
+    buildThreads: 2,
   };
   assert.ok(Value.Check(VectorsConfig, good));
   assert.equal(checkVectors(good), good);
   for (const bad of [
     { collections: { items: { dims: 0 } } },
+    { buildThreads: 0 },
+    { buildThreads: 17 },
     { collections: { items: { dims: 4_097 } } },
     { collections: { items: {} } },
     { collections: { items: { ...items, metric: "hamming" } } },

@@ -86,6 +86,8 @@ export const VectorsConfig = Type.Object(
     ),
     /** Tasks that the server itself builds at once, each in a process of its own; 0: only those of `millrace builder`. Default 1. */
     builders: Type.Optional(Type.Integer({ minimum: 0, maximum: 16 })),
+    /** Threads that one build of the server's computes with, all standing back. Default: as many as there are cores, at most 4. */
+    buildThreads: Type.Optional(Type.Integer({ minimum: 1, maximum: 16 })),
     /** Of all collections with their spare versions, MiB. Default 1,024. */
     memoryMb: Type.Optional(Type.Integer({ minimum: 16, maximum: limits.memoryMbMax })),
     /** Of answers that are given again while nothing changed, MiB; 0: none are kept. Default 32. */
