@@ -8,6 +8,7 @@ import Type from "typebox";
 import type { VectorTaskDetail } from "#wire/vector-task-api";
 import { FilesSource, ModelSource, NpyRowsSource, ParameterSource, TableSource, VectorTaskConfig, vectorTaskNamePattern } from "#wire/vector-task-config";
 import { readJson } from "./http-body.ts";
+import { HttpRefusal } from "./http-errors.ts";
 import type { Route } from "./http-routes.ts";
 import { schemaCheck } from "./schema-check.ts";
 
@@ -43,6 +44,16 @@ export function checkTaskSource(config: unknown, what: string, todo = "docs/vect
     throw new MillraceError("invalid", `${what} names no rows`, { todo: "give it npy, files, query, module with table, parameters, or table with column" });
   }
   meant[1].required(source, what, todo);
+}
+
+/** A file or a module that no task over HTTP may name: not a token is missing (401), it may not be (403). */
+async function told(work: Promise<VectorTaskDetail>): Promise<VectorTaskDetail> {
+  try {
+    return await work;
+  } catch (thrown) {
+    if (!(thrown instanceof MillraceError) || thrown.code !== "unauthorized") throw thrown;
+    throw new HttpRefusal("unauthorized", thrown.what, { status: 403, ...(thrown.todo === undefined ? {} : { todo: thrown.todo }), cause: thrown });
+  }
 }
 
 /** `control`: undefined on a server without vector collections; the routes say so then. */
@@ -93,7 +104,7 @@ export function vectorTaskRoutes(control: TaskControl | undefined): Route[] {
       handle({ body, caller }): Promise<VectorTaskDetail> {
         checkTaskSource((body as { config?: unknown } | null)?.config, "the body: field config.source");
         const { name, config } = create(body, "the body");
-        return here().create(name, config, caller);
+        return told(here().create(name, config, caller));
       },
     },
     {
@@ -115,7 +126,7 @@ export function vectorTaskRoutes(control: TaskControl | undefined): Route[] {
       handle({ params, body, caller }): Promise<VectorTaskDetail> {
         checkTaskSource((body as { config?: unknown } | null)?.config, "the body: field config.source");
         const { edition, config } = change(body, "the body");
-        return here().change(nameOf(params), edition, config, caller);
+        return told(here().change(nameOf(params), edition, config, caller));
       },
     },
     step("run", "Build now, or as soon as a builder is free", (task, caller) => here().run(task, caller)),

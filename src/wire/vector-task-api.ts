@@ -90,6 +90,7 @@ export interface VectorBuildRunning {
   readonly builder: string;
   readonly trigger: VectorTaskTrigger;
   readonly sinceMs: number;
+  /** `start`, then read, index, tune, validate, publish. */
   readonly stage: string;
   readonly rows: number;
   /** 0 to 1 of the stage. */

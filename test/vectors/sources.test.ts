@@ -59,6 +59,26 @@ test("promise: each kind of source of a task is built by a server and found by i
     (await (await fetch(`${server.address}/v1/vector-tasks/${path}`, init)).json()) as VectorTaskDetail;
   // As clients call that name a type and send nothing.
   for (const name of Object.keys(sources)) await ask(`${name}/run`, { method: "POST", headers: { "content-type": "application/json" } });
+  const refused = async (config: object): Promise<readonly [status: number, message: string]> => {
+    const answer = await fetch(`${server.address}/v1/vector-tasks`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ name: "odd", config }),
+    });
+    return [answer.status, ((await answer.json()) as { error: { message: string } }).error.message];
+  };
+  for (const [config, status, message] of [
+    [{ source: { npy: at("v.npy") } }, 403, /source\.npy lies outside the folders/],
+    [{ source: { module: at("model.mjs"), table: "items" } }, 403, /source\.module cannot be told over HTTP/],
+    [{ source: { table: "items", column: "year" } }, 400, /source\.column is year, which holds i64/],
+    [{ source: { parameters: "none" } }, 400, /source\.parameters is none/],
+    [{ source: { fils: [at("films.csv")] } }, 400, /config\.source names no rows/],
+    [{ source: { table: "items", colum: "embedding" } }, 400, /config\.source has no field "colum"/],
+  ] as const) {
+    const [code, said] = await refused(config);
+    assert.equal(code, status, said);
+    assert.match(said, message);
+  }
   const built = async (name: string): Promise<readonly [rows: number | undefined, refused: number | undefined]> => {
     for (;;) {
       const { last } = await ask(name);

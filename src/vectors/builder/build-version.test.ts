@@ -194,6 +194,37 @@ test("rows that the source left out by itself are counted, and too many of them 
     assert.match(bad.reasons.join(), /refused per read is 0\.52381, at most 0\.5 is allowed/);
   }));
 
+test("promise: settings that unseen queries find a little short are widened to the target; where they fall far short the version is refused", () =>
+  within(async (world) => {
+    const rows = clustered(3_000, 16);
+    const random = new Prng("queries of two kinds");
+    /** Rows tune; every third query, which validates, is a row moved by so much. */
+    const queriesOf = (moved: number): Float32Array => {
+      const queries = new Float32Array(600 * 16);
+      for (let q = 0; q < 600; q++) {
+        const row = random.below(3_000) * 16;
+        for (let j = 0; j < 16; j++) queries[q * 16 + j] = rows.vectors[row + j]! + (q % 3 === 2 ? moved * random.normal() : 0);
+      }
+      return queries;
+    };
+    const config = { recallTarget: 0.95, lists: 32, live: false };
+    // How far rows must be moved for a little hangs on the rows.
+    let widened = false;
+    for (const moved of [0.3, 0.4, 0.45, 0.5, 0.6]) {
+      const { outcome, statistics, settings } = await world.build(rows, { ...config, queries: queriesOf(moved) });
+      const recall = statistics["recall"]!;
+      assert.ok(outcome === "staged" ? recall >= 0.95 : recall < 0.925, `${outcome} with recall ${recall}`);
+      // Slacks that tuning tries have one decimal.
+      widened = outcome === "staged" && settings.slack !== Math.round(settings.slack * 10) / 10;
+      if (widened) break;
+    }
+    assert.ok(widened);
+    const far = await world.build(rows, { ...config, queries: queriesOf(30) });
+    assert.equal(far.outcome, "refused");
+    assert.match(far.reasons.join(), /recall is 0\.[0-9]+, at least 0\.925 is wanted/);
+    assert.ok(far.statistics["recallTuned"]! >= 0.95);
+  }));
+
 /** Files that spoil one file of a segment on its way to the disk. */
 function spoiling(spoils: (name: string, bytes: Uint8Array) => Uint8Array | undefined): Files {
   return {

@@ -285,7 +285,8 @@ export class TaskBuilder {
         ),
       { background: true },
     );
-    let progress: BuildProgress = { stage: "read", rows: 0 };
+    // Until the build says otherwise: from `read` on writes to the collection are newer than what is built, before that they are not.
+    let progress: Omit<BuildProgress, "stage"> & { readonly stage: string } = { stage: "start", rows: 0 };
     let lost = false;
     const watched = new AbortController();
     const show = async (): Promise<void> => {
