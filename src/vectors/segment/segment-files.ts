@@ -38,8 +38,10 @@ export interface SegmentIds {
   readonly offsets: Uint32Array;
 }
 
-/** Bytes of a file read at once. */
+/** Bytes of a file read at once; ... */
 const readBytes = 32 << 20;
+/** ... and while a thread serves: a larger piece holds a core for milliseconds, on which something else may wait. */
+const readBytesServing = 1 << 20;
 /** Numbers checked between two pauses: some tenths of a millisecond. */
 const checkedTogether = 1 << 18;
 
@@ -189,7 +191,13 @@ export async function loadSegment(files: Files, pathOf: (name: string) => string
       // Kernels read a little past ids.
       const place = memory.reserve(bytesOf(layout) + 16);
       at.set(layout.name, place);
-      await readArray(files, pathOf(fileOf(layout.name)), npyHeader(layout.type, layout.shape), memory.bytes.subarray(place, place + bytesOf(layout)));
+      await readArray(
+        files,
+        pathOf(fileOf(layout.name)),
+        npyHeader(layout.type, layout.shape),
+        memory.bytes.subarray(place, place + bytesOf(layout)),
+        options.pause,
+      );
     }
     for (const layout of layouts) {
       if (layout.type !== "<f4") continue;
@@ -244,7 +252,7 @@ async function readHead(files: Files, path: string): Promise<SegmentHead> {
 }
 
 /** Reads a file that must be this header and `into.length` bytes. */
-async function readArray(files: Files, path: string, header: Uint8Array, into: Uint8Array): Promise<void> {
+async function readArray(files: Files, path: string, header: Uint8Array, into: Uint8Array, pause?: () => Promise<void>): Promise<void> {
   const file = await files.open(path, "read");
   if (file === undefined) throw corrupt(`without the file ${path}`);
   try {
@@ -252,7 +260,11 @@ async function readArray(files: Files, path: string, header: Uint8Array, into: U
     const read = new Uint8Array(header.length);
     await readFully(file, read, 0, path);
     if (read.some((byte, i) => byte !== header[i])) throw corrupt(`whose file ${path} does not begin as it must`);
-    for (let from = 0; from < into.length; from += readBytes) await readFully(file, into.subarray(from, from + readBytes), header.length + from, path);
+    const piece = pause === undefined ? readBytes : readBytesServing;
+    for (let from = 0; from < into.length; from += piece) {
+      await readFully(file, into.subarray(from, from + piece), header.length + from, path);
+      await pause?.();
+    }
   } finally {
     await file.close();
   }
