@@ -60,6 +60,27 @@ function listBits(bits: u64, base: u32, to: usize): usize {
   return end;
 }
 
+/** Writes the slots of the first of the words that `full` names, counted from `word`, behind the `count` there are; returns how many there are then. May write two beyond them. */
+function listNext(first: usize, second: usize, word: u32, full: u64, out: usize, count: u32): u32 {
+  const one = word + ((<u32>ctz(full)) & 63);
+  const at = (<usize>one) << 2;
+  let bits = select<u32>(load<u32>(second + at), 0, full != 0);
+  if (first) bits &= load<u32>(first + at);
+  const base = one << 5;
+  store<u32>(out + ((<usize>count) << 2), base + ctz<u32>(bits));
+  count += <u32>(bits != 0);
+  bits &= bits - 1;
+  store<u32>(out + ((<usize>count) << 2), base + ctz<u32>(bits));
+  count += <u32>(bits != 0);
+  bits &= bits - 1;
+  while (bits != 0) {
+    store<u32>(out + ((<usize>count) << 2), base + ctz<u32>(bits));
+    bits &= bits - 1;
+    count += 1;
+  }
+  return count;
+}
+
 /** Which of 16 words have bits, as a mask. */
 function filledWords(at: usize): u64 {
   const none = i32x4.splat(0);
@@ -75,21 +96,21 @@ export function bitsList(first: usize, second: usize, from: u32, to: u32, out: u
   const end = (to - 1) >> 5;
   for (let word = from >> 5; word <= end; word++) {
     // Where nearly all words are empty, 64 at once: which are not is one mask, so that what is guessed wrong is a few times for 64 and not once a set bit.
-    while (second && word << 5 >= from && (word + 64) << 5 <= to && count + 64 * 32 <= max) {
+    while (second && word << 5 >= from && (word + 64) << 5 <= to && count + 64 * 32 + 2 <= max) {
       const at = second + ((<usize>word) << 2);
       let full = filledWords(at) | (filledWords(at + 64) << 16) | (filledWords(at + 128) << 32) | (filledWords(at + 192) << 48);
       if (<u32>popcnt(full) > filledMost) break;
-      while (full != 0) {
-        const one = word + <u32>ctz(full);
+      // Four words at least, also where there are none: how many there are is not to be guessed.
+      do {
+        count = listNext(first, second, word, full, out, count);
         full &= full - 1;
-        let bits = bitsOf(first, second, one, from, to);
-        const base = one << 5;
-        while (bits != 0) {
-          store<u32>(out + ((<usize>count) << 2), base + <u32>ctz(bits));
-          bits &= bits - 1;
-          count += 1;
-        }
-      }
+        count = listNext(first, second, word, full, out, count);
+        full &= full - 1;
+        count = listNext(first, second, word, full, out, count);
+        full &= full - 1;
+        count = listNext(first, second, word, full, out, count);
+        full &= full - 1;
+      } while (full != 0);
       word += 64;
     }
     if (word > end) break;

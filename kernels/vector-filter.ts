@@ -42,13 +42,22 @@ function touchCodes(codes: usize, codeBytes: usize, list: usize, from: u32, to: 
   return sum;
 }
 
-/** Scores of the rows of a list by their codes, to `scores`; what does not exist has NaN. */
-function scoreCodes(args: usize, list: usize, count: u32, unit: f32, scores: usize): void {
-  const codes = <usize>word(args, 4);
-  const codeBytes = <usize>word(args, 5);
-  const bias = <usize>word(args, 7);
-  const coded = <usize>word(args, 16);
-  const slots = word(args, 19);
+/**
+ * Scores of the rows of a list by their codes, to `scores`; what does not exist has NaN. `coded`, `unit`: of foldQuery. `spare`: 4 bytes that are written, so that the loads that only
+ * fetch are not taken for useless.
+ */
+export function scoreCodes(
+  codes: usize,
+  codeBytes: usize,
+  bias: usize,
+  coded: usize,
+  slots: u32,
+  list: usize,
+  count: u32,
+  unit: f32,
+  scores: usize,
+  spare: usize,
+): void {
   const units = f32x4.splat(unit);
   const top = i32x4.splat(slots);
   let i: u32 = 0;
@@ -104,8 +113,17 @@ function scoreCodes(args: usize, list: usize, count: u32, unit: f32, scores: usi
     }
     store<f32>(scores + ((<usize>i) << 2), score);
   }
-  // Written where the list of the chosen will stand, so that the loads are not taken for useless.
-  store<u32>(scores + ((<usize>partRows) << 2), touched);
+  store<u32>(spare, touched);
+}
+
+/** How far a score by codes is to be believed to be off: `slack` standard deviations. `unit`: of foldQuery. */
+export function codeMargin(coded: usize, codeBytes: usize, unit: f32, slack: f32): f32 {
+  let squares: f32 = 0;
+  for (let at: usize = 0; at < codeBytes << 1; at += 2) {
+    const one = <f32>load<i16>(coded + at);
+    squares += one * one;
+  }
+  return slack * unit * sqrt<f32>(squares / 12);
 }
 
 /** Offers four scores to the heap of codes' scores. */
@@ -129,6 +147,7 @@ function offerScores(heap: usize, four: v128, threshold: f32): f32 {
 export function filterScanOf(args: usize, slack: f32, room: usize): u32 {
   const rows = <usize>word(args, 2);
   const rowBytes = <usize>word(args, 3);
+  const codes = <usize>word(args, 4);
   const codeBytes = <usize>word(args, 5);
   const bias = <usize>word(args, 7);
   const live = <usize>word(args, 8);
@@ -141,12 +160,7 @@ export function filterScanOf(args: usize, slack: f32, room: usize): u32 {
   const all = word(args, 18);
   const slots = word(args, 19);
   const unit = foldQuery(query, rowBytes, <usize>word(args, 6), codeBytes, coded);
-  let squares: f32 = 0;
-  for (let at: usize = 0; at < codeBytes << 1; at += 2) {
-    const one = <f32>load<i16>(coded + at);
-    squares += one * one;
-  }
-  const margin = slack * unit * sqrt<f32>(squares / 12);
+  const margin = codeMargin(coded, codeBytes, unit, slack);
   const chosen = room + ((<usize>partRows) << 2);
   topKReset(best, load<u32>(heap));
   let known: f32 = -Infinity;
@@ -154,7 +168,8 @@ export function filterScanOf(args: usize, slack: f32, room: usize): u32 {
   for (let first: u32 = 0; first < all; first += partRows) {
     const count = min(partRows, all - first);
     const part = list + ((<usize>first) << 2);
-    scoreCodes(args, part, count, unit, room);
+    // What is spare stands where the list of the chosen will be.
+    scoreCodes(codes, codeBytes, bias, coded, slots, part, count, unit, room, chosen);
     // The k-th best of the codes' scores so far, and of the exact ones.
     let i: u32 = 0;
     for (; i + 4 <= count; i += 4) {

@@ -9,6 +9,9 @@
 //    one register; one instruction looks up 16 rows. Sums stay in 8 bits for four codes, then in 16. A row is let through when its sum, and `slack` errors, reach T.
 // 3. The rows themselves, in f32 (vector-rows.ts), to the heap: T rises.
 //
+// Where a filter leaves few rows of a list, a look at 32 of them for the one or two that pass is dear. These are compared by their int8 codes, whose errors are much smaller: 256 at a
+// time, gathered over lists, so that their misses overlap (vector-filter.ts).
+//
 // Bitmaps are ANDed to the 32 rows of a block before they become candidates. With a filter, the lists count only the rows that pass, and are passed over when none does.
 //
 // Codes of a block of 32 slots: for each code 16 bytes, byte i = code of slot i, and of slot 16 + i in its upper half. Codes a slot: a multiple of four, the rest zeros.
@@ -22,10 +25,15 @@
 //   21 scratch (ivfScratchBytes)  22 slots  23 out: lists looked into  24 out: slots whose codes were compared  25 out: rows compared exactly
 //   26 lists of the first look  27 f32 least share: the search gives up, without answers, when so much less of the rows passes in the lists of the first look than in all (0 = never)
 //   28 out: 1 = it gave up  29 f32 a list: standard deviation of a score by codes, for a query of length 1
-// Scratch, f32 or u32 words, each part for lists rounded up to eight: scores, weights, fall, order, passing rows; then tables (16 bytes a code), a heap of `lists` entries, candidates.
+//   30 int8 codes  31 bytes of one  32 scales  33 f32 share of a list's slots: where fewer pass, these are compared by their int8 codes (0 = nowhere)  34 f32 slack of those codes
+//   35 f32 bend of the fall: the share falls by exp(-(fall + bend z) z) where T is z spreads above the centroid's score
+// Scratch, f32 or u32 words, each part for lists rounded up to eight: scores, weights, fall, order, passing rows; then tables (16 bytes a code), a heap of `lists` entries, rows that wait for a look at their
+// int8 codes (u32 how many, f32 step, f32 margin, u32 spare, the query's codes, scores, slots), candidates.
 
 import { dotOne, multiplyAdd, sumEach } from "./dot-top-k";
 import { offer, thresholdOf, topKReset, topKSort } from "./top-k";
+import { foldQuery } from "./vector-codes8";
+import { codeMargin, scoreCodes } from "./vector-filter";
 import { scanList } from "./vector-rows";
 
 // @ts-ignore: known to the AssemblyScript compiler, a constant while compiling
@@ -37,6 +45,10 @@ const entryMax: f32 = 63;
 const sumMax: f32 = 32_000;
 /** Candidates are compared exactly when so many have gathered, so that their misses overlap and T rises soon. */
 const together: u32 = 32;
+/** Rows that wait for a look at their int8 codes until so many are fetched and compared together. */
+const fetched: u32 = 256;
+/** Room for those that wait, and for their scores: the rows of two blocks and four places may come on top of one less. */
+const waitingMost: u32 = fetched + 72;
 /** Steps in which the lists are put in order. */
 const buckets: u32 = 256;
 
@@ -358,8 +370,81 @@ function reaches(sums: v128, bias: usize, scale: v128, limit: v128): u32 {
   return (<u32>i32x4.bitmask(f32x4.ge(x, limit))) | ((<u32>i32x4.bitmask(f32x4.ge(y, limit))) << 4);
 }
 
-/** Looks into one list; `held` candidates wait already. Returns how many wait after it. */
-function visit(args: usize, list: u32, score: f32, tables: usize, base: usize, step: f32, candidates: usize, held: u32): u32 {
+/** Appends the slots whose bits are set of 64; returns the end. May write four beyond it. Four at a time, so that few branches are guessed wrong. */
+function appendAll(list: usize, bits: u64, first: u32): usize {
+  const end = list + ((<usize>popcnt(bits)) << 2);
+  do {
+    store<u32>(list, first + <u32>ctz(bits));
+    bits &= bits - 1;
+    store<u32>(list, first + <u32>ctz(bits), 4);
+    bits &= bits - 1;
+    store<u32>(list, first + <u32>ctz(bits), 8);
+    bits &= bits - 1;
+    store<u32>(list, first + <u32>ctz(bits), 12);
+    bits &= bits - 1;
+    list += 16;
+  } while (bits != 0);
+  return end;
+}
+
+/** Rows of blocks [from, to) that pass begin to wait for a look at their int8 codes. Returns how many of the candidates wait then. */
+function wait(args: usize, from: u32, to: u32, bytes: usize, candidates: usize, held: u32): u32 {
+  const live = <usize>word(args, 12);
+  const filter = <usize>word(args, 13);
+  const start = waitingOf(args, bytes);
+  const full = start + ((<usize>fetched) << 2);
+  let end = start + ((<usize>load<u32>(bytes)) << 2);
+  for (let w = from; w < to; w += 2) {
+    let bits = <u64>bitsAt(live, filter, w);
+    if (w + 1 < to) bits |= (<u64>bitsAt(live, filter, w + 1)) << 32;
+    end = appendAll(end, bits, w << 5);
+    if (end < full) continue;
+    held = lookAt(args, bytes, <u32>((end - start) >> 2), candidates, held);
+    end = start;
+  }
+  store<u32>(bytes, <u32>((end - start) >> 2));
+  return held;
+}
+
+/** Where the slots that wait stand: behind the counters, the query's codes and the scores. */
+function waitingOf(args: usize, bytes: usize): usize {
+  return bytes + 16 + ((<usize>word(args, 31)) << 1) + ((<usize>waitingMost) << 2);
+}
+
+/** Compares the rows that wait by their int8 codes; what may be an answer becomes a candidate. Returns how many of those wait then. */
+function lookAt(args: usize, bytes: usize, count: u32, candidates: usize, held: u32): u32 {
+  store<u32>(bytes, 0);
+  if (count == 0) return held;
+  const heap = <usize>word(args, 16);
+  const codeBytes = <usize>word(args, 31);
+  const coded = bytes + 16;
+  const scores = coded + (codeBytes << 1);
+  const waiting = waitingOf(args, bytes);
+  store<u32>(args, word(args, 24) + count, 24 << 2);
+  scoreCodes(<usize>word(args, 30), codeBytes, <usize>word(args, 8), coded, word(args, 22), waiting, count, load<f32>(bytes, 4), scores, bytes + 12);
+  // What is written behind the last score is no number.
+  const behind = scores + ((<usize>count) << 2);
+  v128.store(behind, f32x4.splat(NaN));
+  const bar = f32x4.splat(thresholdOf(heap) - load<f32>(bytes, 8));
+  let end = candidates + ((<usize>held) << 2);
+  let slot = waiting;
+  for (let at = scores; at < behind; at += 16) {
+    let hits = i32x4.bitmask(f32x4.ge(v128.load(at), bar));
+    while (hits != 0) {
+      store<u32>(end, load<u32>(slot + ((<usize>ctz(hits)) << 2)));
+      end += 4;
+      hits &= hits - 1;
+    }
+    slot += 16;
+  }
+  held = <u32>((end - candidates) >> 2);
+  if (held < together) return held;
+  compare(args, candidates, held);
+  return 0;
+}
+
+/** Looks into one list, of whose rows `passing` pass; `held` candidates wait already. Returns how many wait after it. */
+function visit(args: usize, list: u32, score: f32, passing: f32, tables: usize, base: usize, step: f32, bytes: usize, candidates: usize, held: u32): u32 {
   const starts = <usize>word(args, 5);
   const from = load<u32>(starts + ((<usize>list) << 2)) >> 5;
   const to = load<u32>(starts + ((<usize>list) << 2), 4) >> 5;
@@ -374,6 +459,7 @@ function visit(args: usize, list: u32, score: f32, tables: usize, base: usize, s
   const bar: f32 = slack < Infinity ? threshold - slack * load<f32>(<usize>word(args, 29) + ((<usize>list) << 2)) : -Infinity;
   let end = candidates + ((<usize>held) << 2);
   store<u32>(args, word(args, 23) + 1, 23 << 2);
+  if (bar > -Infinity && passing < real(args, 33) * <f32>((to - from) << 5)) return wait(args, from, to, bytes, candidates, held);
   if (!(bar > -Infinity)) {
     for (let w = from; w < to; w++) end = append(end, bitsAt(live, filter, w), w << 5);
   } else if (bias) {
@@ -421,6 +507,7 @@ function fallOf(args: usize, scores: usize, falls: usize, passing: usize, thresh
   const length = real(args, 15);
   const isL2 = word(args, 3) != 0;
   const fall = real(args, 20);
+  const bend = real(args, 35);
   let largest: f32 = -Infinity;
   for (let at: usize = 0; at < (<usize>lists) << 2; at += 4) {
     const score = load<f32>(scores + at);
@@ -428,7 +515,9 @@ function fallOf(args: usize, scores: usize, falls: usize, passing: usize, thresh
     const reach = isL2 ? sqrt<f32>(max<f32>(length * length - 2 * score, 0)) : length;
     const spread = max<f32>(load<f32>(spreads + at) * reach, 1e-20);
     // Half of the rows of a list whose mean reaches T do: more than all is not to be expected of any.
-    const value: f32 = load<f32>(passing + at) > 0 ? max<f32>((-fall * max<f32>(threshold - score, 0)) / spread, -1e30) : -Infinity;
+    // Bounded, so that no product leaves the numbers.
+    const far = min<f32>(max<f32>(threshold - score, 0) / spread, 1e12);
+    const value: f32 = load<f32>(passing + at) > 0 ? max<f32>(-far * (fall + bend * far), -1e30) : -Infinity;
     store<f32>(falls + at, value);
     largest = max<f32>(largest, value);
   }
@@ -476,7 +565,17 @@ export function ivfSearch(args: usize): void {
   const all = countPassing(args, passing);
   const step = fillTables(args, tables, base);
   const first = min<u32>(word(args, 26), lists);
-  const candidates = near + 16 + ((<usize>lists) << 3);
+  const bytes = near + 16 + ((<usize>lists) << 3);
+  const codeBytes = <usize>word(args, 31);
+  const candidates = waitingOf(args, bytes) + ((<usize>waitingMost) << 2);
+  store<u32>(bytes, 0);
+  if (real(args, 33) > 0) {
+    const coded = bytes + 16;
+    const unit = foldQuery(<usize>word(args, 14), <usize>word(args, 1), <usize>word(args, 32), codeBytes, coded);
+    store<f32>(bytes, unit, 4);
+    // A query that has no codes: all are compared exactly.
+    store<f32>(bytes, unit > 0 ? codeMargin(coded, codeBytes, unit, real(args, 34)) : Infinity, 8);
+  }
   memory.fill(seen, 0, part);
   const most = word(args, 17);
   let visited: u32 = 0;
@@ -502,9 +601,21 @@ export function ivfSearch(args: usize): void {
     for (let i: u32 = 0; i < found && visited < most; i++) {
       const list = load<u32>(near + 16 + ((<usize>kept + <usize>i) << 2));
       store<u32>(seen + ((<usize>list) << 2), 1);
-      held = visit(args, list, load<f32>(scores + ((<usize>list) << 2)), tables, base, step, candidates, held);
+      held = visit(
+        args,
+        list,
+        load<f32>(scores + ((<usize>list) << 2)),
+        load<f32>(passing + ((<usize>list) << 2)),
+        tables,
+        base,
+        step,
+        bytes,
+        candidates,
+        held,
+      );
       visited += 1;
     }
+    held = lookAt(args, bytes, load<u32>(bytes), candidates, held);
     if (held > 0) compare(args, candidates, held);
     held = 0;
     if (thresholdOf(heap) > -Infinity) break;
@@ -554,8 +665,9 @@ export function ivfSearch(args: usize): void {
   }
   for (let i: u32 = 0; i < place && visited < most; i++) {
     const list = load<u32>(order + ((<usize>i) << 2));
-    held = visit(args, list, load<f32>(scores + ((<usize>list) << 2)), tables, base, step, candidates, held);
+    held = visit(args, list, load<f32>(scores + ((<usize>list) << 2)), load<f32>(passing + ((<usize>list) << 2)), tables, base, step, bytes, candidates, held);
     visited += 1;
   }
+  held = lookAt(args, bytes, load<u32>(bytes), candidates, held);
   if (held > 0) compare(args, candidates, held);
 }

@@ -1,6 +1,6 @@
 // What the kernels of an index of lists read and write: words of their arguments, sizes of codes, codebooks and scratch. The layouts are drawn in kernels/vector-ivf.ts.
 
-import { heapBytes, rowFloats, slotsUnit } from "./vector-layout.ts";
+import { codeBytes, heapBytes, rowFloats, slotsUnit } from "./vector-layout.ts";
 
 /** Words of the arguments of ivfSearch. */
 export const ivfWords = {
@@ -34,7 +34,13 @@ export const ivfWords = {
   leastShare: 27,
   gaveUp: 28,
   codeErrors: 29,
-  count: 30,
+  codes8: 30,
+  codeBytes: 31,
+  scales: 32,
+  byteShare: 33,
+  byteSlack: 34,
+  bend: 35,
+  count: 36,
 } as const;
 
 /** Points of a codebook a code. */
@@ -45,6 +51,10 @@ export const codePointsBytes = codePoints * 8;
 export const tableLimits = { entryMax: 63, sumMax: 32_000 } as const;
 /** Candidates are compared when so many wait. */
 export const comparedTogether = 32;
+/** Rows that wait for a look at their int8 codes are looked at when so many wait. */
+export const fetchedTogether = 256;
+/** Room for them: two blocks of rows and four places may come on top. */
+const waitingMost = fetchedTogether + 72;
 /** Steps in which lists are put in order. */
 export const orderSteps = 256;
 
@@ -61,7 +71,9 @@ export function codes4Bytes(slots: number, dims: number): number {
 /** Working space of a search. `listSlotsMax`: slots of the largest list. */
 export function ivfScratchBytes(lists: number, listSlotsMax: number, dims: number): number {
   const part = Math.ceil(lists / 8) * 32;
-  return 5 * part + codeCount(dims) * 16 + 16 + orderSteps * 4 + heapBytes(lists) + 16 + (comparedTogether + listSlotsMax + slotsUnit) * 4;
+  const waiting = 16 + 2 * codeBytes(dims) + 2 * waitingMost * 4;
+  const candidates = (comparedTogether + Math.max(waitingMost, listSlotsMax) + slotsUnit) * 4;
+  return 5 * part + codeCount(dims) * 16 + 16 + orderSteps * 4 + heapBytes(lists) + 16 + waiting + candidates;
 }
 
 /** Bytes of centroids as centroidsNearest wants them: blocks of eight. */

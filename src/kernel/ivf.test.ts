@@ -7,6 +7,7 @@ import { Prng } from "#base/prng";
 import { createTopK } from "./dot-top-k.ts";
 import { ivfContract, plainIndex } from "./ivf.contract.ts";
 import { kernelVariants, loadVariant } from "./kernels.ts";
+import { bitmapBytes, setSlot } from "./vector-layout.ts";
 import { searchLists } from "./vector-ivf.ts";
 
 for (const variant of kernelVariants) {
@@ -22,11 +23,19 @@ test("all variants look into the same lists and give the same answers", () => {
     const found = kernelVariants.map((variant) => {
       const index = plainIndex(variant, `same${metric}`, 20, metric, counts, draw);
       const prng = new Prng(7);
+      const { block, startsAt } = index;
+      const filterAt = block.memory.reserve(bitmapBytes(block.slots));
+      for (let list = 0; list < counts.length; list++)
+        for (let slot = block.memory.u32[startsAt / 4 + list]!; slot < block.memory.u32[startsAt / 4 + list + 1]!; slot++)
+          setSlot(block.memory, filterAt, slot, list % 2 === 0 || slot % 20 === 3);
       return Array.from({ length: 10 }, () => {
         const query = Float32Array.from({ length: 20 }, () => prng.normal());
         const work = { lists: 0, slots: 0, exact: 0 };
-        const top = searchLists(index, query, { probes: 1_000, margin: 2, slack: 3 }, createTopK(10), work);
-        return { rows: [...top.rows], lists: work.lists };
+        const plain = searchLists(index, query, { probes: 1_000, margin: 2, slack: 3 }, createTopK(10), work);
+        const [rows, lists] = [[...plain.rows], work.lists];
+        // One row in twenty passes in every other list, all in the others: both kinds of codes.
+        const few = searchLists(index, query, { probes: 1_000, margin: 2, slack: 3, filterAt }, createTopK(10), work);
+        return { rows, lists, few: [...few.rows], listsOfFew: work.lists };
       });
     });
     for (const other of found) assert.deepEqual(other, found[0]);

@@ -2,23 +2,18 @@
 // Invariant: lists, codes and answers are those of the kernels but where two sums differ in their last bits only.
 // Cost: 5-20x the binaries. Concurrency: as the kernels.
 
-import { codePoints, codePointsBytes, comparedTogether, ivfWords, orderSteps, tableLimits } from "./ivf-layout.ts";
+import { codePoints, codePointsBytes, comparedTogether, fetchedTogether, ivfWords, orderSteps, tableLimits } from "./ivf-layout.ts";
 import type { IvfCalls } from "./kernel-calls.ts";
+import { codeMargin, foldQuery, nearestWhole, scoreCode } from "./scalar-codes8.ts";
 import type { ScalarHeap } from "./scalar-vectors.ts";
 import type { WasmMemory } from "./web-assembly.ts";
 
 const fround = Math.fround;
 
-/** Nearest whole number, halves to the even one, as the machine rounds. */
-function nearestWhole(value: number): number {
-  const floor = Math.floor(value);
-  if (value - floor !== 0.5) return Math.round(value);
-  return floor % 2 === 0 ? floor : floor + 1;
-}
-
 /** Binds the twin to a memory. */
 export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: ScalarHeap): IvfCalls {
   const u8 = new Uint8Array(memory.buffer);
+  const i8 = new Int8Array(memory.buffer);
   const u32 = new Uint32Array(memory.buffer);
   const f32 = new Float32Array(memory.buffer);
   const f64 = new Float64Array(memory.buffer);
@@ -212,12 +207,37 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
         for (const slot of candidates) offer(heap, fround(dot(rows + slot * words, query, words) + (bias === 0 ? 0 : f32[bias + slot]!)), slot);
         candidates = [];
       };
+
+      // Rows that wait for a look at their int8 codes.
+      const byteShare = real(ivfWords.byteShare);
+      const coded = new Int16Array(word(ivfWords.codeBytes));
+      const unit = byteShare > 0 ? foldQuery(f32, query, word(ivfWords.scales) / 4, words, coded) : 0;
+      const margin = unit > 0 ? codeMargin(coded, unit, real(ivfWords.byteSlack)) : Infinity;
+      let waiting: number[] = [];
+      const lookAt = (): void => {
+        work.slots += waiting.length;
+        const bar = fround(thresholdOf(heap) - margin);
+        for (const slot of waiting) {
+          const score = scoreCode(i8, word(ivfWords.codes8) + slot * coded.length, coded, unit);
+          if ((bias === 0 ? score : fround(score + f32[bias + slot]!)) >= bar) candidates.push(slot);
+        }
+        waiting = [];
+        if (candidates.length >= comparedTogether) compare();
+      };
       const visit = (list: number): void => {
         const from = u32[starts + list]!;
         const to = u32[starts + list + 1]!;
         const slack = real(ivfWords.slack);
         const bar = slack < Infinity ? fround(thresholdOf(heap) - fround(slack * f32[word(ivfWords.codeErrors) / 4 + list]!)) : -Infinity;
         work.lists++;
+        if (bar > -Infinity && passing[list]! < fround(byteShare * (to - from))) {
+          // By two words, as they are read.
+          for (let slot = from; slot < to; slot++) {
+            if (passes(slot)) waiting.push(slot);
+            if (((slot + 1 - from) % 64 === 0 || slot + 1 === to) && waiting.length >= fetchedTogether) lookAt();
+          }
+          return;
+        }
         const without = fround(scores[list]! - (listBias === 0 ? 0 : f32[listBias + list]!) + least);
         const needed = bar > -Infinity && bias === 0 ? Math.ceil(fround(fround(bar - without) / step)) : 0;
         const coded = bar > -Infinity && (bias !== 0 || needed > 0);
@@ -253,6 +273,7 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
           seen[list] = 1;
           visit(list);
         }
+        lookAt();
         compare();
         if (thresholdOf(heap) > -Infinity) break;
       }
@@ -262,7 +283,8 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
         const falls = scores.map((score, l) => {
           if (passing[l] === 0) return -Infinity;
           const reach = listBias === 0 ? length : Math.sqrt(Math.max(length * length - 2 * score, 0));
-          return Math.max((-real(ivfWords.fall) * Math.max(threshold - score, 0)) / Math.max(f32[word(ivfWords.spreads) / 4 + l]! * reach, 1e-20), -1e30);
+          const far = Math.min(Math.max(threshold - score, 0) / Math.max(f32[word(ivfWords.spreads) / 4 + l]! * reach, 1e-20), 1e12);
+          return Math.max(-far * (real(ivfWords.fall) + real(ivfWords.bend) * far), -1e30);
         });
         const largest = falls.reduce((a, b) => Math.max(a, b), -Infinity);
         let total = 0;
@@ -274,6 +296,7 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
           .filter((list) => falls[list]! >= bottom && seen[list] === 0)
           .sort((a, b) => bucket(a) - bucket(b) || a - b);
         for (const list of order.slice(0, most - work.lists)) visit(list);
+        lookAt();
         compare();
       }
       u32[args / 4 + ivfWords.listsDone] = work.lists;

@@ -4,16 +4,9 @@
 // Cost: 3-5x the binaries for f32, more for int8. Concurrency: as the kernels.
 
 import type { KernelCalls, VectorCalls } from "./kernel-calls.ts";
+import { codeMargin, foldQuery, nearestWhole, scoreCode } from "./scalar-codes8.ts";
 import { filterScanRows, scanWords } from "./vector-layout.ts";
 import type { WasmMemory } from "./web-assembly.ts";
-
-/** Nearest whole number, halves to the even one, as the machine rounds. */
-function nearest(value: number): number {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  if (rest !== 0.5) return Math.round(value);
-  return floor % 2 === 0 ? floor : floor + 1;
-}
 
 /** What the twin takes of the twin of kernels/top-k.ts. */
 export interface ScalarHeap {
@@ -71,15 +64,8 @@ export function bindScalarVectors(memory: WasmMemory, { offer, thresholdOf, topK
   }
 
   /** The query's codes; returns what a product is to be multiplied with. */
-  function foldQuery(args: number, query: number, coded: Int16Array): number {
-    const scales = u32[args / 4 + scanWords.scales]! / 4;
-    const words = u32[args / 4 + scanWords.rowBytes]! / 4;
-    let largest = 0;
-    for (let i = 0; i < words; i++) largest = Math.max(largest, Math.abs(Math.fround(f32[query / 4 + i]! * f32[scales + i]!)));
-    const factor = Math.fround(2047 / largest);
-    if (!(largest > 0 && largest < Infinity && factor < Infinity)) return 0;
-    for (let i = 0; i < words; i++) coded[i] = nearest(Math.fround(Math.fround(f32[query / 4 + i]! * f32[scales + i]!) * factor));
-    return Math.fround(largest / (2047 * 127));
+  function codesOf(args: number, query: number, coded: Int16Array): number {
+    return foldQuery(f32, query / 4, u32[args / 4 + scanWords.scales]! / 4, u32[args / 4 + scanWords.rowBytes]! / 4, coded);
   }
 
   /** How far a score by codes may be from that of f32: see marginOf and roundingOf of the kernels. */
@@ -102,13 +88,10 @@ export function bindScalarVectors(memory: WasmMemory, { offer, thresholdOf, topK
     const width = word(scanWords.codeBytes);
     const bias = word(scanWords.bias) / 4;
     const coded = new Int16Array(width);
-    const unit = foldQuery(args, query, coded);
+    const unit = codesOf(args, query, coded);
     const { margin, share } = marginOf(args, query, coded, unit);
     for (let slot = word(scanWords.from); slot < word(scanWords.to); slot++) {
-      const code = word(scanWords.codes) + slot * width;
-      let sum = 0;
-      for (let j = 0; j < width; j++) sum += i8[code + j]! * coded[j]!;
-      let score = Math.fround(Math.fround(sum) * unit);
+      let score = scoreCode(i8, word(scanWords.codes) + slot * width, coded, unit);
       if (bias !== 0) score = Math.fround(score + f32[bias + slot]!);
       const threshold = thresholdOf(heap);
       const bar = threshold === -Infinity ? threshold : threshold - margin - Math.abs(threshold) * share;
@@ -197,7 +180,7 @@ export function bindScalarVectors(memory: WasmMemory, { offer, thresholdOf, topK
         const code = codesAt + slot * width;
         for (let j = 0; j < width; j++) {
           const scaled = j < words ? Math.fround(f32[row + j]! * factors[j]!) : 0;
-          i8[code + j] = Number.isNaN(scaled) ? 0 : Math.max(-127, Math.min(127, nearest(scaled)));
+          i8[code + j] = Number.isNaN(scaled) ? 0 : Math.max(-127, Math.min(127, nearestWhole(scaled)));
         }
       }
     },
@@ -221,10 +204,8 @@ export function bindScalarVectors(memory: WasmMemory, { offer, thresholdOf, topK
       const bias = word(scanWords.bias) / 4;
       const best = word(scanWords.candidates);
       const coded = new Int16Array(width);
-      const unit = foldQuery(args, query, coded);
-      let squares = 0;
-      for (const one of coded) squares = Math.fround(squares + Math.fround(one * one));
-      const margin = Math.fround(Math.fround(Math.fround(slack) * unit) * Math.fround(Math.sqrt(Math.fround(squares / 12))));
+      const unit = codesOf(args, query, coded);
+      const margin = codeMargin(coded, unit, slack);
       topKReset(best, u32[heap / 4]!);
       let exact = 0;
       for (let first = 0; first < all; first += filterScanRows) {
@@ -232,10 +213,7 @@ export function bindScalarVectors(memory: WasmMemory, { offer, thresholdOf, topK
         const scores = f32.subarray(room / 4, room / 4 + count);
         for (let i = 0; i < count; i++) {
           const slot = u32[list + first + i]!;
-          const code = word(scanWords.codes) + slot * width;
-          let sum = 0;
-          for (let j = 0; slot < slots && j < width; j++) sum += i8[code + j]! * coded[j]!;
-          let score = slot < slots ? Math.fround(Math.fround(sum) * unit) : Number.NaN;
+          let score = slot < slots ? scoreCode(i8, word(scanWords.codes) + slot * width, coded, unit) : Number.NaN;
           if (bias !== 0 && slot < slots) score = Math.fround(score + f32[bias + slot]!);
           scores[i] = score;
           if (score >= thresholdOf(best)) offer(best, score, 0);

@@ -113,6 +113,9 @@ function warmUpIndex(kernels: Kernels): void {
   f32.fill(32, small / 4, small / 4 + lists);
   f32.fill(0.1, small / 4 + lists, small / 4 + 2 * lists);
   f32.fill(0, small / 4 + 2 * lists, small / 4 + 4 * lists);
+  // One row of 32 passes: lists are looked into by their int8 codes, which are any bytes.
+  const filter = small + 768;
+  u32.fill(2, filter / 4, filter / 4 + slots / 32);
   for (let round = 0; round < indexRounds; round++) {
     calls.centroidsTranspose(centroids, lists, bytes, blocks);
     calls.centroidsNearest(rowsAt, slots / 2, bytes, blocks, lists, small + 8 * lists, listOf, scores);
@@ -145,12 +148,18 @@ function warmUpIndex(kernels: Kernels): void {
       slots,
       firstLists: 2,
       codeErrors: small + 4 * lists,
+      filter: round % 2 === 0 ? 0 : filter,
+      codes8: rowsAt,
+      codeBytes: dims,
+      scales: rowsAt,
     };
     for (const [name, value] of Object.entries(words)) u32[args / 4 + ivfWords[name as keyof typeof ivfWords]] = value;
     f32[args / 4 + ivfWords.queryLength] = 4;
     f32[args / 4 + ivfWords.margin] = 4;
     f32[args / 4 + ivfWords.slack] = 0.5;
     f32[args / 4 + ivfWords.fall] = 2;
+    f32[args / 4 + ivfWords.byteShare] = round % 2 === 0 ? 0 : 0.25;
+    f32[args / 4 + ivfWords.byteSlack] = 0.5;
     calls.topKReset(heap, 8);
     calls.ivfSearch(args);
     calls.topKSort(heap);

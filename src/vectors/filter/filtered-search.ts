@@ -32,8 +32,8 @@ export const filteredLimits = {
 /** Errors of the 4-bit codes that a filtered search allows for: with fewer, recall ends below 0.99 whatever the margin. */
 const slackLeast = 4;
 /** Margin that any filter adds, and that each halving of the rows that pass adds to it. */
-const marginLeast = 0.15;
-const marginHalf = 0.54;
+const marginLeast = 0.4;
+const marginHalf = 0.55;
 
 /** What passes: bits by slot, or a filter over attributes. */
 export type Passing = { readonly bitmap: Uint32Array } | { readonly filter: Filter; readonly attributes: AttributeSource | undefined };
@@ -53,7 +53,7 @@ export function chooseWay(numbers: { readonly rows: number; readonly passing: nu
 
 /**
  * Settings for a search in which a share of the rows passes, from those tuned without a filter: more lists (margin), and at least four errors of the 4-bit codes (slack).
- * Measured on 1 M rows with 250 queries (docs/design/vector-filters.md): a recall@20 of 0.99 needs 0.35 more margin at a half and 1.8 at a tenth; what is given beyond brings 0.991 to 0.992.
+ * Measured on 1 M rows with 64 to 250 queries (docs/design/vector-filters.md): a recall@20 of 0.99 needs 0.5 more margin at a half and 1.8 at a tenth; what is given beyond brings 0.993 to 0.995.
  */
 export function filteredSettings(settings: SearchSettings, share: number): SearchSettings {
   const { marginMax, listsMax } = searchSettingsLimits;
@@ -61,20 +61,18 @@ export function filteredSettings(settings: SearchSettings, share: number): Searc
   return { probes: listsMax, margin: Math.min(marginMax, settings.margin + more), slack: Math.min(marginMax, Math.max(settings.slack, slackLeast)) };
 }
 
-/** How many rows of a segment pass the bits in its filter room, about: from some words spread over it. */
+/** How many rows of a segment pass the bits in its filter room, about: from some words spread over it. Rows that are dead count as live ones. */
 export function estimatePassing(segment: VectorSegment): number {
   const { u32 } = segment.memory;
   const words = segment.slots / 32;
   const from = segment.filterRoomAt / 4;
-  const live = segment.block.liveAt / 4;
   const looked = Math.min(words, filteredLimits.sampleWords);
-  // Spread evenly, each a little beside its place, so that no pattern of lists is met or missed each time.
-  const step = words / looked;
+  // Spread evenly, each a little beside its place, so that no pattern of lists is met or missed each time. Whole numbers: a division a word would cost more than the words.
+  const step = Math.floor(words / looked);
+  const beside = words - step * looked + step;
   let set = 0;
-  for (let i = 0; i < looked; i++) {
-    const word = Math.min(words - 1, Math.floor((i + ((i * 0.618034) % 1)) * step));
-    set += bitsOf(u32[from + word]! & (live === 0 ? -1 : u32[live + word]!));
-  }
+  for (let i = 0, word = 0; i < looked; i++, word += step)
+    set += bitsOf(u32[from + Math.min(words - 1, word + ((Math.imul(i, 0x9e37_79b1) >>> 16) % beside))]!);
   return (set * words) / looked;
 }
 
