@@ -162,8 +162,9 @@ function listsToTry(rows: number, config: VersionConfig): number[] {
 }
 
 /** The lists of before, where they may still do. */
-function listsOfBefore(rows: GatheredRows, { trained, lists }: VersionConfig): TrainedLists | undefined {
-  if (trained === undefined || trained.changed > buildVersionLimits.changedShareMax * rows.count) return undefined;
+function listsOfBefore(rows: GatheredRows, { trained, lists, metric }: VersionConfig): TrainedLists | undefined {
+  // Of inner products lists go by length (length-bands.ts) and are found by every build.
+  if (trained === undefined || metric === "ip" || trained.changed > buildVersionLimits.changedShareMax * rows.count) return undefined;
   const had = trained.centroids.length / rowFloats(rows.dims);
   const rule = lists ?? listsFor(rows.count);
   // The rule goes by doublings, and few lists may have come out empty.
