@@ -10,7 +10,7 @@
 
 import { offer, thresholdOf, topKReset } from "./top-k";
 import { foldQuery } from "./vector-codes8";
-import { scanList } from "./vector-rows";
+import { scanList, slotPasses } from "./vector-rows";
 
 /** Rows scored by codes before the best of them are compared exactly: src/kernel/vector-layout.ts, filterScanRows. */
 const partRows: u32 = 2048;
@@ -126,22 +126,22 @@ export function codeMargin(coded: usize, codeBytes: usize, unit: f32, slack: f32
   return slack * unit * sqrt<f32>(squares / 12);
 }
 
-/** Offers four scores to the heap of codes' scores. */
-function offerScores(heap: usize, four: v128, threshold: f32): f32 {
-  let score = f32x4.extract_lane(four, 0);
-  if (score >= threshold) threshold = offer(heap, score, 0);
-  score = f32x4.extract_lane(four, 1);
-  if (score >= threshold) threshold = offer(heap, score, 0);
-  score = f32x4.extract_lane(four, 2);
-  if (score >= threshold) threshold = offer(heap, score, 0);
-  score = f32x4.extract_lane(four, 3);
-  if (score >= threshold) threshold = offer(heap, score, 0);
-  return threshold;
+/** Offers the score of a live slot to the heap of codes' scores. */
+function offerScore(heap: usize, score: f32, slot: u32, live: usize, threshold: f32): f32 {
+  return score >= threshold && slotPasses(live, 0, slot) ? offer(heap, score, 0) : threshold;
+}
+
+/** Offers four scores, of the slots of a list, to the heap of codes' scores. */
+function offerScores(heap: usize, four: v128, entry: usize, live: usize, threshold: f32): f32 {
+  threshold = offerScore(heap, f32x4.extract_lane(four, 0), load<u32>(entry), live, threshold);
+  threshold = offerScore(heap, f32x4.extract_lane(four, 1), load<u32>(entry, 4), live, threshold);
+  threshold = offerScore(heap, f32x4.extract_lane(four, 2), load<u32>(entry, 8), live, threshold);
+  return offerScore(heap, f32x4.extract_lane(four, 3), load<u32>(entry, 12), live, threshold);
 }
 
 /**
  * Offers the slots of the list, one query, looking at their codes first. `args`: as vectorScanOf, and codes, scales, the heap of candidates (room for as many as the heap has) and a
- * scratch of 2 bytes of codes; `room`: 8 bytes for each of partRows. The slots must be live and each at most once; those that do not exist are passed over. Returns how many rows were
+ * scratch of 2 bytes of codes; `room`: 8 bytes for each of partRows. Each slot at most once; those that do not exist, and dead ones, are passed over. Returns how many rows were
  * compared exactly.
  */
 export function filterScanOf(args: usize, slack: f32, room: usize): u32 {
@@ -174,11 +174,10 @@ export function filterScanOf(args: usize, slack: f32, room: usize): u32 {
     let i: u32 = 0;
     for (; i + 4 <= count; i += 4) {
       const four = v128.load(room + ((<usize>i) << 2));
-      if (v128.any_true(f32x4.ge(four, f32x4.splat(known)))) known = offerScores(best, four, known);
+      if (v128.any_true(f32x4.ge(four, f32x4.splat(known)))) known = offerScores(best, four, part + ((<usize>i) << 2), live, known);
     }
     for (; i < count; i++) {
-      const score = load<f32>(room + ((<usize>i) << 2));
-      if (score >= known) known = offer(best, score, 0);
+      known = offerScore(best, load<f32>(room + ((<usize>i) << 2)), load<u32>(part + ((<usize>i) << 2)), live, known);
     }
     const bar = max<f32>(known, thresholdOf(heap)) - margin;
     let candidates: u32 = 0;

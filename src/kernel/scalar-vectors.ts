@@ -216,7 +216,7 @@ export function bindScalarVectors(memory: WasmMemory, { offer, thresholdOf, topK
           let score = slot < slots ? scoreCode(i8, word(scanWords.codes) + slot * width, coded, unit) : Number.NaN;
           if (bias !== 0 && slot < slots) score = Math.fround(score + f32[bias + slot]!);
           scores[i] = score;
-          if (score >= thresholdOf(best)) offer(best, score, 0);
+          if (score >= thresholdOf(best) && passes(word(scanWords.live), 0, slot)) offer(best, score, 0);
         }
         const bar = Math.fround(Math.max(thresholdOf(best), thresholdOf(heap)) - margin);
         const chosen = Array.from({ length: count }, (_, i) => i).filter((i) => scores[i]! >= bar);

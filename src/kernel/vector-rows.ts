@@ -164,7 +164,8 @@ function scanPlaced(plan: Plan, { args, heapAt, queriesAt }: Placed, count: numb
     const room = Math.max(1, Math.min(to - from, Math.floor((lane.free - 16) / 4)));
     const list = lane.take(room * 4);
     const sample = Math.min(room, sampleSlots);
-    let listed = calls.bitsList(block.liveAt, filterAt, from, to, list, sample);
+    // Dead ones are listed too: whose score could be an answer is looked up then. The live bits of all would be as many misses as rows.
+    let listed = calls.bitsList(0, filterAt, from, to, list, sample);
     let isWhole = listed < sample;
     let last = listed === 0 ? from : u32[list / 4 + listed - 1]!;
     if (isWhole || listed * listShare <= last + 1 - from) {
@@ -178,7 +179,7 @@ function scanPlaced(plan: Plan, { args, heapAt, queriesAt }: Placed, count: numb
           else calls.vectorScanOf(args);
         }
         if (isWhole) return;
-        listed = calls.bitsList(block.liveAt, filterAt, last + 1, to, list, room);
+        listed = calls.bitsList(0, filterAt, last + 1, to, list, room);
         isWhole = listed < room;
         if (listed > 0) last = u32[list / 4 + listed - 1]!;
       }
