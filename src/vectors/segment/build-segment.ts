@@ -54,7 +54,8 @@ export function segmentBytes(rows: number, dims: number, lists = listsFor(rows),
   const arrays = slots * (rowFloats(dims) * 4 + codeBytes(dims) + 8) + codes4Bytes(lists > 1 ? slots : 0, dims) + lists * (rowFloats(dims) * 4 + 16);
   const working = lists > 1 ? sampleRows(lists, rows) * (rowFloats(dims) * 4 + 8) + 4 * lists * rowFloats(dims) * 4 : 0;
   const rooms = roomsFor(threads) * roomBytes({ dims, metric: "l2" }) + bookRows * rowFloats(dims) * 4 + (threads - 1) * threadBytes;
-  return { build: arrays + working + rooms + rows * 8, loaded: arrays + slots * 12 + slots / 4 };
+  // Lists by length (length-bands.ts) take 20 bytes a row beside that.
+  return { build: arrays + working + rooms + rows * 28, loaded: arrays + slots * 12 + slots / 4 };
 }
 
 function copyOf(memory: KernelMemory, at: number, bytes: number): ArrayBuffer {
