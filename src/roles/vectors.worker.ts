@@ -11,6 +11,7 @@ import { collectDropped } from "#kernel/collect-dropped";
 import { warmKernels } from "#kernel/kernels";
 import { MemoryPool } from "#kernel/memory-pool";
 import { childRssBytesMin } from "#platform/child-processes";
+import { giveWay } from "#platform/be-nicer";
 import { collectGarbage } from "#platform/garbage";
 import { LoopStallMeter } from "#platform/loop-stall";
 import { moduleBeside } from "#platform/module-beside";
@@ -94,6 +95,7 @@ const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
     snapshots: (keepVersions) => new SnapshotStore({ blobs, registry, clock, random: systemRandom, kind: vectorsKind, keepVersions }),
     random: systemRandom,
     workers: standingBack(systemWorkers),
+    giveWay,
     node,
     hasServed,
     folder,

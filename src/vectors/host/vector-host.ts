@@ -86,6 +86,8 @@ export interface VectorHostOptions {
   readonly random: RandomSource;
   /** Checksums of fetched files are taken there. */
   readonly workers?: Workers;
+  /** Sleeps for a tenth of a millisecond: called between two slices of a load, so that a thread that waits for this one's core has it now and not after a tick of the scheduler. */
+  readonly giveWay?: () => void;
   readonly node: string;
   /** DATA/vectors */
   readonly folder: string;
@@ -300,6 +302,7 @@ export class VectorHost {
       signal.throwIfAborted();
       const stoodMs = clock.monotonicMs();
       if (stoodMs - sinceMs < Math.min(sliceMs, hostLimits.loadSliceMs)) return;
+      this.#options.giveWay?.();
       do await clock.yield();
       while (this.#line.waiting > 0 && clock.monotonicMs() - stoodMs < hostLimits.loadWaitsMsMax);
       sinceMs = clock.monotonicMs();
