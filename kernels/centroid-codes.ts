@@ -9,11 +9,8 @@
 //   codes   f32 the largest |c - codes|, f32 the largest |codes|, up to 64 bytes; then for each block of eight centroids: i32[8] starts (minus what raising the row's codes adds),
 //           f32[8] scales, and for each four numbers of a row eight times four bytes
 
-import { multiplyAdd } from "./dot-top-k";
+import { multiplyAdd, relaxed } from "./dot-top-k";
 import { centroidsNearest, settle } from "./k-means";
-
-// @ts-ignore: known to the AssemblyScript compiler, a constant while compiling
-const relaxed: bool = ASC_FEATURE_RELAXED_SIMD;
 
 const centroidCodeMax: f32 = 127;
 const rowCodeMax: f32 = 63;
@@ -90,11 +87,6 @@ export function centroidsNearest8(
   const c3 = c2 + codeBytes;
   const scores = c3 + codeBytes;
   const scoreBytes = (<usize>groups) << 5;
-  const missedMost = load<f32>(codes);
-  const lengthMost = load<f32>(codes, 4);
-  const exactMax = groups / exactShare + 2;
-  // Sums of f32, and those of the scores by codes.
-  const rounding: f32 = 1e-5 + <f32>rowBytes * 3e-8;
   let passedOver: u32 = 0;
   let toPass: u32 = 0;
   for (let i: u32 = 0; i < count; i += 4) {
@@ -153,55 +145,10 @@ export function centroidsNearest8(
         place += 32;
       }
       settled =
-        settleBy(best0, scratch, missedMost, lengthMost, rounding, r0, rowBytes, blocks, groups, exactMax, bias, scores, outList + to, outScore + to) &&
-        settleBy(
-          best1,
-          scratch + 8,
-          missedMost,
-          lengthMost,
-          rounding,
-          r0 + rowBytes,
-          rowBytes,
-          blocks,
-          groups,
-          exactMax,
-          bias,
-          scores + scoreBytes,
-          outList + to + 4,
-          outScore + to + 4,
-        ) &&
-        settleBy(
-          best2,
-          scratch + 16,
-          missedMost,
-          lengthMost,
-          rounding,
-          r0 + 2 * rowBytes,
-          rowBytes,
-          blocks,
-          groups,
-          exactMax,
-          bias,
-          scores + 2 * scoreBytes,
-          outList + to + 8,
-          outScore + to + 8,
-        ) &&
-        settleBy(
-          best3,
-          scratch + 24,
-          missedMost,
-          lengthMost,
-          rounding,
-          r0 + 3 * rowBytes,
-          rowBytes,
-          blocks,
-          groups,
-          exactMax,
-          bias,
-          scores + 3 * scoreBytes,
-          outList + to + 12,
-          outScore + to + 12,
-        );
+        settleBy(best0, 0, scratch, codes, r0, rowBytes, blocks, groups, bias, scores, outList + to, outScore + to) &&
+        settleBy(best1, 1, scratch, codes, r0, rowBytes, blocks, groups, bias, scores, outList + to, outScore + to) &&
+        settleBy(best2, 2, scratch, codes, r0, rowBytes, blocks, groups, bias, scores, outList + to, outScore + to) &&
+        settleBy(best3, 3, scratch, codes, r0, rowBytes, blocks, groups, bias, scores, outList + to, outScore + to);
       passedOver = settled ? 0 : min<u32>(passedOverMax, 2 * passedOver + 1);
       toPass = passedOver;
     }
@@ -252,25 +199,34 @@ function mostOf(x: v128): f32 {
   return max<f32>(max<f32>(f32x4.extract_lane(x, 0), f32x4.extract_lane(x, 1)), max<f32>(f32x4.extract_lane(x, 2), f32x4.extract_lane(x, 3)));
 }
 
-/** Compares a row with the blocks that may hold its nearest centroid, in their order. False: there are too many, or nothing is sure. */
+/**
+ * Compares row `lane` of four with the blocks that may hold its nearest centroid, in their order. `scratch`, `rows`, `scores`, `outList` and `outScore` are those of the four. False: there are too
+ * many, or nothing is sure.
+ */
 function settleBy(
   bests: v128,
-  figures: usize,
-  missedMost: f32,
-  lengthMost: f32,
-  rounding: f32,
-  row: usize,
+  lane: usize,
+  scratch: usize,
+  codes: usize,
+  rows: usize,
   rowBytes: usize,
   blocks: usize,
   groups: u32,
-  exactMax: u32,
   bias: usize,
   scores: usize,
   outList: usize,
   outScore: usize,
 ): bool {
-  const length = load<f32>(figures, 4);
-  const margin: f32 = 2.001 * (length * missedMost + load<f32>(figures) * lengthMost) + rounding * lengthMost * (length + lengthMost);
+  const row = rows + lane * rowBytes;
+  const scored = scores + lane * ((<usize>groups) << 5);
+  const exactMax = groups / exactShare + 2;
+  const missed = load<f32>(scratch + (lane << 3));
+  const length = load<f32>(scratch + (lane << 3), 4);
+  const missedMost = load<f32>(codes);
+  const lengthMost = load<f32>(codes, 4);
+  // Sums of f32, and those of the scores by codes.
+  const rounding: f32 = 1e-5 + <f32>rowBytes * 3e-8;
+  const margin: f32 = 2.001 * (length * missedMost + missed * lengthMost) + rounding * lengthMost * (length + lengthMost);
   const bar: f32 = mostOf(bests) - margin;
   // Infinite or no number: beyond what codes can say.
   if (!(bar > -Infinity && bar < Infinity)) return false;
@@ -279,7 +235,7 @@ function settleBy(
   let from = i32x4.splat(0);
   let exact: u32 = 0;
   for (let g: u32 = 0; g < groups; g++) {
-    const at = scores + ((<usize>g) << 5);
+    const at = scored + ((<usize>g) << 5);
     if (!v128.any_true(v128.or(f32x4.ge(v128.load(at), bars), f32x4.ge(v128.load(at, 16), bars)))) continue;
     if (exact == exactMax) return false;
     exact++;
@@ -299,6 +255,6 @@ function settleBy(
     best = v128.bitselect(score, best, over);
     from = v128.bitselect(here, from, over);
   }
-  settle(best, from, outList, outScore);
+  settle(best, from, outList + (lane << 2), outScore + (lane << 2));
   return true;
 }

@@ -8,8 +8,9 @@
 
 import { offer, thresholdOf } from "./top-k";
 
+/** Whether this binary may use relaxed SIMD: of several binaries the best that the machine has is loaded. */
 // @ts-ignore: known to the AssemblyScript compiler, a constant while compiling
-const relaxed: bool = ASC_FEATURE_RELAXED_SIMD;
+export const relaxed: bool = ASC_FEATURE_RELAXED_SIMD;
 
 /** a * b + c, fused where the binary may. */
 export function multiplyAdd(a: v128, b: v128, c: v128): v128 {

@@ -30,14 +30,11 @@
 // Scratch, f32 or u32 words, each part for lists rounded up to eight: scores, weights, fall, order, passing rows; then tables (16 bytes a code), a heap of `lists` entries, rows that wait for a look at their
 // int8 codes (u32 how many, f32 step, f32 margin, u32 spare, the query's codes, scores, slots), candidates.
 
-import { dotOne, multiplyAdd, sumEach } from "./dot-top-k";
+import { dotOne, multiplyAdd, relaxed, sumEach } from "./dot-top-k";
 import { offer, thresholdOf, topKReset, topKSort } from "./top-k";
 import { foldQuery } from "./vector-codes8";
 import { codeMargin, scoreCodes } from "./vector-filter";
 import { scanList } from "./vector-rows";
-
-// @ts-ignore: known to the AssemblyScript compiler, a constant while compiling
-const relaxed: bool = ASC_FEATURE_RELAXED_SIMD;
 
 /** Largest entry of a table: four of them fit in 8 bits. */
 const entryMax: f32 = 63;
