@@ -323,13 +323,16 @@ test(`fuzz: files that are cut, longer, missing, exchanged or changed where it m
       writeFileSync(join(folder, `segment.${name}.npy`), bytes);
       await refused(`${name} word ${word} = ${value}`);
     };
+    // Bands of length may make other numbers of lists than were asked for.
+    const head = whole.get("segment.head.npy")!;
+    const lists = head.readUInt32LE(10 + head.readUInt16LE(8) + 4 * 5);
     for (const [word, value] of [
       [0, 2],
       [1, 3],
       [2, 9],
       [3, 701],
       [4, 32],
-      [5, 11],
+      [5, lists - 1],
       [6, 1],
       [7, 1],
       [9, 1],
@@ -339,7 +342,7 @@ test(`fuzz: files that are cut, longer, missing, exchanged or changed where it m
       [0, 32],
       [3, 33],
       [5, 0],
-      [12, 0],
+      [lists, 0],
     ] as const)
       await change("starts", word, value);
     await change("live", 0, 0xfffffffd);
