@@ -19,6 +19,7 @@ import { MemoryPool } from "#kernel/memory-pool";
 import { rowFloats } from "#kernel/vector-layout";
 import { exactSearch, exactSearchOf, listSlots } from "#kernel/vector-rows";
 import { systemFiles } from "#platform/system-files";
+import { SourceFilter } from "#vectors/filter/attribute-columns";
 import { attributeRoom, loadAttributes, type StoredAttributes, writeAttributes } from "#vectors/filter/attribute-files";
 import { compileFilter } from "#vectors/filter/filter";
 import { filteredSearch, type FilteredWork, type Passing } from "#vectors/filter/filtered-search";
@@ -247,8 +248,9 @@ export const scenario: Scenario = {
       for (const { name, text } of expressions) {
         const filters = scored.map(() => compileFilter(text()));
         const masks = filters.map((filter) => {
-          filteredSearch(segment, queryOf(0), { filter, attributes: stored }, settings, top);
-          return memory.u32.slice(segment.filterRoomAt / 4, segment.filterRoomAt / 4 + segment.slots / 32);
+          const bits = new Uint32Array(segment.slots / 32);
+          new SourceFilter(stored, filter).bitmap(0, segment.slots, bits);
+          return bits;
         });
         const cell = measure(
           filters.map((filter) => ({ filter, attributes: stored })),

@@ -3,7 +3,8 @@
 // `centroidsNearest` keeps a tile of four rows by eight centroids in registers: one load of a centroid serves four rows, one of a row two vectors of centroids. Centroids are
 // transposed: blocks of eight, for each dimension eight numbers, so that no sum runs across lanes.
 
-import { multiplyAdd } from "./dot-top-k";
+import { dotOne, multiplyAdd } from "./dot-top-k";
+import { sumFour } from "./row-numbers";
 
 /** Rows (f32, `rowBytes` apart, a multiple of 16) to blocks of eight: number d of centroid c = out[(c / 8) * rowBytes / 4 * 8 + 8 d + c % 8]. Missing ones of the last block: zeros. */
 export function centroidsTranspose(rows: usize, count: u32, rowBytes: usize, out: usize): void {
@@ -134,5 +135,142 @@ export function centroidsAdd(rows: usize, count: u32, rowBytes: usize, lists: us
     const sum = sums + rowBytes * list;
     for (let at: usize = 0; at < rowBytes; at += 16) v128.store(sum + at, f32x4.add(v128.load(sum + at), v128.load(row + at)));
     store<u32>(counts + (list << 2), load<u32>(counts + (list << 2)) + 1);
+  }
+}
+
+/** Rounds of two means that part rows in two. */
+const halvings: u32 = 3;
+
+/** Squared distance of two rows. */
+function distance(a: usize, b: usize, rowBytes: usize): f32 {
+  let sum = f32x4.splat(0);
+  for (let at: usize = 0; at < rowBytes; at += 16) {
+    const x = f32x4.sub(v128.load(a + at), v128.load(b + at));
+    sum = multiplyAdd(x, x, sum);
+  }
+  return sumFour(sum);
+}
+
+/** Which of `count` rows lies farthest from `row`. */
+function farthest(rows: usize, rowBytes: usize, order: usize, count: u32, row: usize): usize {
+  let most: f32 = -1;
+  let found = row;
+  for (let i: u32 = 0; i < count; i++) {
+    const other = rows + rowBytes * <usize>load<u32>(order + ((<usize>i) << 2));
+    const far = distance(other, row, rowBytes);
+    if (far > most) {
+      most = far;
+      found = other;
+    }
+  }
+  return found;
+}
+
+/** Puts the `first` entries of largest key before the others. */
+function partition(order: usize, keys: usize, count: u32, first: u32): void {
+  let low: i32 = 0;
+  let high = <i32>count - 1;
+  const wanted = <i32>first - 1;
+  while (low < high) {
+    const pivot = load<f32>(keys + ((<usize>((low + high) >> 1)) << 2));
+    let i = low;
+    let j = high;
+    while (i <= j) {
+      while (load<f32>(keys + ((<usize>i) << 2)) > pivot) i++;
+      while (load<f32>(keys + ((<usize>j) << 2)) < pivot) j--;
+      if (i > j) break;
+      const a = (<usize>i) << 2;
+      const b = (<usize>j) << 2;
+      const key = load<f32>(keys + a);
+      store<f32>(keys + a, load<f32>(keys + b));
+      store<f32>(keys + b, key);
+      const row = load<u32>(order + a);
+      store<u32>(order + a, load<u32>(order + b));
+      store<u32>(order + b, row);
+      i++;
+      j--;
+    }
+    if (wanted <= j) high = j;
+    else if (wanted >= i) low = i;
+    else return;
+  }
+}
+
+/**
+ * Puts the numbers of `count` rows (u32, at `order`) in such an order that each 32 of them lie close together: parts them in halves of whole blocks, each half again, along the line between
+ * two means. `keys`: f32 a row. `scratch`: five rows. Numbers must be finite.
+ */
+export function blocksOrder(rows: usize, rowBytes: usize, order: usize, count: u32, keys: usize, scratch: usize): void {
+  if (count <= 32) return;
+  const a = scratch;
+  const b = a + rowBytes;
+  const axis = b + rowBytes;
+  const sums = axis + rowBytes;
+  const one = farthest(rows, rowBytes, order, count, rows + rowBytes * <usize>load<u32>(order));
+  memory.copy(a, one, rowBytes);
+  memory.copy(b, farthest(rows, rowBytes, order, count, one), rowBytes);
+  for (let round: u32 = 0; round <= halvings; round++) {
+    let middle = f32x4.splat(0);
+    for (let at: usize = 0; at < rowBytes; at += 16) {
+      const x = v128.load(a + at);
+      const y = v128.load(b + at);
+      const way = f32x4.sub(x, y);
+      v128.store(axis + at, way);
+      middle = multiplyAdd(way, f32x4.mul(f32x4.add(x, y), f32x4.splat(0.5)), middle);
+    }
+    const half = sumFour(middle);
+    memory.fill(sums, 0, rowBytes << 1);
+    let ones: u32 = 0;
+    for (let i: u32 = 0; i < count; i++) {
+      const row = rows + rowBytes * <usize>load<u32>(order + ((<usize>i) << 2));
+      const key = dotOne(row, rowBytes, axis);
+      store<f32>(keys + ((<usize>i) << 2), key);
+      if (round == halvings) continue;
+      const isOne = key > half;
+      ones += <u32>isOne;
+      const to = isOne ? sums : sums + rowBytes;
+      for (let at: usize = 0; at < rowBytes; at += 16) v128.store(to + at, f32x4.add(v128.load(to + at), v128.load(row + at)));
+    }
+    if (round == halvings || ones == 0 || ones == count) {
+      if (round < halvings) round = halvings - 1;
+      continue;
+    }
+    const shareA = f32x4.splat(1 / <f32>ones);
+    const shareB = f32x4.splat(1 / <f32>(count - ones));
+    for (let at: usize = 0; at < rowBytes; at += 16) {
+      v128.store(a + at, f32x4.mul(v128.load(sums + at), shareA));
+      v128.store(b + at, f32x4.mul(v128.load(sums + rowBytes + at), shareB));
+    }
+  }
+  const first = ((count + 31) >> 6) << 5;
+  partition(order, keys, count, first);
+  blocksOrder(rows, rowBytes, order, first, keys, scratch);
+  blocksOrder(rows, rowBytes, order + ((<usize>first) << 2), count - first, keys, scratch);
+}
+
+/**
+ * The mean of the rows of each of `blocks` blocks of 32 slots, whose rows stand first, to `means`; the mean of their squared differences to it, f32 a block, to `squares`. `live`: a word a
+ * block; blocks without rows have zeros.
+ */
+export function blocksMean(rows: usize, blocks: u32, rowBytes: usize, live: usize, means: usize, squares: usize): void {
+  for (let b: u32 = 0; b < blocks; b++) {
+    const count = popcnt<u32>(load<u32>(live + ((<usize>b) << 2)));
+    const from = rows + rowBytes * ((<usize>b) << 5);
+    const end = from + rowBytes * <usize>count;
+    const to = means + rowBytes * <usize>b;
+    const share = f32x4.splat(count > 0 ? 1 / <f32>count : 0);
+    let square = f32x4.splat(0);
+    for (let at: usize = 0; at < rowBytes; at += 16) {
+      let sum = f32x4.splat(0);
+      for (let row = from; row < end; row += rowBytes) sum = f32x4.add(sum, v128.load(row + at));
+      const mean = f32x4.mul(sum, share);
+      v128.store(to + at, mean);
+      for (let row = from; row < end; row += rowBytes) {
+        const off = f32x4.sub(v128.load(row + at), mean);
+        square = multiplyAdd(off, off, square);
+      }
+    }
+    square = f32x4.mul(square, share);
+    store<f32>(squares + ((<usize>b) << 2), sumFour(square));
   }
 }

@@ -142,3 +142,76 @@ export function bitsList(first: usize, second: usize, from: u32, to: u32, out: u
   }
   return count;
 }
+
+/** Words whose set bits are listed together: src/kernel/vector-layout.ts, fewBits. A multiple of 64. */
+const fewWords: u32 = 2048;
+
+/** Which of 64 words have bits. */
+function filledOf64(at: usize): u64 {
+  return ~(emptyWords(at) | (emptyWords(at + 64) << 16) | (emptyWords(at + 128) << 32) | (emptyWords(at + 192) << 48));
+}
+
+/** Which of 16 words have none. */
+function emptyWords(at: usize): u64 {
+  const none = i32x4.splat(0);
+  const a = i16x8.narrow_i32x4_s(i32x4.eq(v128.load(at), none), i32x4.eq(v128.load(at, 16), none));
+  const b = i16x8.narrow_i32x4_s(i32x4.eq(v128.load(at, 32), none), i32x4.eq(v128.load(at, 48), none));
+  return <u64>(<u32>i8x16.bitmask(i8x16.narrow_i16x8_s(a, b)));
+}
+
+/**
+ * Appends the slots of the set bits of `words` words (a multiple of 64, the first of slot `firstSlot`) to the list at `out`, of which there are `count`. Returns how many there are then;
+ * where there would be more than `max`, some number above it. May write four beyond `max`. `room`: 12 bytes for each 64 of fewWords, 4 for each of them, and 16.
+ * Why in three goes (groups that have any, words of them that have any, bits): each is a loop whose end is told before, so that nearly no branch is guessed wrong.
+ */
+export function bitsFew(bits: usize, words: u32, firstSlot: u32, out: usize, count: u32, max: u32, room: usize): u32 {
+  const bases = room + ((<usize>fewWords) >> 3);
+  const list = bases + ((<usize>fewWords) >> 4);
+  for (let from: u32 = 0; from < words; from += fewWords) {
+    const end = min(from + fewWords, words);
+    let groups: u32 = 0;
+    for (let word = from; word < end; word += 64) {
+      const filled = filledOf64(bits + ((<usize>word) << 2));
+      store<u64>(room + ((<usize>groups) << 3), filled);
+      store<u32>(bases + ((<usize>groups) << 2), word);
+      groups += <u32>(filled != 0);
+    }
+    let all: u32 = 0;
+    for (let group: u32 = 0; group < groups; group++) {
+      let filled = load<u64>(room + ((<usize>group) << 3));
+      const word = load<u32>(bases + ((<usize>group) << 2));
+      let to = list + ((<usize>all) << 2);
+      all += <u32>popcnt(filled);
+      // Four at least, also where there are fewer.
+      do {
+        store<u32>(to, word + <u32>ctz(filled));
+        filled &= filled - 1;
+        store<u32>(to, word + <u32>ctz(filled), 4);
+        filled &= filled - 1;
+        store<u32>(to, word + <u32>ctz(filled), 8);
+        filled &= filled - 1;
+        store<u32>(to, word + <u32>ctz(filled), 12);
+        filled &= filled - 1;
+        to += 16;
+      } while (filled != 0);
+    }
+    for (let i: u32 = 0; i < all; i++) {
+      const word = load<u32>(list + ((<usize>i) << 2));
+      let set = load<u32>(bits + ((<usize>word) << 2));
+      const base = firstSlot + (word << 5);
+      let to = out + ((<usize>count) << 2);
+      count += <u32>popcnt(set);
+      if (count > max) return count;
+      store<u32>(to, base + ctz<u32>(set));
+      set &= set - 1;
+      store<u32>(to, base + ctz<u32>(set), 4);
+      set &= set - 1;
+      while (set != 0) {
+        store<u32>(to, base + ctz<u32>(set), 8);
+        set &= set - 1;
+        to += 4;
+      }
+    }
+  }
+  return count;
+}

@@ -5,6 +5,9 @@
 //    score T would fall by exp(-fall (T - centroid's score) / spread) where T is above; divided by the sum of that over all rows it is the share of the answers to be expected a row.
 //    Lists that may expect less than exp(-margin) of the average are passed over. T comes from the first few lists. Compared with the usual "the nearest n lists": lists of wide
 //    spread are preferred, and a query that lies between many lists gets many, one that lies in a tight cluster few (docs/design/vectors.md has the figures).
+//    Lists are judged twice as it were: those that may expect `gate` less are looked into, but only at their blocks of 32 slots that may expect enough themselves. A block has a mean of its
+//    own, told by 4-bit codes like a row's, so that the means of 32 blocks are scored in one step, and a spread around it. Rows of a list are put in order so that blocks are tight when an index
+//    is built. The nearest lists are looked into first at the blocks whose means are best, which gives a T to judge their others by, and all lists after it.
 // 2. Codes: two dimensions a code of 4 bits, of what a row differs from its centroid by, so that one set of tables (16 products for each code) serves all lists of a query. A table is
 //    one register; one instruction looks up 16 rows. Sums stay in 8 bits for four codes, then in 16. A row is let through when its sum, and `slack` errors, reach T.
 // 3. The rows themselves, in f32 (vector-rows.ts), to the heap: T rises.
@@ -27,7 +30,11 @@
 //   28 out: 1 = it gave up  29 f32 a list: standard deviation of a score by codes, for a query of length 1
 //   30 int8 codes  31 bytes of one  32 scales  33 f32 share of a list's slots: where fewer pass, these are compared by their int8 codes (0 = nowhere)  34 f32 slack of those codes
 //   35 f32 bend of the fall: the share falls by exp(-(fall + bend z) z) where T is z spreads above the centroid's score
-// Scratch, f32 or u32 words, each part for lists rounded up to eight: scores, weights, fall, order, passing rows; then tables (16 bytes a code), a heap of `lists` entries, rows that wait for a look at their
+//   38 codes of the means of blocks: a group for every 32 blocks of a list, laid out as the codes of 32 slots (0 = there are none: whole lists are looked into)  39 u32 a list: its first group
+//   40 f32 a block: spread of a score around the mean's as the codes tell it, for a query of length 1  41 f32 a block: mean of -|x|^2/2 (l2 only)  42 f32 gate
+//   36 out: address of f32 a list, its centroid's score (l2: and mean bias)  37 out: address of u32 a list, 1 = it was looked into
+// Scratch, f32 or u32 words, each part for lists rounded up to eight: scores, weights, fall, order, passing rows; then tables (16 bytes a code), a heap of `lists` entries, of blocks (sums
+// of 32 means, their scores, how many spreads below T they may be for each count of passing rows, a heap of the best, a bit for each that was looked into), rows that wait for a look at their
 // int8 codes (u32 how many, f32 step, f32 margin, u32 spare, the query's codes, scores, slots), candidates.
 
 import { dotOne, multiplyAdd, relaxed, sumEach } from "./dot-top-k";
@@ -46,6 +53,17 @@ const together: u32 = 32;
 const fetched: u32 = 256;
 /** Room for those that wait, and for their scores: the rows of two blocks and four places may come on top of one less. */
 const waitingMost: u32 = fetched + 72;
+/** Of a group of blocks: where scores and allowed distances for each count of passing rows lie behind the sums of codes, then a heap of the best blocks and bits of those looked into. */
+const scoresFrom: usize = 64;
+const limitsFrom: usize = scoresFrom + 128;
+const bestFrom: usize = limitsFrom + 144;
+/** Blocks looked into before all others at most. */
+const bestMost: u32 = 256;
+const doneFrom: usize = bestFrom + 16 + ((<usize>bestMost) << 3);
+/** A list of fewer blocks is looked into as a whole: the look at their means would cost what it saves. */
+const partedLeast: u32 = 4;
+/** Spreads below T at which a block of the nearest lists is looked into before T is known well. */
+const firstReach: f32 = 2.5;
 /** Steps in which the lists are put in order. */
 const buckets: u32 = 256;
 
@@ -151,22 +169,19 @@ function countPassing(args: usize, passing: usize): f32 {
   const sizes = <usize>word(args, 6);
   const live = <usize>word(args, 12);
   const filter = <usize>word(args, 13);
+  // Where all are live the filter stands for both.
+  const both = live ? live : filter;
   let all: f32 = 0;
   for (let i: u32 = 0; i < lists; i++) {
     const at = (<usize>i) << 2;
     let count: f32;
     if (filter) {
-      let bits: u32 = 0;
-      const end = load<u32>(starts + at, 4) >> 5;
-      let w = load<u32>(starts + at) >> 5;
-      let sums = i32x4.splat(0);
-      for (; w + 4 <= end; w += 4) {
-        let four = v128.load(filter + ((<usize>w) << 2));
-        if (live) four = v128.and(four, v128.load(live + ((<usize>w) << 2)));
-        sums = i32x4.add(sums, i32x4.extadd_pairwise_i16x8_u(i16x8.extadd_pairwise_i8x16_u(i8x16.popcnt(four))));
-      }
-      for (; w < end; w++) bits += popcnt<u32>(bitsAt(live, filter, w));
-      bits += i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) + i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3);
+      let bits: u64 = 0;
+      const end = both + ((<usize>load<u32>(starts + at, 4)) >> 3);
+      let word = filter + ((<usize>load<u32>(starts + at)) >> 3);
+      let other = both + ((<usize>load<u32>(starts + at)) >> 3);
+      for (; other + 8 <= end; other += 8, word += 8) bits += popcnt<u64>(load<u64>(word) & load<u64>(other));
+      if (other < end) bits += popcnt<u64>(<u64>(load<u32>(word) & load<u32>(other)));
       count = <f32>bits;
     } else {
       count = load<f32>(sizes + at);
@@ -179,7 +194,7 @@ function countPassing(args: usize, passing: usize): f32 {
 
 /**
  * The tables of a query: 16 products a code, less their least, in steps that are the same for all. Returns the step; the sum of what was taken off goes to `base`, the largest
- * sum (u32) behind it.
+ * sum (u32) behind it, then 15 (u32).
  */
 function fillTables(args: usize, tables: usize, base: usize): f32 {
   const codes = word(args, 10);
@@ -234,7 +249,13 @@ function fillTables(args: usize, tables: usize, base: usize): f32 {
   }
   store<f32>(base, least);
   store<u32>(base, largest, 4);
+  store<u32>(base, 15, 8);
   return step;
+}
+
+/** The lower half of each byte. Read from behind the tables: the engine would make a number that it knows anew at each use, three instructions of some seven. */
+function lowOf(tables: usize, count: u32): v128 {
+  return v128.load_splat<u8>(tables + ((<usize>count) << 4), 8);
 }
 
 /** Appends the slots whose bits are set; returns the end of the list. */
@@ -247,20 +268,31 @@ function append(list: usize, bits: u32, first: u32): usize {
   return list;
 }
 
-/** Slots of blocks [from, to) (in blocks) whose sum is above `bar`. Returns the end of the list of candidates. */
-function sieve(codes: usize, count: u32, tables: usize, from: u32, to: u32, bar: i32, live: usize, filter: usize, list: usize): usize {
-  const low = i8x16.splat(15);
+/**
+ * Reads a number of each line of the blocks of `mask`, so that all of them are on their way together: blocks that do not follow on each other are not fetched ahead by the processor. What
+ * it returns must be used, or the reads are left out.
+ */
+function touch(codes: usize, blockBytes: usize, from: u32, mask: u32): u32 {
+  let sum: u32 = 0;
+  for (; mask != 0; mask &= mask - 1) {
+    let at = codes + blockBytes * <usize>(from + ctz<u32>(mask));
+    for (const end = at + blockBytes; at < end; at += 128) sum += load<u32>(at) + load<u32>(at, 64);
+  }
+  return sum;
+}
+
+/** Slots of the blocks of `mask`, counted from block `from`, whose sum is above `bar`. Returns the end of the list of candidates. */
+function sieve(codes: usize, count: u32, tables: usize, from: u32, mask: u32, bar: i32, live: usize, filter: usize, list: usize): usize {
+  const low = lowOf(tables, count);
   const even = i16x8.splat(0xff);
   const limit = i16x8.splat(<i16>bar);
   const blockBytes = (<usize>count) << 4;
-  let block = codes + blockBytes * <usize>from;
-  for (let w = from; w < to; w++) {
-    const end = block + blockBytes;
+  for (; mask != 0; mask &= mask - 1) {
+    const w = from + ctz<u32>(mask);
     const bits = bitsAt(live, filter, w);
-    if (bits == 0) {
-      block = end;
-      continue;
-    }
+    if (bits == 0) continue;
+    let block = codes + blockBytes * <usize>w;
+    const end = block + blockBytes;
     // Sums of the even slots (with those of the odd ones above them, taken off at the end) and of the odd ones.
     let a = i16x8.splat(0);
     let b = a;
@@ -301,59 +333,75 @@ function sieve(codes: usize, count: u32, tables: usize, from: u32, to: u32, bar:
   return list;
 }
 
-/** As sieve, where each slot has a bias of its own: sums are scores in steps, compared with a score. */
+/** Sums of the 32 slots of one block, in their order: u16 each, to `sums`. */
+function sumsOf(block: usize, count: u32, tables: usize, sums: usize): void {
+  const low = lowOf(tables, count);
+  const end = block + ((<usize>count) << 4);
+  let a = i16x8.splat(0);
+  let b = a;
+  let c = a;
+  let d = a;
+  let table = tables;
+  while (block < end) {
+    let x = v128.load(block);
+    let t = v128.load(table);
+    let s = lookUp(t, v128.and(x, low));
+    let u = lookUp(t, v128.and(i16x8.shr_u(x, 4), low));
+    x = v128.load(block, 16);
+    t = v128.load(table, 16);
+    s = i8x16.add(s, lookUp(t, v128.and(x, low)));
+    u = i8x16.add(u, lookUp(t, v128.and(i16x8.shr_u(x, 4), low)));
+    x = v128.load(block, 32);
+    t = v128.load(table, 32);
+    s = i8x16.add(s, lookUp(t, v128.and(x, low)));
+    u = i8x16.add(u, lookUp(t, v128.and(i16x8.shr_u(x, 4), low)));
+    x = v128.load(block, 48);
+    t = v128.load(table, 48);
+    s = i8x16.add(s, lookUp(t, v128.and(x, low)));
+    u = i8x16.add(u, lookUp(t, v128.and(i16x8.shr_u(x, 4), low)));
+    a = i16x8.add(a, s);
+    b = i16x8.add(b, i16x8.shr_u(s, 8));
+    c = i16x8.add(c, u);
+    d = i16x8.add(d, i16x8.shr_u(u, 8));
+    block += 64;
+    table += 64;
+  }
+  a = i16x8.sub(a, i16x8.shl(b, 8));
+  c = i16x8.sub(c, i16x8.shl(d, 8));
+  v128.store(sums, v128.shuffle<i16>(a, b, 0, 8, 1, 9, 2, 10, 3, 11));
+  v128.store(sums, v128.shuffle<i16>(a, b, 4, 12, 5, 13, 6, 14, 7, 15), 16);
+  v128.store(sums, v128.shuffle<i16>(c, d, 0, 8, 1, 9, 2, 10, 3, 11), 32);
+  v128.store(sums, v128.shuffle<i16>(c, d, 4, 12, 5, 13, 6, 14, 7, 15), 48);
+}
+
+/** As sieve, where each slot has a bias of its own: sums are scores in steps, compared with a score. `sums`: 64 bytes. */
 function sieveBiased(
   codes: usize,
   count: u32,
   tables: usize,
   from: u32,
-  to: u32,
+  mask: u32,
   bar: f32,
   step: f32,
   bias: usize,
   live: usize,
   filter: usize,
   list: usize,
+  sums: usize,
 ): usize {
-  const low = i8x16.splat(15);
-  const even = i16x8.splat(0xff);
   const limit = f32x4.splat(bar);
   const scale = f32x4.splat(step);
   const blockBytes = (<usize>count) << 4;
-  let block = codes + blockBytes * <usize>from;
-  for (let w = from; w < to; w++) {
-    const end = block + blockBytes;
+  for (; mask != 0; mask &= mask - 1) {
+    const w = from + ctz<u32>(mask);
     const bits = bitsAt(live, filter, w);
-    if (bits == 0) {
-      block = end;
-      continue;
-    }
-    let a = i16x8.splat(0);
-    let b = a;
-    let c = a;
-    let d = a;
-    let table = tables;
-    while (block < end) {
-      let s = i8x16.splat(0);
-      let u = s;
-      for (let part: u32 = 0; part < 4; part++) {
-        const x = v128.load(block);
-        const t = v128.load(table);
-        s = i8x16.add(s, lookUp(t, v128.and(x, low)));
-        u = i8x16.add(u, lookUp(t, v128.and(i16x8.shr_u(x, 4), low)));
-        block += 16;
-        table += 16;
-      }
-      a = i16x8.add(a, v128.and(s, even));
-      b = i16x8.add(b, i16x8.shr_u(s, 8));
-      c = i16x8.add(c, v128.and(u, even));
-      d = i16x8.add(d, i16x8.shr_u(u, 8));
-    }
+    if (bits == 0) continue;
+    sumsOf(codes + blockBytes * <usize>w, count, tables, sums);
     const biases = bias + ((<usize>w) << 7);
-    let passed = reaches(v128.shuffle<i16>(a, b, 0, 8, 1, 9, 2, 10, 3, 11), biases, scale, limit);
-    passed |= reaches(v128.shuffle<i16>(a, b, 4, 12, 5, 13, 6, 14, 7, 15), biases + 32, scale, limit) << 8;
-    passed |= reaches(v128.shuffle<i16>(c, d, 0, 8, 1, 9, 2, 10, 3, 11), biases + 64, scale, limit) << 16;
-    passed |= reaches(v128.shuffle<i16>(c, d, 4, 12, 5, 13, 6, 14, 7, 15), biases + 96, scale, limit) << 24;
+    let passed = reaches(v128.load(sums), biases, scale, limit);
+    passed |= reaches(v128.load(sums, 16), biases + 32, scale, limit) << 8;
+    passed |= reaches(v128.load(sums, 32), biases + 64, scale, limit) << 16;
+    passed |= reaches(v128.load(sums, 48), biases + 96, scale, limit) << 24;
     passed &= bits;
     if (passed != 0) list = append(list, passed, w << 5);
   }
@@ -384,16 +432,23 @@ function appendAll(list: usize, bits: u64, first: u32): usize {
   return end;
 }
 
-/** Rows of blocks [from, to) that pass begin to wait for a look at their int8 codes. Returns how many of the candidates wait then. */
-function wait(args: usize, from: u32, to: u32, bytes: usize, candidates: usize, held: u32): u32 {
+/** Rows of the blocks of `mask` that pass begin to wait for a look at their int8 codes. Returns how many of the candidates wait then. */
+function wait(args: usize, from: u32, mask: u32, bytes: usize, candidates: usize, held: u32): u32 {
   const live = <usize>word(args, 12);
   const filter = <usize>word(args, 13);
   const start = waitingOf(args, bytes);
   const full = start + ((<usize>fetched) << 2);
   let end = start + ((<usize>load<u32>(bytes)) << 2);
-  for (let w = from; w < to; w += 2) {
+  // Blocks that stand beside each other by twos.
+  while (mask != 0) {
+    const first = ctz<u32>(mask);
+    const w = from + first;
     let bits = <u64>bitsAt(live, filter, w);
-    if (w + 1 < to) bits |= (<u64>bitsAt(live, filter, w + 1)) << 32;
+    mask &= mask - 1;
+    if (ctz<u32>(mask) == first + 1) {
+      bits |= (<u64>bitsAt(live, filter, w + 1)) << 32;
+      mask &= mask - 1;
+    }
     end = appendAll(end, bits, w << 5);
     if (end < full) continue;
     held = lookAt(args, bytes, <u32>((end - start) >> 2), candidates, held);
@@ -440,8 +495,97 @@ function lookAt(args: usize, bytes: usize, count: u32, candidates: usize, held: 
   return 0;
 }
 
-/** Looks into one list, of whose rows `passing` pass; `held` candidates wait already. Returns how many wait after it. */
-function visit(args: usize, list: u32, score: f32, passing: f32, tables: usize, base: usize, step: f32, bytes: usize, candidates: usize, held: u32): u32 {
+/** Scores of the means of up to 32 blocks from block `from` on, whose codes are `group`: f32 each, behind the sums of `blocks`. `without`: the score of the centroid less what codes add. */
+function scoreBlocks(args: usize, group: usize, from: u32, count: u32, without: f32, step: f32, tables: usize, blocks: usize): void {
+  const bias = <usize>word(args, 41);
+  store<u32>(args, word(args, 24) + 32, 24 << 2);
+  sumsOf(group, word(args, 10), tables, blocks);
+  const least = f32x4.splat(without);
+  const scale = f32x4.splat(step);
+  for (let at: usize = 0; at < (<usize>count) << 2; at += 16) {
+    let score = f32x4.add(f32x4.mul(f32x4.convert_i32x4_u(v128.load_ext<u16>(blocks + (at >> 1))), scale), least);
+    if (bias) score = f32x4.add(score, v128.load(bias + ((<usize>from) << 2) + at));
+    v128.store(blocks + at, score, scoresFrom);
+  }
+}
+
+/** Which of the blocks that scoreBlocks scored may hold enough of the answers. */
+function promising(args: usize, from: u32, count: u32, threshold: f32, blocks: usize): u32 {
+  const live = <usize>word(args, 12);
+  const filter = <usize>word(args, 13);
+  // Where there is one of the two it stands for both; without any all rows pass.
+  const first = (<usize>from) << 2;
+  const one = live | filter ? (filter ? filter : live) + first : 0;
+  const other = (live ? live : filter) + first;
+  const limits = blocks + limitsFrom;
+  let far = v128.load_splat<f32>(limits + 128);
+  const spreads = <usize>word(args, 40) + ((<usize>from) << 2);
+  const length = real(args, 15);
+  const isL2 = word(args, 41) != 0;
+  const bar = f32x4.splat(threshold);
+  let reach = f32x4.splat(max<f32>(length, 1e-20));
+  let kept: u32 = 0;
+  for (let i: u32 = 0; i < count; i += 4) {
+    const at = (<usize>i) << 2;
+    const score = v128.load(blocks + at, scoresFrom);
+    // l2: the score moves with the distance to the query, |q|^2 - 2 score squared.
+    if (isL2) reach = f32x4.sqrt(f32x4.max(f32x4.sub(f32x4.splat(length * length), f32x4.add(score, score)), f32x4.splat(1e-20)));
+    if (one) {
+      far = v128.load_splat<f32>(limits + ((<usize>popcnt<u32>(load<u32>(one + at) & load<u32>(other + at))) << 2));
+      far = v128.load_lane<f32>(limits + ((<usize>popcnt<u32>(load<u32>(one + at, 4) & load<u32>(other + at, 4))) << 2), far, 1);
+      far = v128.load_lane<f32>(limits + ((<usize>popcnt<u32>(load<u32>(one + at, 8) & load<u32>(other + at, 8))) << 2), far, 2);
+      far = v128.load_lane<f32>(limits + ((<usize>popcnt<u32>(load<u32>(one + at, 12) & load<u32>(other + at, 12))) << 2), far, 3);
+    }
+    const best = f32x4.add(score, f32x4.mul(f32x4.mul(far, v128.load(spreads + at)), reach));
+    kept |= (<u32>i32x4.bitmask(f32x4.ge(best, bar))) << i;
+  }
+  return count < 32 ? kept & ((1 << count) - 1) : kept;
+}
+
+/** For each count of passing rows of a block how many spreads its mean may lie below T when a row must expect exp(least) of what one at T does: where `share` of all rows pass. */
+function fillLimits(args: usize, limits: usize, least: f32, share: f32): void {
+  const fall = real(args, 20);
+  const bend = real(args, 35);
+  store<f32>(limits, -Infinity);
+  for (let passing: u32 = 1; passing <= 32; passing++) {
+    const room = max<f32>(logOf(<f32>passing / (32 * share)) - least, 0);
+    const far = bend > 0 ? (sqrt<f32>(fall * fall + 4 * bend * room) - fall) / (2 * bend) : room / fall;
+    store<f32>(limits + ((<usize>passing) << 2), far);
+  }
+}
+
+/** Bits of 32 blocks from `from` on: which were looked into. */
+function doneOf(blocks: usize, from: u32): u32 {
+  return <u32>(load<u64>(blocks + ((<usize>(from >> 5)) << 2), doneFrom) >> (<u64>(from & 31)));
+}
+
+function setDone(blocks: usize, from: u32, mask: u32): void {
+  const at = blocks + ((<usize>(from >> 5)) << 2);
+  const shift = <u64>(from & 31);
+  store<u64>(at, load<u64>(at, doneFrom) | ((<u64>mask) << shift), doneFrom);
+}
+
+/** The score of a list less the mean bias of its rows, which slots and blocks bring themselves, and with what the least sum of codes adds. */
+function withoutCodes(args: usize, list: u32, score: f32, base: usize): f32 {
+  const bias = <usize>word(args, 3);
+  if (bias) score -= load<f32>(bias + ((<usize>list) << 2));
+  return score + load<f32>(base);
+}
+
+/** Looks into one list, of whose rows `passing` pass, at its blocks that promise enough; `held` candidates wait already. Returns how many wait after it. */
+function visit(
+  args: usize,
+  list: u32,
+  score: f32,
+  passing: f32,
+  tables: usize,
+  base: usize,
+  step: f32,
+  blocks: usize,
+  bytes: usize,
+  candidates: usize,
+  held: u32,
+): u32 {
   const starts = <usize>word(args, 5);
   const from = load<u32>(starts + ((<usize>list) << 2)) >> 5;
   const to = load<u32>(starts + ((<usize>list) << 2), 4) >> 5;
@@ -451,33 +595,108 @@ function visit(args: usize, list: u32, score: f32, passing: f32, tables: usize, 
   const bias = <usize>word(args, 8);
   const codes = <usize>word(args, 9);
   const count = word(args, 10);
-  const threshold = thresholdOf(heap);
+  const groupBytes = (<usize>count) << 4;
+  const groups = <usize>word(args, 38);
+  let group = groups ? groups + groupBytes * <usize>load<u32>(<usize>word(args, 39) + ((<usize>list) << 2)) : 0;
   const slack = real(args, 19);
-  const bar: f32 = slack < Infinity ? threshold - slack * load<f32>(<usize>word(args, 29) + ((<usize>list) << 2)) : -Infinity;
-  let end = candidates + ((<usize>held) << 2);
-  store<u32>(args, word(args, 23) + 1, 23 << 2);
-  if (bar > -Infinity && passing < real(args, 33) * <f32>((to - from) << 5)) return wait(args, from, to, bytes, candidates, held);
-  if (!(bar > -Infinity)) {
-    for (let w = from; w < to; w++) end = append(end, bitsAt(live, filter, w), w << 5);
-  } else if (bias) {
-    // The score of a centroid holds the mean bias, which the slots bring themselves.
-    const without = score - load<f32>(<usize>word(args, 3) + ((<usize>list) << 2)) + load<f32>(base);
-    store<u32>(args, word(args, 24) + ((to - from) << 5), 24 << 2);
-    end = sieveBiased(codes, count, tables, from, to, bar - without, step, bias, live, filter, end);
-  } else {
-    const needed = ceil<f32>((bar - score - load<f32>(base)) / step);
-    if (needed > <f32>load<u32>(base, 4)) return held;
-    if (needed <= 0) {
-      for (let w = from; w < to; w++) end = append(end, bitsAt(live, filter, w), w << 5);
+  const without = withoutCodes(args, list, score, base);
+  const isScarce = passing < real(args, 33) * <f32>((to - from) << 5);
+  for (let w = from; w < to; w += 32, group += groupBytes) {
+    const size = min<u32>(to - w, 32);
+    const threshold = thresholdOf(heap);
+    const bar: f32 = slack < Infinity ? threshold - slack * load<f32>(<usize>word(args, 29) + ((<usize>list) << 2)) : -Infinity;
+    const needed: f32 = bias ? 1 : ceil<f32>((bar - without) / step);
+    if (bar > -Infinity && !bias && !isScarce && needed > <f32>load<u32>(base, 4)) return held;
+    let mask: u32 = 0xffffffff >> (32 - size);
+    if (groups) {
+      if (threshold > -Infinity && to - from >= partedLeast) {
+        scoreBlocks(args, group, w, size, without, step, tables, blocks);
+        mask = promising(args, w, size, threshold, blocks);
+      }
+      mask &= ~doneOf(blocks, w);
+      setDone(blocks, w, mask);
+    }
+    if (mask == 0) continue;
+    if (bar > -Infinity && isScarce) {
+      held = wait(args, w, mask, bytes, candidates, held);
+      continue;
+    }
+    let end = candidates + ((<usize>held) << 2);
+    if (!(bar > -Infinity) || needed <= 0) {
+      for (; mask != 0; mask &= mask - 1) {
+        const block = w + ctz<u32>(mask);
+        end = append(end, bitsAt(live, filter, block), block << 5);
+      }
     } else {
-      store<u32>(args, word(args, 24) + ((to - from) << 5), 24 << 2);
-      end = sieve(codes, count, tables, from, to, <i32>needed - 1, live, filter, end);
+      store<u32>(args, word(args, 24) + (popcnt<u32>(mask) << 5), 24 << 2);
+      if (groups) store<u32>(blocks, touch(codes, groupBytes, w, mask));
+      if (bias) end = sieveBiased(codes, count, tables, w, mask, bar - without, step, bias, live, filter, end, blocks);
+      else end = sieve(codes, count, tables, w, mask, <i32>needed - 1, live, filter, end);
+    }
+    held = <u32>((end - candidates) >> 2);
+    if (held >= together) {
+      compare(args, candidates, held);
+      held = 0;
     }
   }
-  held = <u32>((end - candidates) >> 2);
-  if (held < together) return held;
-  compare(args, candidates, held);
-  return 0;
+  return held;
+}
+
+/** Compares all rows of the best blocks of the `count` lists at `nearest`, so many blocks that about twice the answers are among them: a first threshold. */
+function compareBest(
+  args: usize,
+  nearest: usize,
+  count: u32,
+  scores: usize,
+  passing: usize,
+  tables: usize,
+  base: usize,
+  step: f32,
+  blocks: usize,
+  candidates: usize,
+): void {
+  const starts = <usize>word(args, 5);
+  const live = <usize>word(args, 12);
+  const filter = <usize>word(args, 13);
+  const groupBytes = (<usize>word(args, 10)) << 4;
+  const best = blocks + bestFrom;
+  let passes: f32 = 0;
+  let all: u32 = 0;
+  for (let i: u32 = 0; i < count; i++) {
+    const at = (<usize>load<u32>(nearest + ((<usize>i) << 2))) << 2;
+    passes += load<f32>(passing + at);
+    all += load<u32>(starts + at, 4) - load<u32>(starts + at);
+  }
+  const wanted: f32 = 2 * <f32>(min<u32>(load<u32>(<usize>word(args, 16)), bestMost << 5) + 8);
+  const most = min<u32>(bestMost, <u32>ceil<f32>((wanted * <f32>all) / (32 * max<f32>(passes, 1))));
+  topKReset(best, most);
+  for (let i: u32 = 0; i < count; i++) {
+    const list = load<u32>(nearest + ((<usize>i) << 2));
+    const at = (<usize>list) << 2;
+    const without = withoutCodes(args, list, load<f32>(scores + at), base);
+    const to = load<u32>(starts + at, 4) >> 5;
+    let group = <usize>word(args, 38) + groupBytes * <usize>load<u32>(<usize>word(args, 39) + at);
+    for (let w = load<u32>(starts + at) >> 5; w < to; w += 32, group += groupBytes) {
+      const size = min<u32>(to - w, 32);
+      scoreBlocks(args, group, w, size, without, step, tables, blocks);
+      let bar = thresholdOf(best);
+      for (let block: u32 = 0; block < size; block++) {
+        const score = load<f32>(blocks + ((<usize>block) << 2), scoresFrom);
+        if (score >= bar && bitsAt(live, filter, w + block) != 0) bar = offer(best, score, w + block);
+      }
+    }
+  }
+  const found = load<u32>(best, 4);
+  let held: u32 = 0;
+  for (let i: u32 = 0; i < found; i++) {
+    const block = load<u32>(best + 16 + ((<usize>(most + i)) << 2));
+    setDone(blocks, block, 1);
+    held = <u32>((append(candidates + ((<usize>held) << 2), bitsAt(live, filter, block), block << 5) - candidates) >> 2);
+    if (held < together) continue;
+    compare(args, candidates, held);
+    held = 0;
+  }
+  if (held > 0) compare(args, candidates, held);
 }
 
 /** Compares the candidates exactly. */
@@ -522,13 +741,10 @@ function fallOf(args: usize, scores: usize, falls: usize, passing: usize, thresh
 }
 
 /** Whether a much smaller share of the rows passes in the nearest lists than in all: where a filter names what lies far away, lists say little of where the answers are. */
-function isSparseNear(args: usize, passing: usize, nearest: usize, count: u32, all: f32): bool {
+function isSparseNear(args: usize, passing: usize, nearest: usize, count: u32, all: f32, rows: f32): bool {
   const least = real(args, 27);
   if (!(least > 0)) return false;
-  const lists = word(args, 0);
   const sizes = <usize>word(args, 6);
-  let rows: f32 = 0;
-  for (let i: u32 = 0; i < lists; i++) rows += load<f32>(sizes + ((<usize>i) << 2));
   let rowsNear: f32 = 0;
   let passNear: f32 = 0;
   for (let i: u32 = 0; i < count; i++) {
@@ -537,6 +753,20 @@ function isSparseNear(args: usize, passing: usize, nearest: usize, count: u32, a
     passNear += load<f32>(passing + at);
   }
   return passNear * rows < least * all * rowsNear;
+}
+
+/** Blocks of a list. */
+function sizeOf(args: usize, list: u32): u32 {
+  const at = <usize>word(args, 5) + ((<usize>list) << 2);
+  return (load<u32>(at, 4) - load<u32>(at)) >> 5;
+}
+
+/** Reads what a look into a list begins with, so that it is on its way: the means of its first blocks and their spreads. */
+function touchList(args: usize, list: u32): u32 {
+  const at = (<usize>list) << 2;
+  const groupBytes = (<usize>word(args, 10)) << 4;
+  const spreads = <usize>word(args, 40) + ((<usize>(load<u32>(<usize>word(args, 5) + at) >> 5)) << 2);
+  return touch(<usize>word(args, 38), groupBytes, load<u32>(<usize>word(args, 39) + at), 1) + load<u32>(spreads) + load<u32>(spreads, 60);
 }
 
 /** The search: answers are in the heap, unsorted. */
@@ -557,12 +787,19 @@ export function ivfSearch(args: usize): void {
   store<u64>(args, 0, 23 << 2);
   store<u32>(args, 0, 25 << 2);
   store<u32>(args, 0, 28 << 2);
+  store<u32>(args, <u32>scores, 36 << 2);
+  store<u32>(args, <u32>seen, 37 << 2);
 
   scoreLists(args, scores);
   const all = countPassing(args, passing);
   const step = fillTables(args, tables, base);
   const first = min<u32>(word(args, 26), lists);
-  const bytes = near + 16 + ((<usize>lists) << 3);
+  const blocks = near + 16 + ((<usize>lists) << 3);
+  const groups = word(args, 38);
+  // A bit for each block, and room for those of 32 more.
+  const doneBytes = (((<usize>word(args, 22)) >> 10) << 2) + 12;
+  memory.fill(blocks + doneFrom, 0, doneBytes);
+  const bytes = blocks + doneFrom + doneBytes;
   const codeBytes = <usize>word(args, 31);
   const candidates = waitingOf(args, bytes) + ((<usize>waitingMost) << 2);
   store<u32>(bytes, 0);
@@ -575,8 +812,12 @@ export function ivfSearch(args: usize): void {
   }
   memory.fill(seen, 0, part);
   const most = word(args, 17);
+  let rows: f32 = 0;
+  for (let i: u32 = 0; i < lists; i++) rows += load<f32>(<usize>word(args, 6) + ((<usize>i) << 2));
   let visited: u32 = 0;
   let held: u32 = 0;
+  store<f32>(blocks, -Infinity, limitsFrom);
+  for (let i: usize = 1; i <= 32; i++) store<f32>(blocks + (i << 2), firstReach, limitsFrom);
 
   // The first look: the nearest lists, more of them until there are k answers.
   let look = first;
@@ -591,35 +832,30 @@ export function ivfSearch(args: usize): void {
     const found = topKSort(near);
     if (found == 0) break;
     const kept = min<u32>(look, lists);
-    if (visited == 0 && isSparseNear(args, passing, near + 16 + ((<usize>kept) << 2), found, all)) {
+    if (visited == 0 && isSparseNear(args, passing, near + 16 + ((<usize>kept) << 2), found, all, rows)) {
       store<u32>(args, 1, 28 << 2);
       return;
     }
-    for (let i: u32 = 0; i < found && visited < most; i++) {
-      const list = load<u32>(near + 16 + ((<usize>kept + <usize>i) << 2));
-      store<u32>(seen + ((<usize>list) << 2), 1);
-      held = visit(
-        args,
-        list,
-        load<f32>(scores + ((<usize>list) << 2)),
-        load<f32>(passing + ((<usize>list) << 2)),
-        tables,
-        base,
-        step,
-        bytes,
-        candidates,
-        held,
-      );
-      visited += 1;
+    const nearest = near + 16 + ((<usize>kept) << 2);
+    const looked = min<u32>(found, most - visited);
+    if (groups) compareBest(args, nearest, looked, scores, passing, tables, base, step, blocks, candidates);
+    for (let i: u32 = 0; i < looked; i++) {
+      const list = load<u32>(nearest + ((<usize>i) << 2));
+      const at = (<usize>list) << 2;
+      store<u32>(seen + at, 1);
+      held = visit(args, list, load<f32>(scores + at), load<f32>(passing + at), tables, base, step, blocks, bytes, candidates, held);
     }
+    visited += looked;
     held = lookAt(args, bytes, load<u32>(bytes), candidates, held);
     if (held > 0) compare(args, candidates, held);
     held = 0;
     if (thresholdOf(heap) > -Infinity) break;
     look = look << 2;
   }
+  store<u32>(args, visited, 23 << 2);
   const threshold = thresholdOf(heap);
-  if (!(threshold > -Infinity) || visited >= most) return;
+  // Of whole lists nothing is left of those that were looked into.
+  if (!(threshold > -Infinity) || (visited >= most && !groups)) return;
 
   // What is to be expected of each list, and which are worth it.
   const largest = fallOf(args, scores, falls, passing, threshold);
@@ -633,7 +869,9 @@ export function ivfSearch(args: usize): void {
     sum = f32x4.add(sum, f32x4.mul(v128.load(passing + at), expOf(f32x4.sub(v128.load(falls + at), top))));
   }
   const total = f32x4.extract_lane(sum, 0) + f32x4.extract_lane(sum, 1) + f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3);
-  const least = max<f32>(largest + logOf(total / max<f32>(all, 1)) - real(args, 18), -1e30);
+  const enough = max<f32>(largest + logOf(total / max<f32>(all, 1)) - real(args, 18), -1e30);
+  fillLimits(args, blocks + limitsFrom, enough, all / rows);
+  const least = groups ? max<f32>(enough - real(args, 42), -1e30) : enough;
 
   // Best first, by counting.
   const width = largest > least ? (<f32>buckets - 1) / (largest - least) : 0;
@@ -641,7 +879,7 @@ export function ivfSearch(args: usize): void {
   for (let i: u32 = 0; i < lists; i++) {
     const at = (<usize>i) << 2;
     const value = load<f32>(falls + at);
-    if (!(value >= least) || load<u32>(seen + at) != 0) continue;
+    if (!(value >= least) || (!groups && load<u32>(seen + at) != 0)) continue;
     const bucket = counts + ((<usize>(<u32>((largest - value) * width))) << 2);
     store<u32>(bucket, load<u32>(bucket) + 1);
   }
@@ -654,17 +892,26 @@ export function ivfSearch(args: usize): void {
   for (let i: u32 = 0; i < lists; i++) {
     const at = (<usize>i) << 2;
     const value = load<f32>(falls + at);
-    if (!(value >= least) || load<u32>(seen + at) != 0) continue;
+    if (!(value >= least) || (!groups && load<u32>(seen + at) != 0)) continue;
     const bucket = counts + ((<usize>(<u32>((largest - value) * width))) << 2);
     const to = load<u32>(bucket);
     store<u32>(bucket, to + 1);
     store<u32>(order + ((<usize>to) << 2), i);
   }
-  for (let i: u32 = 0; i < place && visited < most; i++) {
+  for (let i: u32 = 0; i < place; i++) {
     const list = load<u32>(order + ((<usize>i) << 2));
-    held = visit(args, list, load<f32>(scores + ((<usize>list) << 2)), load<f32>(passing + ((<usize>list) << 2)), tables, base, step, bytes, candidates, held);
-    visited += 1;
+    const at = (<usize>list) << 2;
+    // A list that is not parted must be worth it as a whole.
+    if (groups && load<f32>(falls + at) < enough && sizeOf(args, list) < partedLeast) continue;
+    if (load<u32>(seen + at) == 0) {
+      if (visited >= most) continue;
+      store<u32>(seen + at, 1);
+      visited += 1;
+    }
+    if (groups && i + 1 < place) store<u32>(blocks, touchList(args, load<u32>(order + ((<usize>i) << 2), 4)));
+    held = visit(args, list, load<f32>(scores + at), load<f32>(passing + at), tables, base, step, blocks, bytes, candidates, held);
   }
   held = lookAt(args, bytes, load<u32>(bytes), candidates, held);
   if (held > 0) compare(args, candidates, held);
+  store<u32>(args, visited, 23 << 2);
 }

@@ -286,7 +286,7 @@ function listLanes(list: usize, listed: u32, scores: v128, bar: v128, slot: u32,
 }
 
 /** Sixteen products of a code with a query's code, as four sums. x, y: the query's first and last eight. */
-function dotCodes(code: usize, x: v128, y: v128, sum: v128): v128 {
+export function dotCodes(code: usize, x: v128, y: v128, sum: v128): v128 {
   const low = i32x4.dot_i16x8_s(v128.load_ext<i8>(code), x);
   const high = i32x4.dot_i16x8_s(v128.load_ext<i8>(code, 8), y);
   return i32x4.add(i32x4.add(low, high), sum);
@@ -300,7 +300,7 @@ function dotCodes32(code: usize, x0: v128, x1: v128, x2: v128, x3: v128, sum: v1
 }
 
 /** As sumEach, of whole numbers. */
-function sumEachWhole(a0: v128, a1: v128, a2: v128, a3: v128): v128 {
+export function sumEachWhole(a0: v128, a1: v128, a2: v128, a3: v128): v128 {
   const t0 = v128.shuffle<i32>(a0, a1, 0, 4, 1, 5);
   const t1 = v128.shuffle<i32>(a0, a1, 2, 6, 3, 7);
   const t2 = v128.shuffle<i32>(a2, a3, 0, 4, 1, 5);

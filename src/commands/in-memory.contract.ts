@@ -1,6 +1,6 @@
 // A small table of commands over a Map, for tests of the protocol: GET, SET, DEL, MGET, and commands that wait, fail, hold and answer much.
 
-import type { CommandSpec } from "#wire/resp-command";
+import type { Answer, Call, CommandSpec } from "#wire/resp-command";
 
 const one = { first: 1, last: 1, step: 1 };
 
@@ -14,6 +14,26 @@ export function inMemoryCommands(): CommandSpec[] {
   const read = { flags: ["readonly", "fast"] as const, categories: ["string"], group: "string" };
   const write = { flags: ["write"] as const, categories: ["string"], group: "string" };
   const wait = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 5));
+  let begun = 0;
+  const beginTexts = async ({ args }: Call): Promise<Answer> => {
+    const text = args.text(1);
+    const ms = args.count > 2 ? Number(args.integer(2)) : 0;
+    if (text === "began") {
+      const before = begun;
+      return (reply) => reply.integer(before);
+    }
+    begun += 1;
+    if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
+    if (text === "defect") throw new Error("the secret of a defect");
+    return (reply) => {
+      if (text === "broken answer") {
+        reply.array(2);
+        throw new Error("the secret of a defect");
+      }
+      if (text === "large") reply.bulkGiven(new Uint8Array(3_000_000).fill(120));
+      else reply.bulk(text);
+    };
+  };
   return [
     {
       ...read,
@@ -71,6 +91,17 @@ export function inMemoryCommands(): CommandSpec[] {
         const text = args.text(1);
         await wait();
         reply.bulk(text);
+      },
+    },
+    {
+      // Answers its text after so many milliseconds: under way with others of its kind, and over before them or after. What began is counted: "began" asks.
+      ...read,
+      name: "t.begin",
+      arity: -2,
+      keys: undefined,
+      begin: beginTexts,
+      async run(call) {
+        (await beginTexts(call))(call.reply);
       },
     },
     {

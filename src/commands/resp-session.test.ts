@@ -196,6 +196,76 @@ test("promise: pipelined commands are answered in order, also around ones that w
   assert.ok(defects.length > 0 && defects.every((thrown) => thrown instanceof Error));
 });
 
+test("promise: calls that only begin are under way together, and answered in order; every other call waits for them", async () => {
+  defects.length = 0;
+  await serve(undefined, async (server) => {
+    const client = await RespClient.connect({ network: systemNetwork, clock: systemClock, host: "127.0.0.1", port: server.port });
+    const prng = new Prng(process.env["SEED"] ?? "begun");
+    const texts = Array.from({ length: 200 }, (_, i) => `text ${i}`);
+    const beganMs = performance.now();
+    const answers = texts.map((text) => client.command("t.begin", text, 1 + prng.below(20)));
+    const counted = client.command("T.BEGIN", "began");
+    await client.command("set", "a", "1").then((ok) => assert.equal(ok, "OK"));
+    assert.deepEqual(
+      (await Promise.all(answers)).map((answer) => new TextDecoder().decode(answer as Uint8Array)),
+      texts,
+    );
+    assert.equal(await counted, texts.length);
+    assert.ok(performance.now() - beganMs < 1_000, "one after the other they take two seconds");
+
+    // What comes in several pieces joins those that are under way, and a call of another command sees them answered.
+    const slow = client.command("t.begin", "slow", 60);
+    await systemClock.sleep(10);
+    const order: string[] = [];
+    const noted = async (name: string, answer: Promise<unknown>, refusal?: RegExp): Promise<void> => {
+      const said = await answer.then(
+        () => "",
+        (thrown: Error) => thrown.message,
+      );
+      order.push(name);
+      assert.match(said, refusal ?? /^$/);
+    };
+    await Promise.all([
+      noted("slow", slow),
+      noted("quick", client.command("t.begin", "quick", 0)),
+      noted("wrong arity", client.command("t.begin"), /wrong number of arguments/),
+      noted("defect", client.command("t.begin", "defect", 5), /internal error/),
+      noted("broken", client.command("t.begin", "broken answer", 1), /internal error/),
+      noted("large", client.command("t.begin", "large", 1)),
+      noted("unknown", client.command("nothing"), /unknown command/),
+      noted("get", client.command("get", "a")),
+      noted("last", client.command("t.begin", "last", 1)),
+    ]);
+    assert.deepEqual(order, ["slow", "quick", "wrong arity", "defect", "broken", "large", "unknown", "get", "last"]);
+    client.close();
+
+    // More than may be under way at a time, then what ends the connection.
+    const many = "t.begin some 1\r\n".repeat(3_000);
+    assert.equal(await raw(server.port, `${many}QUIT\r\n`, 2_000), `${"$4\r\nsome\r\n".repeat(3_000)}+OK\r\n`);
+    assert.equal(
+      await raw(server.port, "t.begin some 20\r\nt.begin other\r\n*1\r\n!\r\n", 2_000),
+      "$4\r\nsome\r\n$5\r\nother\r\n-ERR Protocol error: expected '$', got '!'\r\n",
+    );
+    assert.equal(await raw(server.port, "CLIENT REPLY OFF\r\nt.begin some 5\r\nCLIENT REPLY ON\r\nPING\r\n", 2_000 / 4), "+OK\r\n+PONG\r\n");
+    // Bug: who said that no more comes, and still read, had no answers of calls under way, nor of what stood behind them.
+    for (const calls of [1, 300, 5_000]) {
+      const half = connect({ port: server.port, host: "127.0.0.1", allowHalfOpen: true });
+      let answer = "";
+      const closed = new Promise((resolve) => half.on("data", (chunk) => (answer += chunk.toString())).on("end", () => resolve(half.end())));
+      half.write(`${"t.begin some 3\r\n".repeat(calls)}PING\r\nt.begin more 3\r\nPING\r\nhalf a comm`);
+      half.end();
+      await closed;
+      assert.equal(answer, `${"$4\r\nsome\r\n".repeat(calls)}+PONG\r\n$4\r\nmore\r\n+PONG\r\n`);
+    }
+    // Somebody who leaves meanwhile disturbs nobody.
+    const left = connect(server.port, "127.0.0.1");
+    await new Promise((resolve) => left.write("t.begin some 30\r\n", resolve));
+    left.destroy();
+    assert.equal(await raw(server.port, "PING\r\n"), "+PONG\r\n");
+  });
+  assert.equal(defects.length, 2, "each defect is told once");
+});
+
 test("the client sends arguments of all sizes whole and in order", async () => {
   await serve(undefined, async ({ port }) => {
     const client = await RespClient.connect({ network: systemNetwork, clock: systemClock, host: "127.0.0.1", port });

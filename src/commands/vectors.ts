@@ -4,7 +4,7 @@
 // Invariants: 1. the key of a command, for ACL patterns, is the collection's name  2. a write is answered when it is durable by the server's policy, and every search asked after that sees it
 //             3. a write with a part of the wrong length changes nothing  4. a plain key of that name is WRONGTYPE.
 // Cost: 6 us of the serving loop a VSIM of 64 numbers and 10 answers, and a VADD, beside the message; the search itself is the vectors thread's.
-// Concurrency: the serving loop. A command holds back its own connection alone; consecutive ones of a pipeline are asked together.
+// Concurrency: the serving loop. Calls of one command on one connection are under way together, whatever else comes on it waits for them.
 // Limits: vectorLimits, vectorCommandLimits.
 
 import { MillraceError, toMillraceError } from "#base/errors";
@@ -18,7 +18,7 @@ import {
   type VectorRows,
   type VectorService,
 } from "#vectors/vector-service";
-import type { Args, Call, CommandFlag, CommandSpec, Reply, SessionUser } from "#wire/resp-command";
+import type { Answer, Args, Call, CommandFlag, CommandSpec, Reply, SessionUser } from "#wire/resp-command";
 import { RespArgs } from "#wire/resp-arguments";
 import { errorLineOf } from "#wire/resp-server";
 import { decodeTexts, encodeAnswer, vectorCommandLimits, vectorMetrics } from "#wire/vector-api";
@@ -29,9 +29,6 @@ export interface VectorCommandParts {
   /** Whether there is a string or hash of this name. */
   readonly isPlainKey: (key: Uint8Array) => boolean;
 }
-
-/** Writes the reply of a call, once what it asked for is there. */
-type Answer = (reply: Reply) => void;
 
 /** Reads all arguments of the call before the first wait; resolves with what writes its reply. */
 type Begin = (call: Pick<Call, "args" | "session">) => Promise<Answer>;
@@ -272,12 +269,13 @@ export function vectorCommands({ vectors, isPlainKey }: VectorCommandParts): Com
   const vrandmember: Begin = async ({ args }) => {
     const name = nameOf(args);
     if (args.count > 3) throw new CommandError(texts.syntax);
-    const asked = args.count === 3 ? args.integer(2) : 1;
+    const isOne = args.count === 2;
+    const asked = isOne ? 1 : args.integer(2);
     if (typeof asked !== "number") throw new CommandError(texts.notInteger);
     if (Math.abs(asked) > vectorLimits.countMax) throw new CommandError(`ERR at most ${vectorLimits.countMax} elements at once`);
     const found = (await vectors.random(name, asked)) ?? [];
     return (reply) => {
-      if (args.count === 2) return bulkOrNil(reply, found[0]);
+      if (isOne) return bulkOrNil(reply, found[0]);
       reply.array(found.length);
       for (const element of found) reply.bulk(element);
     };
@@ -315,13 +313,10 @@ export function vectorCommands({ vectors, isPlainKey }: VectorCommandParts): Com
     group: "vector_set",
     since: "8.0.0",
     summary,
+    // Of the calls of one command the vectors thread keeps the order.
+    begin: (call) => begin(call).catch(refusal),
     async run(call) {
-      await answered(call, started(begin, call));
-    },
-    /** All are asked before the first is waited for. */
-    async runMany(calls) {
-      const under = calls.map((call) => started(begin, call));
-      for (const [i, one] of under.entries()) await answered(calls[i]!, one);
+      (await begin(call).catch(refusal))(call.reply);
     },
     ...more,
   });
@@ -376,23 +371,9 @@ export function vectorCommands({ vectors, isPlainKey }: VectorCommandParts): Com
   ];
 }
 
-/** A rejection is looked at when its turn comes, not before. */
-function started(begin: Begin, call: Call): Promise<Answer> {
-  const under = begin(call);
-  under.catch(() => undefined);
-  return under;
-}
-
-async function answered({ reply }: Call, under: Promise<Answer>): Promise<void> {
-  let answer: Answer;
-  try {
-    answer = await under;
-  } catch (thrown) {
-    if (thrown instanceof CommandError) reply.error(thrown.message);
-    else reply.error(errorLineOf(toMillraceError(thrown)));
-    return;
-  }
-  answer(reply);
+function refusal(thrown: unknown): Answer {
+  const line = thrown instanceof CommandError ? thrown.message : errorLineOf(toMillraceError(thrown));
+  return (reply) => reply.error(line);
 }
 
 function bulkOrNil(reply: Reply, text: string | undefined): void {

@@ -40,7 +40,14 @@ export const ivfWords = {
   byteShare: 33,
   byteSlack: 34,
   bend: 35,
-  count: 36,
+  scoresAt: 36,
+  seenAt: 37,
+  blockCodes: 38,
+  groups: 39,
+  blockSpreads: 40,
+  blockBias: 41,
+  gate: 42,
+  count: 43,
 } as const;
 
 /** Points of a codebook a code. */
@@ -55,6 +62,14 @@ export const comparedTogether = 32;
 export const fetchedTogether = 256;
 /** Room for them: two blocks of rows and four places may come on top. */
 const waitingMost = fetchedTogether + 72;
+/** Blocks of 32 slots whose means are scored together: a group. */
+export const groupBlocks = 32;
+/** A list of fewer blocks is looked into as a whole. */
+export const partedBlocksMin = 4;
+/** Best blocks of the nearest lists that are compared before all others, at most. */
+export const bestBlocksMax = 256;
+/** Spreads below the k-th best score at which a block of the nearest lists is looked into. */
+export const firstReach = 2.5;
 /** Steps in which lists are put in order. */
 export const orderSteps = 256;
 
@@ -68,12 +83,19 @@ export function codes4Bytes(slots: number, dims: number): number {
   return (slots / 2) * codeCount(dims);
 }
 
-/** Working space of a search. `listSlotsMax`: slots of the largest list. */
-export function ivfScratchBytes(lists: number, listSlotsMax: number, dims: number): number {
+/** Groups of a list of so many slots. */
+export function groupsFor(listSlots: number): number {
+  return Math.ceil(listSlots / slotsUnit / groupBlocks);
+}
+
+/** Working space of a search of so many slots. `listSlotsMax`: those of the largest list. */
+export function ivfScratchBytes(lists: number, slots: number, listSlotsMax: number, dims: number): number {
   const part = Math.ceil(lists / 8) * 32;
   const waiting = 16 + 2 * codeBytes(dims) + 2 * waitingMost * 4;
   const candidates = (comparedTogether + Math.max(waitingMost, listSlotsMax) + slotsUnit) * 4;
-  return 5 * part + codeCount(dims) * 16 + 16 + orderSteps * 4 + heapBytes(lists) + 16 + waiting + candidates;
+  // Of a group of blocks: sums, scores, distances for each count of rows; the best blocks; a bit a block.
+  const blocks = 64 + 128 + 144 + heapBytes(bestBlocksMax) + (slots >>> 10) * 4 + 12;
+  return 5 * part + codeCount(dims) * 16 + 16 + orderSteps * 4 + heapBytes(lists) + 16 + blocks + waiting + candidates;
 }
 
 /** Bytes of centroids as centroidsNearest wants them: blocks of eight. */

@@ -75,6 +75,8 @@ export interface VectorCalls {
   bitsCount(first: number, second: number, from: number, to: number): number;
   /** Their slots, ascending, at most `max`; returns how many. */
   bitsList(first: number, second: number, from: number, to: number, out: number, max: number): number;
+  /** Appends the slots of the set bits of `words` words, the first of slot `firstSlot`, to the `count` at `out`; more than `max`: there are too many. */
+  bitsFew(bits: number, words: number, firstSlot: number, out: number, count: number, max: number, room: number): number;
   /** As vectorScanOf, one query, by codes first and exactly where a code, and `slack` of its error, reaches the k-th best; returns how many rows were compared exactly. `room`: 8 bytes for each of filterScanRows. */
   filterScanOf(args: number, slack: number, room: number): number;
   /** Bits of words of slots whose f64 is in a range, both ends in it. */
@@ -108,6 +110,10 @@ export interface IvfCalls {
   ): void;
   /** Adds rows to the sums of their lists, and counts them. */
   centroidsAdd(rows: number, count: number, rowBytes: number, lists: number, sums: number, counts: number): void;
+  /** Puts the numbers of rows (u32, at `order`) in such an order that each 32 lie close together. `keys`: f32 a row; `scratch`: five rows. */
+  blocksOrder(rows: number, rowBytes: number, order: number, count: number, keys: number, scratch: number): void;
+  /** The mean of the rows of each block of 32 slots (they stand first; `live`: a word a block), and their mean squared difference to it, f32 a block. */
+  blocksMean(rows: number, blocks: number, rowBytes: number, live: number, means: number, squares: number): void;
   /** 4-bit codes of whole blocks of 32 slots. `lists`: of each block. `errors`: f32 a slot, squared. `scratch`: 8 bytes. */
   codes4Encode(
     rows: number,
@@ -125,6 +131,28 @@ export interface IvfCalls {
   codes4Learn(differences: number, count: number, rowBytes: number, book: number, sums: number, scratch: number): number;
   /** 1 when all numbers are finite. */
   floatsFinite(at: number, count: number): number;
+}
+
+/** Rows by list that come and go: kernels/list-rows.ts. */
+export interface ListRowsCalls {
+  /** Finds the rows of some lists that may be answers. `args`: listRowsWords of list-rows.ts. */
+  listRowsScan(args: number): void;
+  /**
+   * Numbers of the lists that are seen (u32 each), whose scores come within their reach (f32 each, for a length or, `isL2`, a distance of 1) of the bar, or whose scores plus `more` (f32 each)
+   * are within `slack` of the best; returns how many. Scores and `seen` are overwritten; arrays are filled up to four.
+   */
+  listsNear(
+    scores: number,
+    seen: number,
+    lists: number,
+    reaches: number,
+    square: number,
+    isL2: number,
+    bar: number,
+    more: number,
+    slack: number,
+    out: number,
+  ): number;
 }
 
 /**
@@ -239,7 +267,7 @@ export interface ShardMachineCalls {
   ): void;
 }
 
-export interface KernelCalls extends EngineCalls, StagingCalls, VectorCalls, IvfCalls, ShardCalls, ShardMachineCalls, OptimizerStepCalls {
+export interface KernelCalls extends EngineCalls, StagingCalls, VectorCalls, IvfCalls, ListRowsCalls, ShardCalls, ShardMachineCalls, OptimizerStepCalls {
   /** Empties the heap at `heap` (16 + 8 k bytes, 16-aligned) and sets how many it keeps. */
   topKReset(heap: number, k: number): void;
   /** Sorts the kept entries best first; returns how many. The heap must be reset before it takes offers again. */
@@ -315,6 +343,7 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "vectorScales",
   "vectorCodes",
   "bitsCount",
+  "bitsFew",
   "bitsList",
   "filterScanOf",
   "filterNumbers",
@@ -325,9 +354,13 @@ export const kernelCallNames: readonly (keyof KernelCalls)[] = [
   "centroidsCodes",
   "centroidsNearest8",
   "centroidsAdd",
+  "blocksOrder",
+  "blocksMean",
   "codes4Encode",
   "codes4Learn",
   "floatsFinite",
+  "listRowsScan",
+  "listsNear",
   "packRows",
   "stageRows",
   "findRecords",

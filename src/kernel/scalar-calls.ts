@@ -2,13 +2,14 @@
 // Why: it runs where the binaries are missing or refused, it is the readable definition of what they do, and one test suite holds all equal.
 // Invariants: 1. same arguments, layouts and answers as kernels/*.ts; a table built by one variant is read by any other
 //             2. scores are summed in f64 and rounded once, so they may differ from the binaries' in the last bits (f32 sums depend on order).
-// Shards of parameters stand in scalar-parameter-shard.ts, factorisation machines over them in scalar-shard-factorisation.ts, optimizers in scalar-optimizers.ts, the engine's calls in scalar-entries.ts, bulk loads in scalar-staging.ts, vectors by slot in scalar-vectors.ts, the index of lists in scalar-ivf.ts.
+// Shards of parameters stand in scalar-parameter-shard.ts, factorisation machines over them in scalar-shard-factorisation.ts, optimizers in scalar-optimizers.ts, the engine's calls in scalar-entries.ts, bulk loads in scalar-staging.ts, vectors by slot in scalar-vectors.ts, the index of lists in scalar-ivf.ts, rows by list in scalar-list-rows.ts.
 // Cost: 3-5x a SIMD scan, about 3x a batched probe. Concurrency: as the kernels (one inserting thread, any number of readers of a table).
 
 import { absentRow, type KernelCalls } from "./kernel-calls.ts";
 import { KeyHasher, StripeHasher } from "./key-hash.ts";
 import { bindScalarEntries } from "./scalar-entries.ts";
 import { bindScalarIvf } from "./scalar-ivf.ts";
+import { bindScalarListRows } from "./scalar-list-rows.ts";
 import { bindScalarOptimizers } from "./scalar-optimizers.ts";
 import { bindScalarParameterShard } from "./scalar-parameter-shard.ts";
 import { bindScalarShardMachine } from "./scalar-shard-factorisation.ts";
@@ -155,6 +156,7 @@ export function bindScalar(memory: WasmMemory): KernelCalls {
 
     ...bindScalarVectors(memory, { offer, thresholdOf, topKReset }),
     ...bindScalarIvf(memory, { offer, thresholdOf, topKReset }),
+    ...bindScalarListRows(memory, { offer, thresholdOf, topKReset }),
 
     topKReset,
 

@@ -2,13 +2,32 @@
 // Invariant: lists, codes and answers are those of the kernels but where two sums differ in their last bits only.
 // Cost: 5-20x the binaries. Concurrency: as the kernels.
 
-import { codePoints, codePointsBytes, comparedTogether, fetchedTogether, ivfWords, orderSteps, tableLimits } from "./ivf-layout.ts";
+import {
+  bestBlocksMax,
+  codePoints,
+  codePointsBytes,
+  comparedTogether,
+  fetchedTogether,
+  firstReach,
+  groupBlocks,
+  ivfWords,
+  orderSteps,
+  partedBlocksMin,
+  tableLimits,
+} from "./ivf-layout.ts";
 import type { IvfCalls } from "./kernel-calls.ts";
 import { codeMargin, foldQuery, nearestWhole, scoreCode } from "./scalar-codes8.ts";
 import type { ScalarHeap } from "./scalar-vectors.ts";
 import type { WasmMemory } from "./web-assembly.ts";
 
 const fround = Math.fround;
+
+/** Bits set in a word. */
+function bitsIn(word: number): number {
+  let count = 0;
+  for (let bits = word >>> 0; bits !== 0; bits = (bits & (bits - 1)) >>> 0) count++;
+  return count;
+}
 
 /** Binds the twin to a memory. */
 export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: ScalarHeap): IvfCalls {
@@ -69,6 +88,47 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
     }
   }
 
+  /** Along the line between two means; each half of whole blocks again. */
+  function blocksOrder(rows: number, rowBytes: number, order: number, count: number, keys: number, scratch: number): void {
+    if (count <= 32) return;
+    const words = rowBytes / 4;
+    const rowOf = (i: number): number => rows / 4 + u32[order / 4 + i]! * words;
+    const farthest = (from: number): number => {
+      let [most, found] = [-1, from];
+      for (let i = 0; i < count; i++) {
+        let far = 0;
+        for (let j = 0; j < words; j++) far += (f32[rowOf(i) + j]! - f32[from + j]!) ** 2;
+        if (far > most) [most, found] = [far, rowOf(i)];
+      }
+      return found;
+    };
+    const one = farthest(rowOf(0));
+    let a = f32.slice(one, one + words);
+    const other = farthest(one);
+    let b = f32.slice(other, other + words);
+    for (let round = 0; round <= 3; round++) {
+      const axis = a.map((x, j) => x - b[j]!);
+      const middle = axis.reduce((sum, way, j) => sum + (way * (a[j]! + b[j]!)) / 2, 0);
+      const sums = [new Float32Array(words), new Float32Array(words)] as const;
+      let ones = 0;
+      for (let i = 0; i < count; i++) {
+        let key = 0;
+        for (let j = 0; j < words; j++) key += f32[rowOf(i) + j]! * axis[j]!;
+        f32[keys / 4 + i] = key;
+        if (key > middle) ones++;
+        const to = sums[key > middle ? 0 : 1];
+        for (let j = 0; j < words; j++) to[j]! += f32[rowOf(i) + j]!;
+      }
+      if (ones === 0 || ones === count) break;
+      if (round < 3) [a, b] = [sums[0].map((x) => x / ones), sums[1].map((x) => x / (count - ones))];
+    }
+    const first = Math.floor((count + 31) / 64) * 32;
+    const sorted = Array.from({ length: count }, (_, i) => [f32[keys / 4 + i]!, u32[order / 4 + i]!] as const).sort((x, y) => y[0] - x[0]);
+    sorted.forEach(([, row], i) => (u32[order / 4 + i] = row));
+    blocksOrder(rows, rowBytes, order, first, keys, scratch);
+    blocksOrder(rows, rowBytes, order + 4 * first, count - first, keys, scratch);
+  }
+
   return {
     centroidsTranspose(rows, count, rowBytes, out) {
       const words = rowBytes / 4;
@@ -111,6 +171,24 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
           }
           f32[errors / 4 + b * 32 + slot] = error;
         }
+      }
+    },
+
+    blocksOrder,
+
+    blocksMean(rows, blocks, rowBytes, live, means, squares) {
+      const words = rowBytes / 4;
+      for (let b = 0; b < blocks; b++) {
+        const count = bitsIn(u32[live / 4 + b]!);
+        let square = 0;
+        for (let j = 0; j < words; j++) {
+          let sum = 0;
+          for (let i = 0; i < count; i++) sum = fround(sum + f32[rows / 4 + (b * 32 + i) * words + j]!);
+          const mean = count > 0 ? fround(sum * fround(1 / count)) : 0;
+          f32[means / 4 + b * words + j] = mean;
+          for (let i = 0; i < count; i++) square += (f32[rows / 4 + (b * 32 + i) * words + j]! - mean) ** 2;
+        }
+        f32[squares / 4 + b] = count > 0 ? square / count : 0;
       }
     },
 
@@ -194,8 +272,10 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
       const table = Uint8Array.from(products, (product, i) =>
         Math.min(tableLimits.entryMax, nearestWhole(fround(fround(product - lowest[Math.floor(i / codePoints)]!) / step))),
       );
-      const sumOf = (slot: number): number => {
-        const block = word(ivfWords.codes) + (slot >>> 5) * codes * 16;
+      let most = 0;
+      for (let j = 0; j < codes; j++) most += table.subarray(j * codePoints, (j + 1) * codePoints).reduce((a, b) => Math.max(a, b), 0);
+      const sumOf = (slot: number, at = word(ivfWords.codes)): number => {
+        const block = at + (slot >>> 5) * codes * 16;
         let sum = 0;
         for (let j = 0; j < codes; j++) sum += table[j * codePoints + ((u8[block + 16 * j + (slot & 15)]! >>> (((slot >>> 4) & 1) * 4)) & 15)]!;
         return sum;
@@ -224,61 +304,114 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
         waiting = [];
         if (candidates.length >= comparedTogether) compare();
       };
+      // Blocks: their scores, how many spreads below T they may be for each count of rows, which were looked into.
+      const groupAt = word(ivfWords.blockCodes);
+      const done = new Uint8Array(Math.ceil(word(ivfWords.slots) / 32));
+      const limits = new Float64Array(33).fill(firstReach);
+      limits[0] = -Infinity;
+      const withoutOf = (list: number): number => fround(fround(scores[list]! - (listBias === 0 ? 0 : f32[listBias + list]!)) + least);
+      const blockScore = (list: number, block: number): number => {
+        const slot = u32[word(ivfWords.groups) / 4 + list]! * groupBlocks + block - u32[starts + list]! / 32;
+        const score = fround(withoutOf(list) + fround(sumOf(slot, groupAt) * step));
+        return word(ivfWords.blockBias) === 0 ? score : fround(score + f32[word(ivfWords.blockBias) / 4 + block]!);
+      };
+      const isPromising = (list: number, block: number, threshold: number): boolean => {
+        const length = real(ivfWords.queryLength);
+        const score = blockScore(list, block);
+        const reach = word(ivfWords.blockBias) === 0 ? length : Math.sqrt(Math.max(length * length - 2 * score, 0));
+        const far = limits[bitsIn(bitsAt(block))]! * f32[word(ivfWords.blockSpreads) / 4 + block]! * Math.max(reach, 1e-20);
+        return fround(score + fround(far)) >= threshold;
+      };
       const visit = (list: number): void => {
         const from = u32[starts + list]!;
         const to = u32[starts + list + 1]!;
         const slack = real(ivfWords.slack);
-        const bar = slack < Infinity ? fround(thresholdOf(heap) - fround(slack * f32[word(ivfWords.codeErrors) / 4 + list]!)) : -Infinity;
-        work.lists++;
-        if (bar > -Infinity && passing[list]! < fround(byteShare * (to - from))) {
-          // By two words, as they are read.
-          for (let slot = from; slot < to; slot++) {
-            if (passes(slot)) waiting.push(slot);
-            if (((slot + 1 - from) % 64 === 0 || slot + 1 === to) && waiting.length >= fetchedTogether) lookAt();
+        const without = withoutOf(list);
+        const isScarce = passing[list]! < fround(byteShare * (to - from));
+        for (let group = from; group < to; group += 32 * groupBlocks) {
+          const threshold = thresholdOf(heap);
+          const bar = slack < Infinity ? fround(threshold - fround(slack * f32[word(ivfWords.codeErrors) / 4 + list]!)) : -Infinity;
+          const needed = bar > -Infinity && bias === 0 ? Math.ceil(fround(fround(bar - without) / step)) : 0;
+          if (bar > -Infinity && bias === 0 && !isScarce && needed > most) return;
+          const isParted = groupAt !== 0 && threshold > -Infinity && to - from >= 32 * partedBlocksMin;
+          if (isParted) work.slots += 32;
+          const blocks: number[] = [];
+          for (let block = group / 32; block < Math.min(to, group + 32 * groupBlocks) / 32; block++)
+            if (done[block] === 0 && (!isParted || isPromising(list, block, threshold))) blocks.push(block);
+          if (groupAt !== 0) for (const block of blocks) done[block] = 1;
+          if (bar > -Infinity && isScarce) {
+            // By two words where they stand beside each other, as they are read.
+            for (let i = 0; i < blocks.length; i++) {
+              const two = blocks[i + 1] === blocks[i]! + 1 ? 64 : 32;
+              for (let slot = blocks[i]! * 32; slot < blocks[i]! * 32 + two; slot++) if (passes(slot)) waiting.push(slot);
+              if (two === 64) i++;
+              if (waiting.length >= fetchedTogether) lookAt();
+            }
+            continue;
           }
-          return;
+          const coded = bar > -Infinity && (bias !== 0 || needed > 0);
+          if (coded) work.slots += 32 * blocks.length;
+          for (const block of blocks)
+            for (let slot = block * 32; slot < block * 32 + 32; slot++) {
+              if (!passes(slot)) continue;
+              if (coded && (bias === 0 ? sumOf(slot) < needed : fround(fround(sumOf(slot) * step) + f32[bias + slot]!) < fround(bar - without))) continue;
+              candidates.push(slot);
+            }
+          if (candidates.length >= comparedTogether) compare();
         }
-        const without = fround(scores[list]! - (listBias === 0 ? 0 : f32[listBias + list]!) + least);
-        const needed = bar > -Infinity && bias === 0 ? Math.ceil(fround(fround(bar - without) / step)) : 0;
-        const coded = bar > -Infinity && (bias !== 0 || needed > 0);
-        if (coded) work.slots += to - from;
-        for (let slot = from; slot < to; slot++) {
-          if (!passes(slot)) continue;
-          if (coded && (bias === 0 ? sumOf(slot) < needed : fround(fround(sumOf(slot) * step) + f32[bias + slot]!) < fround(bar - without))) continue;
-          candidates.push(slot);
+      };
+      /** All rows of the best blocks of these lists: a first threshold. */
+      const compareBest = (nearest: readonly number[]): void => {
+        let [passed, slotsNear] = [0, 0];
+        const found: { readonly block: number; readonly score: number }[] = [];
+        for (const list of nearest) {
+          passed += passing[list]!;
+          slotsNear += u32[starts + list + 1]! - u32[starts + list]!;
+          for (let from = u32[starts + list]!; from < u32[starts + list + 1]!; from += 32 * groupBlocks) work.slots += 32;
+          for (let block = u32[starts + list]! / 32; block < u32[starts + list + 1]! / 32; block++)
+            if (bitsAt(block) !== 0) found.push({ block, score: blockScore(list, block) });
         }
-        if (candidates.length >= comparedTogether) compare();
+        const wanted = 2 * (Math.min(u32[heap / 4]!, bestBlocksMax * 32) + 8);
+        const count = Math.min(bestBlocksMax, Math.ceil(fround(fround(wanted * slotsNear) / (32 * Math.max(passed, 1)))));
+        found.sort((x, y) => y.score - x.score || x.block - y.block);
+        for (const { block } of found.slice(0, count)) {
+          done[block] = 1;
+          for (let slot = block * 32; slot < block * 32 + 32; slot++) if (passes(slot)) candidates.push(slot);
+        }
+        compare();
       };
 
       // The first look, then what is worth it.
       u32[args / 4 + ivfWords.gaveUp] = 0;
-      const most = word(ivfWords.probes);
+      const probes = word(ivfWords.probes);
       const seen = new Uint8Array(lists);
       const byScore = Array.from(scores.keys()).sort((a, b) => scores[b]! - scores[a]! || a - b);
-      for (let look = Math.min(word(ivfWords.firstLists), lists); work.lists < most; look *= 4) {
+      for (let look = Math.min(word(ivfWords.firstLists), lists); work.lists < probes; look *= 4) {
         const next = byScore.filter((list) => seen[list] === 0 && passing[list]! > 0).slice(0, look);
         if (next.length === 0) break;
-        const least = real(ivfWords.leastShare);
-        if (work.lists === 0 && least > 0) {
+        const leastShare = real(ivfWords.leastShare);
+        if (work.lists === 0 && leastShare > 0) {
           const sizeOf = (list: number): number => f32[word(ivfWords.sizes) / 4 + list]!;
           const rowsNear = next.reduce((sum, list) => sum + sizeOf(list), 0);
           const passNear = next.reduce((sum, list) => sum + passing[list]!, 0);
-          if (passNear * Array.from(scores.keys()).reduce((sum, list) => sum + sizeOf(list), 0) < least * all * rowsNear) {
+          if (passNear * Array.from(scores.keys()).reduce((sum, list) => sum + sizeOf(list), 0) < leastShare * all * rowsNear) {
             u32[args / 4 + ivfWords.gaveUp] = 1;
             break;
           }
         }
-        for (const list of next) {
-          if (work.lists >= most) break;
+        const looked = next.slice(0, probes - work.lists);
+        if (groupAt !== 0) compareBest(looked);
+        for (const list of looked) {
           seen[list] = 1;
           visit(list);
         }
+        work.lists += looked.length;
         lookAt();
         compare();
         if (thresholdOf(heap) > -Infinity) break;
       }
       const threshold = thresholdOf(heap);
-      if (threshold > -Infinity && work.lists < most) {
+      if (threshold > -Infinity && (work.lists < probes || groupAt !== 0)) {
         const length = real(ivfWords.queryLength);
         const falls = scores.map((score, l) => {
           if (passing[l] === 0) return -Infinity;
@@ -289,16 +422,36 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
         const largest = falls.reduce((a, b) => Math.max(a, b), -Infinity);
         let total = 0;
         falls.forEach((value, l) => (total += passing[l]! * Math.exp(Math.max(value - largest, -80))));
-        const bottom = Math.max(largest + Math.log(total / Math.max(all, 1)) - real(ivfWords.margin), -1e30);
+        const enough = Math.max(largest + Math.log(total / Math.max(all, 1)) - real(ivfWords.margin), -1e30);
+        const bottom = groupAt === 0 ? enough : Math.max(enough - real(ivfWords.gate), -1e30);
+        const rowsAll = Array.from(scores.keys()).reduce((sum, list) => sum + f32[word(ivfWords.sizes) / 4 + list]!, 0);
+        const [fall, bend] = [real(ivfWords.fall), real(ivfWords.bend)];
+        for (let count = 1; count <= 32; count++) {
+          const room = Math.max(Math.log(count / ((32 * all) / rowsAll)) - enough, 0);
+          limits[count] = bend > 0 ? (Math.sqrt(fall * fall + 4 * bend * room) - fall) / (2 * bend) : room / fall;
+        }
         const width = largest > bottom ? (orderSteps - 1) / (largest - bottom) : 0;
         const bucket = (list: number): number => Math.floor((largest - falls[list]!) * width);
         const order = Array.from(falls.keys())
-          .filter((list) => falls[list]! >= bottom && seen[list] === 0)
+          .filter((list) => falls[list]! >= bottom && (groupAt !== 0 || seen[list] === 0))
           .sort((a, b) => bucket(a) - bucket(b) || a - b);
-        for (const list of order.slice(0, most - work.lists)) visit(list);
+        for (const list of order) {
+          if (groupAt !== 0 && falls[list]! < enough && u32[starts + list + 1]! - u32[starts + list]! < 32 * partedBlocksMin) continue;
+          if (seen[list] === 0) {
+            if (work.lists >= probes) continue;
+            seen[list] = 1;
+            work.lists++;
+          }
+          visit(list);
+        }
         lookAt();
         compare();
       }
+      const scratch = word(ivfWords.scratch);
+      f32.set(scores, scratch / 4);
+      u32.set(seen, scratch / 4 + lists);
+      u32[args / 4 + ivfWords.scoresAt] = scratch;
+      u32[args / 4 + ivfWords.seenAt] = scratch + 4 * lists;
       u32[args / 4 + ivfWords.listsDone] = work.lists;
       u32[args / 4 + ivfWords.slotsDone] = work.slots;
       u32[args / 4 + ivfWords.exactDone] = work.exact;

@@ -245,6 +245,18 @@ export function bindScalarVectors(memory: WasmMemory, { offer, thresholdOf, topK
       }
     },
 
+    bitsFew(bits, words, firstSlot, out, count, max) {
+      for (let word = 0; word < words; word++) {
+        let set = u32[bits / 4 + word]!;
+        while (set !== 0) {
+          if (count >= max) return max + 1;
+          u32[out / 4 + count++] = firstSlot + word * 32 + 31 - Math.clz32(set & -set);
+          set = (set & (set - 1)) >>> 0;
+        }
+      }
+      return count;
+    },
+
     bitsList(first, second, from, to, out, max) {
       let count = 0;
       eachBit(first, second, from, to, (slot) => {

@@ -6,8 +6,8 @@ import { Prng } from "#base/prng";
 import { createTopK } from "./dot-top-k.ts";
 import { KernelMemory } from "./kernel-memory.ts";
 import { kernels, kernelVariants } from "./kernels.ts";
-import { bitmapBytes, createVectorBlock, setSlot, vectorBlockBytes } from "./vector-layout.ts";
-import { exactSearch, exactSearchOf, listSlots, normalise, quantise, scalesOf, writeRows } from "./vector-rows.ts";
+import { bitmapBytes, createVectorBlock, hasSlot, setSlot, vectorBlockBytes } from "./vector-layout.ts";
+import { ExactScan, exactSearch, exactSearchOf, listSlots, normalise, quantise, scalesOf, writeRows } from "./vector-rows.ts";
 
 const seed = process.env["SEED"] ?? "filters";
 
@@ -43,7 +43,7 @@ for (const variant of kernelVariants) {
       const shape = { dims, metric };
       const slots = count + 64;
       const memory = KernelMemory.create(
-        { dataBytes: vectorBlockBytes(shape, slots, { codes: true, live: true }) + bitmapBytes(slots) + slots * 4 + 1_024 },
+        { dataBytes: vectorBlockBytes(shape, slots, { codes: true, live: true }) + bitmapBytes(slots) + slots * 4 + 2_048 },
         kernels(variant),
       );
       const block = createVectorBlock(memory, shape, slots, { codes: true, live: true });
@@ -65,8 +65,26 @@ for (const variant of kernelVariants) {
           const [byCodes, byList] = [createTopK(k), createTopK(k)];
           exactSearch(block, query, k, byCodes, { filterAt, use: "int8" });
           exactSearchOf(block, query, k, byList, { at: listAt, count: listSlots(block, filterAt, listAt, block.slots) });
-          assert.equal(byCodes.size, byList.size);
-          assert.deepEqual(byCodes.rows.subarray(0, byCodes.size), byList.rows.subarray(0, byList.size), `${metric} ${share} ${opposed}`);
+          const check = (): void => {
+            assert.equal(byCodes.size, byList.size);
+            assert.deepEqual(byCodes.rows.subarray(0, byCodes.size), byList.rows.subarray(0, byList.size), `${metric} ${share} ${opposed}`);
+          };
+          check();
+          // Slots given, dead ones and such that do not exist among them, in any order.
+          const given: number[] = [];
+          for (let slot = 0; slot < block.slots; slot++) if (hasSlot(memory, filterAt, slot)) given.push(slot);
+          for (let more = prng.below(4); more > 0; more--) given.push(block.slots + prng.below(1_000));
+          const slotsGiven = Uint32Array.from(prng.shuffle(given));
+          exactSearchOf(block, query, k, byCodes, slotsGiven, "int8");
+          check();
+          const scan = new ExactScan(block);
+          scan.begin(query, k);
+          const half = prng.below(given.length + 1);
+          memory.u32.set(slotsGiven.subarray(0, half), listAt / 4);
+          scan.scanOf({ at: listAt, count: half });
+          scan.scanOf(slotsGiven.subarray(half));
+          scan.end([byCodes]);
+          check();
         }
       }
     }

@@ -29,6 +29,14 @@ export interface ListIndex {
   readonly bookAt: number;
   /** f32 a list: standard deviation of a score by codes for a query of length 1. */
   readonly codeErrorsAt: number;
+  /** 4-bit codes of the means of blocks of 32 slots, in groups; 0: there are none, as in segments of format 1, and whole lists are looked into. */
+  readonly blockCodesAt: number;
+  /** u32 a list: number of its first group. */
+  readonly groupsAt: number;
+  /** f32 a block: standard deviation of a row's score around the mean's by its codes, for a query of length 1. */
+  readonly blockSpreadsAt: number;
+  /** l2: f32 a block, the mean of its rows' bias; else 0. */
+  readonly blockBiasAt: number;
   /** listIndexScratchBytes. */
   readonly scratchAt: number;
 }
@@ -36,7 +44,7 @@ export interface ListIndex {
 export interface ListSearch {
   /** Most lists looked into. */
   readonly probes: number;
-  /** Lists that may expect less than exp(-margin) times the average share of answers a row are passed over. Infinity: none is. */
+  /** Blocks (without them lists) that may expect less than exp(-margin) times the average share of answers a row are passed over. Infinity: none is. */
   readonly margin: number;
   /** Errors of the codes within which a row is compared exactly. Infinity: all are. */
   readonly slack: number;
@@ -52,29 +60,31 @@ export interface ListWork {
   exact: number;
   /** It gave up (leastShare). */
   gaveUp?: boolean;
+  /** Addresses, good until the next call: f32 a list, the score of its centroid (l2: with the list's mean bias); u32 a list, 1 = it was looked into. */
+  scoresAt?: number;
+  seenAt?: number;
 }
 
 /** Lists of the first look, which gives a threshold to judge the others by. 2 to 16 are alike. */
 const firstLists = 8;
 /**
- * How fast the share of rows that reach a score falls, a spread of it. Theory: the tail of the normal distribution at 2 to 3 deviations, 2.4 to 3.3 there; measured best 2.1 to 2.6
- * (docs/design/vectors.md).
+ * How fast the share of rows that reach a score falls at first, a spread of it, and how much faster with each spread more: near the tail of the normal distribution (docs/design/vectors.md).
  */
-const fall = 2.3;
-/** With a filter: how fast it falls at first, and how much faster with each spread more. The k-th best of fewer rows lies where the tail of the normal distribution is less steep. */
-const filteredFall = { fall: 1, bend: 0.25 } as const;
+const normalFall = { fall: 1, bend: 0.25, gate: 1.5 } as const;
+/** Without blocks and without a filter: by what the settings of such segments were tuned. */
+const wholeListFall = { fall: 2.3, bend: 0, gate: 0 } as const;
 
 /**
  * Where a filter leaves a smaller share of a list's slots, the int8 codes of those that pass are compared instead of the 4-bit codes of all. A row's int8 code costs a miss, some 35 ns; 32
  * slots by 4-bit codes 100 ns, beside what their errors let through.
  */
-const byteShare = 0.08;
+const byteShare = 0.2;
 /** Standard deviations of the error of an int8 score within which a row is compared exactly: one row in three million is off by more. */
 const byteSlack = 5;
 
 /** Bytes of scratch that an index needs. */
-export function listIndexScratchBytes(lists: number, listSlotsMax: number, dims: number): number {
-  return ivfScratchBytes(lists, listSlotsMax, dims);
+export function listIndexScratchBytes(lists: number, slots: number, listSlotsMax: number, dims: number): number {
+  return ivfScratchBytes(lists, slots, listSlotsMax, dims);
 }
 
 /**
@@ -126,8 +136,14 @@ export function searchLists(index: ListIndex, query: Float32Array, search: ListS
   f32[a + ivfWords.slack] = search.slack === Infinity ? Infinity : search.slack * length;
   u32[a + ivfWords.codeErrors] = index.codeErrorsAt;
   const isFiltered = (search.filterAt ?? 0) !== 0;
-  f32[a + ivfWords.fall] = isFiltered ? filteredFall.fall : fall;
-  f32[a + ivfWords.bend] = isFiltered ? filteredFall.bend : 0;
+  const falls = isFiltered || index.blockCodesAt !== 0 ? normalFall : wholeListFall;
+  f32[a + ivfWords.fall] = falls.fall;
+  f32[a + ivfWords.bend] = falls.bend;
+  f32[a + ivfWords.gate] = falls.gate;
+  u32[a + ivfWords.blockCodes] = index.blockCodesAt;
+  u32[a + ivfWords.groups] = index.groupsAt;
+  u32[a + ivfWords.blockSpreads] = index.blockSpreadsAt;
+  u32[a + ivfWords.blockBias] = index.blockBiasAt;
   u32[a + ivfWords.scratch] = index.scratchAt;
   u32[a + ivfWords.slots] = block.slots;
   u32[a + ivfWords.firstLists] = firstLists;
@@ -145,6 +161,8 @@ export function searchLists(index: ListIndex, query: Float32Array, search: ListS
     work.slots = u32[a + ivfWords.slotsDone]!;
     work.exact = u32[a + ivfWords.exactDone]!;
     work.gaveUp = u32[a + ivfWords.gaveUp] === 1;
+    work.scoresAt = u32[a + ivfWords.scoresAt]!;
+    work.seenAt = u32[a + ivfWords.seenAt]!;
   }
   const size = calls.topKSort(heap) >>> 0;
   const scores = heap / 4 + 4;

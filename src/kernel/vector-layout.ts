@@ -74,6 +74,9 @@ export const scanWords = {
 /** Rows that filterScanOf scores by codes before it compares the best of them exactly; its room has 8 bytes for each (kernels/vector-filter.ts). */
 export const filterScanRows = 2_048;
 
+/** Words whose set bits bitsFew lists together, and bytes of its room: kernels/vector-bits.ts. */
+export const fewBits = { wordsTogether: 2_048, roomBytes: (2_048 / 64) * 12 + 2_048 * 4 + 16 } as const;
+
 /** Bytes of a heap of k answers: kernels/top-k.ts. */
 export function heapBytes(k: number): number {
   return roundUp(16 + 8 * k, 16);

@@ -52,9 +52,11 @@ interface Plan {
   readonly way: ScanWay;
   readonly k: number;
   readonly filterAt: number;
+  /** Slots may come as a list. */
+  readonly lists: boolean;
 }
 
-function planOf(block: VectorBlock, k: number, query: ArrayLike<number>, options: ExactOptions): Plan {
+function planOf(block: VectorBlock, k: number, query: ArrayLike<number>, options: ExactOptions, lists = false): Plan {
   if (!Number.isInteger(k) || k < 1 || k > vectorRowLimits.kMax) {
     throw new MillraceError("invalid", `a search for ${k} answers`, { todo: `ask for 1 to ${vectorRowLimits.kMax}` });
   }
@@ -66,7 +68,8 @@ function planOf(block: VectorBlock, k: number, query: ArrayLike<number>, options
   if (way === "int8" && block.codesAt === 0) throw new MillraceError("invalid", "a search by codes in a block without", { todo: 'use "f32"' });
   // What is not finite has no code.
   if (way === "int8") for (let i = 0; i < query.length; i++) if (!Number.isFinite(query[i])) way = "f32";
-  return { block, way, k, filterAt: options.filterAt ?? 0 };
+  const filterAt = options.filterAt ?? 0;
+  return { block, way, k, filterAt, lists: lists || filterAt !== 0 };
 }
 
 function rangeOf(block: VectorBlock, from = 0, to = block.slots): readonly [number, number] {
@@ -87,8 +90,8 @@ function bytesPerQuery(plan: Plan): number {
 }
 
 /** Heaps for one query at a time: of distances, of a list's scores by codes. */
-function spareHeaps({ block: { shape }, way, filterAt }: Plan): { readonly distances: boolean; readonly codes: boolean } {
-  return { distances: shape.metric === "l2", codes: way === "int8" && filterAt !== 0 };
+function spareHeaps({ block: { shape }, way, lists }: Plan): { readonly distances: boolean; readonly codes: boolean } {
+  return { distances: shape.metric === "l2", codes: way === "int8" && lists };
 }
 
 /** Queries, a multiple of four or less than four, that a lane takes at once; spare heaps and roundings come on top. */
@@ -151,16 +154,52 @@ function place(plan: Plan, queries: Float32Array, first: number, count: number):
   return { args, heapAt, queriesAt, spareAt };
 }
 
-/** Scans [from, to) for the queries placed, by rows one after another or, where a filter lets few pass, by a list. */
-function scanPlaced(plan: Plan, { args, heapAt, queriesAt }: Placed, count: number, from: number, to: number): void {
-  const { block, way, k, filterAt } = plan;
-  const { calls, u32, lane } = block.memory;
+/** Room for the scores of a part of a list by codes; 0 where all of a list is compared exactly: in f32, or in a lane too small for the room. */
+function takeScores({ block, way }: Plan): number {
+  const { lane } = block.memory;
+  return way === "int8" && lane.free >= filterScanRows * 12 ? lane.take(filterScanRows * 8) : 0;
+}
+
+/** Offers the slots of a list to the queries placed. `scores`: of takeScores. */
+function scanOf({ block, k }: Plan, { args, heapAt, queriesAt }: Placed, count: number, listAt: number, listed: number, scores: number): void {
+  if (listed === 0) return;
+  const { calls, u32 } = block.memory;
   const a = args / 4;
+  u32[a + scanWords.list] = listAt;
+  u32[a + scanWords.listCount] = listed;
+  for (let query = 0; query < count; query++) {
+    u32[a + scanWords.queries] = queriesAt + query * 4 * rowFloats(block.shape.dims);
+    u32[a + scanWords.heaps] = heapAt + query * heapBytes(k);
+    if (scores !== 0) calls.filterScanOf(args, codeSlack, scores);
+    else calls.vectorScanOf(args);
+  }
+}
+
+/** Offers the slots given to the queries placed. */
+function scanSlots(plan: Plan, placed: Placed, count: number, slots: SlotList): void {
+  const { u32, lane } = plan.block.memory;
+  const scores = takeScores(plan);
+  if (!(slots instanceof Uint32Array)) {
+    scanOf(plan, placed, count, slots.at, slots.count, scores);
+    return;
+  }
+  const room = Math.max(1, Math.min(slots.length, Math.floor((lane.free - 16) / 4)));
+  const list = lane.take(room * 4);
+  for (let first = 0; first < slots.length; first += room) {
+    const end = Math.min(slots.length, first + room);
+    copyNumbers(slots, first, end, u32, list / 4);
+    scanOf(plan, placed, count, list, end - first, scores);
+  }
+}
+
+/** Scans [from, to) for the queries placed, by rows one after another or, where a filter lets few pass, by a list. */
+function scanPlaced(plan: Plan, placed: Placed, count: number, from: number, to: number): void {
+  const { block, way, filterAt } = plan;
+  const { calls, u32, lane } = block.memory;
+  const a = placed.args / 4;
   if (from >= to) return;
   if (filterAt !== 0) {
-    // A lane too small for the scores of a part compares all of the list exactly.
-    const byCode = way === "int8" && lane.free >= filterScanRows * 12;
-    const scores = byCode ? lane.take(filterScanRows * 8) : 0;
+    const scores = takeScores(plan);
     const room = Math.max(1, Math.min(to - from, Math.floor((lane.free - 16) / 4)));
     const list = lane.take(room * 4);
     const sample = Math.min(room, sampleSlots);
@@ -169,15 +208,8 @@ function scanPlaced(plan: Plan, { args, heapAt, queriesAt }: Placed, count: numb
     let isWhole = listed < sample;
     let last = listed === 0 ? from : u32[list / 4 + listed - 1]!;
     if (isWhole || listed * listShare <= last + 1 - from) {
-      u32[a + scanWords.list] = list;
       for (;;) {
-        u32[a + scanWords.listCount] = listed;
-        for (let query = 0; query < count && listed > 0; query++) {
-          u32[a + scanWords.queries] = queriesAt + query * 4 * rowFloats(block.shape.dims);
-          u32[a + scanWords.heaps] = heapAt + query * heapBytes(k);
-          if (byCode) calls.filterScanOf(args, codeSlack, scores);
-          else calls.vectorScanOf(args);
-        }
+        scanOf(plan, placed, count, list, listed, scores);
         if (isWhole) return;
         listed = calls.bitsList(0, filterAt, last + 1, to, list, room);
         isWhole = listed < room;
@@ -188,10 +220,10 @@ function scanPlaced(plan: Plan, { args, heapAt, queriesAt }: Placed, count: numb
   u32[a + scanWords.from] = from;
   u32[a + scanWords.to] = to;
   if (way === "int8") {
-    if (count === 1) calls.vectorScan8(args);
-    else calls.vectorBatch8(args);
-  } else if (count === 1) calls.vectorScan(args);
-  else calls.vectorBatch(args);
+    if (count === 1) calls.vectorScan8(placed.args);
+    else calls.vectorBatch8(placed.args);
+  } else if (count === 1) calls.vectorScan(placed.args);
+  else calls.vectorBatch(placed.args);
 }
 
 /** Sorts one heap and copies its answers. */
@@ -243,29 +275,13 @@ export function exactSearch(block: VectorBlock, query: Float32Array, k: number, 
   return into;
 }
 
-/** As exactSearch, in f32, over the live ones of the slots given. */
-export function exactSearchOf(block: VectorBlock, query: Float32Array, k: number, into: TopK, slots: SlotList): TopK {
-  const plan = planOf(block, k, query, { use: "f32" });
+/** As exactSearch, over the live ones of the slots given; in f32, or by codes first (`use`). */
+export function exactSearchOf(block: VectorBlock, query: Float32Array, k: number, into: TopK, slots: SlotList, use: ScanWay = "f32"): TopK {
+  const plan = planOf(block, k, query, { use }, true);
   checkInto([into], query.length / block.shape.dims, k);
   const placed = place(plan, query, 0, 1);
-  const { calls, u32, lane } = block.memory;
-  const a = placed.args / 4;
-  calls.topKReset(placed.heapAt, k);
-  if (slots instanceof Uint32Array) {
-    const room = Math.max(1, Math.min(slots.length, Math.floor((lane.free - 16) / 4)));
-    const list = lane.take(room * 4);
-    u32[a + scanWords.list] = list;
-    for (let first = 0; first < slots.length; first += room) {
-      const end = Math.min(slots.length, first + room);
-      copyNumbers(slots, first, end, u32, list / 4);
-      u32[a + scanWords.listCount] = end - first;
-      calls.vectorScanOf(placed.args);
-    }
-  } else {
-    u32[a + scanWords.list] = slots.at;
-    u32[a + scanWords.listCount] = slots.count;
-    calls.vectorScanOf(placed.args);
-  }
+  block.memory.calls.topKReset(placed.heapAt, k);
+  scanSlots(plan, placed, 1, slots);
   take(plan, placed, 0, into);
   return into;
 }
@@ -301,7 +317,7 @@ export class ExactScan {
 
   /** Starts over with row-major queries, which are copied. */
   begin(queries: Float32Array, k: number, options: Omit<ExactOptions, "from" | "to"> = {}): void {
-    const plan = planOf(this.block, k, queries, options);
+    const plan = planOf(this.block, k, queries, options, true);
     this.#plan = plan;
     this.#queries = queries.slice();
     const words = heapBytes(k) / 4;
@@ -317,10 +333,16 @@ export class ExactScan {
   scan(from: number, to: number): void {
     const plan = this.#begun();
     rangeOf(this.block, from, to);
-    this.#each(plan, (placed, first, count) => {
+    this.#each(plan, (placed, _first, count) => {
       scanPlaced(plan, placed, count, from, to);
-      const words = heapBytes(plan.k) / 4;
-      copyNumbers(this.block.memory.u32, placed.heapAt / 4, placed.heapAt / 4 + count * words, this.#heaps, first * words);
+    });
+  }
+
+  /** Compares the live ones of the slots given. Each slot once over all calls of this and `scan`. */
+  scanOf(slots: SlotList): void {
+    const plan = this.#begun();
+    this.#each(plan, (placed, _first, count) => {
+      scanSlots(plan, placed, count, slots);
     });
   }
 
@@ -339,7 +361,7 @@ export class ExactScan {
     return this.#plan;
   }
 
-  /** Puts as many queries as fit, with their heaps, into the lane. */
+  /** Puts as many queries as fit, with their heaps, into the lane, and takes the heaps out again. */
   #each(plan: Plan, call: (placed: Placed, first: number, count: number) => void): void {
     const all = this.#queries.length / this.block.shape.dims;
     const group = queriesAtOnce(plan);
@@ -347,8 +369,10 @@ export class ExactScan {
     for (let first = 0; first < all; first += group) {
       const count = Math.min(group, all - first);
       const placed = place(plan, this.#queries, first, count);
-      copyNumbers(this.#heaps, first * words, (first + count) * words, this.block.memory.u32, placed.heapAt / 4);
+      const { u32 } = this.block.memory;
+      copyNumbers(this.#heaps, first * words, (first + count) * words, u32, placed.heapAt / 4);
       call(placed, first, count);
+      copyNumbers(u32, placed.heapAt / 4, placed.heapAt / 4 + count * words, this.#heaps, first * words);
     }
   }
 }

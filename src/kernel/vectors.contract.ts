@@ -11,6 +11,7 @@ import {
   bitmapBytes,
   codeBytes,
   createVectorBlock,
+  fewBits,
   hasSlot,
   rowFloats,
   setSlot,
@@ -377,6 +378,47 @@ export function vectorContract(variant: KernelVariant): void {
         memory.u32.fill(7, listAt / 4, listAt / 4 + all);
         assert.equal(listSlots(block, second, listAt, few, from, to), few);
         assert.equal(memory.u32[listAt / 4 + few], 7);
+      }
+    }
+  });
+
+  test(under(`few bits of many words are listed, or told to be too many (SEED=${seed})`), () => {
+    const prng = new Prng(seed).fork("few bits");
+    const words = 64 * 70;
+    const max = 3_000;
+    const memory = KernelMemory.create({ dataBytes: words * 4 + (max + 16) * 4 + fewBits.roomBytes + 512 }, live);
+    const [bitsAt, listAt, room] = [memory.reserve(words * 4), memory.reserve((max + 16) * 4), memory.reserve(fewBits.roomBytes)];
+    const bits = memory.u32.subarray(bitsAt / 4, bitsAt / 4 + words);
+    const list = memory.u32.subarray(listAt / 4, listAt / 4 + max + 16);
+    for (const share of [0, 0.0001, 0.001, 0.01, 0.019, 0.3, 1]) {
+      for (let round = 0; round < 4; round++) {
+        // Now and then a full stretch between empty ones.
+        const full = prng.below(words);
+        const all: number[] = [];
+        const first = prng.below(1_000) * 32;
+        const looked = 64 * prng.between(round === 0 ? 70 : 0, 70);
+        for (let word = 0; word < words; word++) {
+          let set = 0;
+          for (let bit = 0; bit < 32; bit++) {
+            if (!prng.chance(share) && !(round === 1 && word >= full && word < full + 20)) continue;
+            set |= 1 << bit;
+            if (word < looked) all.push(first + word * 32 + bit);
+          }
+          bits[word] = set;
+        }
+        const before = prng.below(20);
+        list.fill(7);
+        const count = memory.calls.bitsFew(bitsAt, looked, first, listAt, before, max, room) >>> 0;
+        if (before + all.length > max) assert.ok(count > max);
+        else {
+          assert.equal(count, before + all.length);
+          assert.deepEqual([...list.subarray(before, count)], all);
+        }
+        assert.deepEqual(
+          [...list.subarray(0, before)],
+          Array.from({ length: before }, () => 7),
+        );
+        assert.ok(list.subarray(max + 4).every((one) => one === 7));
       }
     }
   });

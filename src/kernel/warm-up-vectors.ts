@@ -107,6 +107,10 @@ function warmUpIndex(kernels: Kernels): void {
   const scores = listOf + 4_096;
   const heap = scores + 4_096;
   const sums = heap + 1_024;
+  // Of blocks: a group for each list.
+  const groups = sums + 8_192;
+  const order = groups + 64;
+  for (let list = 0; list < lists; list++) u32[groups / 4 + list] = list;
   for (let i = 0; i < (slots + lists) * dims; i++) f32[rowsAt / 4 + i] = Math.sin(i * i);
   for (let i = 0; i < (codeCount(dims) * codePointsBytes) / 4; i++) f32[book / 4 + i] = Math.sin(i);
   for (let list = 0; list <= lists; list++) u32[starts / 4 + list] = 32 * list;
@@ -125,6 +129,9 @@ function warmUpIndex(kernels: Kernels): void {
       for (let block = 0; block < slots / 32; block++) u32[listOf / 4 + block] = block;
       calls.codes4Learn(rowsAt, slots / 16, bytes, book, sums, heap);
       calls.codes4Encode(rowsAt, slots / 32, bytes, listOf, centroids, book, codeCount(dims), codes, bias, heap);
+      for (let i = 0; i < slots / 2; i++) u32[order / 4 + i] = i;
+      calls.blocksOrder(rowsAt, bytes, order, slots / 2, scores, scratch);
+      calls.blocksMean(rowsAt, lists, bytes, filter, centroids, scores);
     }
     const isL2 = round % 3 === 0;
     u32.fill(0, args / 4, args / 4 + ivfWords.count);
@@ -152,6 +159,10 @@ function warmUpIndex(kernels: Kernels): void {
       codes8: rowsAt,
       codeBytes: dims,
       scales: rowsAt,
+      blockCodes: round % 4 < 2 ? codes : 0,
+      groups,
+      blockSpreads: small + 4 * lists,
+      blockBias: isL2 ? small + 8 * lists : 0,
     };
     for (const [name, value] of Object.entries(words)) u32[args / 4 + ivfWords[name as keyof typeof ivfWords]] = value;
     f32[args / 4 + ivfWords.queryLength] = 4;
@@ -160,6 +171,8 @@ function warmUpIndex(kernels: Kernels): void {
     f32[args / 4 + ivfWords.fall] = 2;
     f32[args / 4 + ivfWords.byteShare] = round % 2 === 0 ? 0 : 0.25;
     f32[args / 4 + ivfWords.byteSlack] = 0.5;
+    f32[args / 4 + ivfWords.bend] = 0.25;
+    f32[args / 4 + ivfWords.gate] = 1;
     calls.topKReset(heap, 8);
     calls.ivfSearch(args);
     calls.topKSort(heap);

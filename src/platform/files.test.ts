@@ -5,9 +5,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { filesContract } from "./files.contract.ts";
 import { Simulation } from "./simulation.ts";
-import { systemFiles, threadFiles } from "./system-files.ts";
+import { promptFiles, systemFiles, threadFiles } from "./system-files.ts";
 
-for (const [engine, files] of Object.entries({ "the machine": systemFiles, "the machine, read in the calling thread": threadFiles })) {
+const engines = {
+  "the machine": systemFiles,
+  "the machine, read in the calling thread": threadFiles,
+  "the machine, little written in the calling thread": promptFiles(),
+};
+for (const [engine, files] of Object.entries(engines)) {
   filesContract(engine, async (body) => {
     const folder = await mkdtemp(join(tmpdir(), "millrace-files-"));
     try {

@@ -22,6 +22,11 @@ export function collectGarbage(): void {
   collector()();
 }
 
+/** Collects young objects alone. */
+export function collectYoung(): void {
+  collector()({ type: "minor" });
+}
+
 /** Collects and gives empty room back to the system, that of young objects too, which grows again as it is needed. Stops the thread for some 50 ms: before anybody is served, or in a thread that serves nobody. */
 export function giveRoomBack(): void {
   collector()({ type: "major", execution: "sync", flavor: "last-resort" });

@@ -28,6 +28,8 @@ export interface FlowReceiver {
   data(buffer: Uint8Array, bytes: number): void;
   /** All that was sent has been taken by the transport, after a `send` that answered false. */
   drained(): void;
+  /** The other side sends no more and still reads. True: what is to be answered will be, then the flow is closed by the receiver; else it ends at once. */
+  inputEnded?(): boolean;
   /** Called once and last: the stream ended, or was closed here, or broke (then with what happened). */
   end(broke: MillraceError | undefined): void;
 }

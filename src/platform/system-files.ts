@@ -2,8 +2,9 @@
 // Cost: every call is one trip through libuv's thread pool (about 20-60 us); the serving loop never blocks on a disk.
 // `threadFiles` reads in the calling thread instead: the pool's threads have the priority of the process, so that reads of a thread that shall stand back
 // (workers.ts, `niceness`) would not stand back with it; after each read it gives way. Only for threads that nobody waits for.
+// `promptFiles` writes a little in the calling thread, as long as the disk takes it at once (prompt-writes.ts): for the log of a thread whose writes somebody waits for.
 
-import { constants, readSync } from "node:fs";
+import { constants, readSync, writeSync } from "node:fs";
 import { type FileHandle, mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -12,6 +13,7 @@ import { MillraceError } from "#base/errors";
 import { giveWay } from "./be-nicer.ts";
 import { refusedByFileSystem } from "./file-errors.ts";
 import type { Files, OpenFile } from "./files.ts";
+import { PromptWrites } from "./prompt-writes.ts";
 import { replaceFile } from "./replace-file.ts";
 
 const absent = new Set(["ENOENT", "ENOTDIR"]);
@@ -24,20 +26,28 @@ function refused(action: string, path: string, thrown: unknown): MillraceError {
   return refusedByFileSystem(action, path, codeOf(thrown), thrown);
 }
 
+/** What of a file is done in the calling thread. */
+interface CallingThread {
+  readonly readsHere?: boolean;
+  readonly prompt?: PromptWrites;
+}
+
 class SystemFile implements OpenFile {
   readonly #handle: FileHandle;
   readonly #path: string;
   readonly #readsHere: boolean;
+  readonly #prompt: PromptWrites | undefined;
 
-  constructor(handle: FileHandle, path: string, readsHere: boolean) {
+  constructor(handle: FileHandle, path: string, { readsHere, prompt }: CallingThread) {
     this.#handle = handle;
     this.#path = path;
-    this.#readsHere = readsHere;
+    this.#readsHere = readsHere ?? false;
+    this.#prompt = prompt;
   }
 
   async write(bytes: Uint8Array, position: number): Promise<void> {
     try {
-      let done = 0;
+      let done = this.#writtenHere(bytes, position);
       while (done < bytes.length) {
         const { bytesWritten } = await this.#handle.write(bytes, done, bytes.length - done, position + done);
         done += bytesWritten;
@@ -45,6 +55,17 @@ class SystemFile implements OpenFile {
     } catch (thrown) {
       throw refused("write", this.#path, thrown);
     }
+  }
+
+  /** Writes in the calling thread where that is allowed; returns how many bytes. A closed file is refused by the other way. */
+  #writtenHere(bytes: Uint8Array, position: number): number {
+    const prompt = this.#prompt;
+    if (prompt === undefined || this.#handle.fd < 0) return 0;
+    const fromMs = performance.now();
+    if (!prompt.allows(bytes.length, fromMs)) return 0;
+    const done = writeSync(this.#handle.fd, bytes, 0, bytes.length, position);
+    prompt.took(fromMs, performance.now());
+    return done;
   }
 
   async writeAll(parts: readonly Uint8Array[], position: number): Promise<void> {
@@ -127,9 +148,9 @@ const openFlags = {
 /** Of this thread: each has its own copy of this module. */
 let temporaryCount = 0;
 
-async function openFile(path: string, mode: "read" | "write" | "create", readsHere: boolean): Promise<OpenFile | undefined> {
+async function openFile(path: string, mode: "read" | "write" | "create", here: CallingThread): Promise<OpenFile | undefined> {
   try {
-    return new SystemFile(await open(path, openFlags[mode], 0o644), path, readsHere);
+    return new SystemFile(await open(path, openFlags[mode], 0o644), path, here);
   } catch (thrown) {
     const code = codeOf(thrown);
     if (mode === "read" && absent.has(code)) return undefined;
@@ -139,7 +160,7 @@ async function openFile(path: string, mode: "read" | "write" | "create", readsHe
 }
 
 export const systemFiles: Files = {
-  open: (path, mode) => openFile(path, mode, false),
+  open: (path, mode) => openFile(path, mode, {}),
 
   async readFile(path) {
     try {
@@ -237,7 +258,13 @@ export const systemFiles: Files = {
 };
 
 /** The same files; what an open one reads is read in the calling thread, which waits for it. */
-export const threadFiles: Files = { ...systemFiles, open: (path, mode) => openFile(path, mode, true) };
+export const threadFiles: Files = { ...systemFiles, open: (path, mode) => openFile(path, mode, { readsHere: true }) };
+
+/** The same files; little writes are done in the calling thread. One for all files of a thread. */
+export function promptFiles(): Files {
+  const prompt = new PromptWrites();
+  return { ...systemFiles, open: (path, mode) => openFile(path, mode, { prompt }) };
+}
 
 /** A new empty folder of the system's temporary space; whoever asked for it removes it. */
 export async function makeTemporaryFolder(prefix: string): Promise<string> {

@@ -142,6 +142,11 @@ class SystemFlow implements Flow {
     this.#socket = socket;
     socket.on("error", (thrown) => (this.#broke ??= connectionBroke(this.#remote, codeOf(thrown), thrown)));
     socket.once("close", () => this.#receiver.end(this.#closed ? undefined : this.#broke));
+    // A client may say that it sends no more before it has its answers.
+    socket.allowHalfOpen = true;
+    socket.on("end", () => {
+      if (this.#closed || this.#receiver.inputEnded?.() !== true) socket.end();
+    });
     socket.setKeepAlive(true, keepAliveMs);
     socket.resume();
     // With `onread` nothing else starts the reading.

@@ -8,6 +8,7 @@ import type { Durability, Log } from "#backbone/log";
 import { openEmbeddedLog } from "#backbone/embedded-log";
 import type { Registry } from "#backbone/registry";
 import { openSqliteRegistry } from "#backbone/sqlite-registry";
+import type { Files } from "#platform/files";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemProcesses } from "#platform/system-processes";
@@ -23,8 +24,14 @@ export interface DataFolder {
 /** For the registry of a process that serves: imports and commands, which come and go, copy its log into its file before a loop that serves has to. */
 export const servingCheckpointPages = 8_000;
 
-/** Opens the backbone of a data folder, making what is missing. `checkpointPages`: of the registry. */
-export async function openDataFolder(folder: string, durability: Durability, intervalMs?: number, checkpointPages?: number): Promise<DataFolder> {
+/** Opens the backbone of a data folder, making what is missing. `checkpointPages`: of the registry. `logFiles`: how the log is written. */
+export async function openDataFolder(
+  folder: string,
+  durability: Durability,
+  intervalMs?: number,
+  checkpointPages?: number,
+  logFiles: Files = systemFiles,
+): Promise<DataFolder> {
   await systemFiles.makeFolder(folder);
   const registry = openSqliteRegistry({
     path: systemFiles.join(folder, registryName),
@@ -33,7 +40,7 @@ export async function openDataFolder(folder: string, durability: Durability, int
     ...(checkpointPages === undefined ? {} : { checkpointPages }),
   });
   const log = openEmbeddedLog({
-    files: systemFiles,
+    files: logFiles,
     clock: systemClock,
     registry,
     folder: systemFiles.join(folder, "log"),

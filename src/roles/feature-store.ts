@@ -33,6 +33,7 @@ import { RunLoader } from "#lsm/run-loader";
 import type { Store } from "#lsm/store";
 import { keepCompiled } from "#platform/compile-cache";
 import { collectGarbage, giveRoomBack } from "#platform/garbage";
+import { keepYoungRoom } from "#platform/young-room";
 import { systemClock } from "#platform/system-clock";
 import { systemFiles } from "#platform/system-files";
 import { systemNetwork } from "#platform/system-network";
@@ -76,6 +77,8 @@ export interface FeatureStoreOptions {
   readonly vectors: VectorService;
   /** Further commands of the Redis port; they answer for themselves while what they work on is being opened. */
   readonly commands?: readonly CommandSpec[];
+  /** What else commands on keys need and is being read, in words: they answer LOADING until it is undefined once. */
+  readonly loading?: () => string | undefined;
   readonly warn: (message: string) => void;
   /** Called at once with what says in words how far the opening is. */
   readonly onProgress?: (progress: () => string) => void;
@@ -156,6 +159,7 @@ async function openParts(options: FeatureStoreOptions, held: HeldParts): Promise
   const progress = (): string =>
     late.isOpen ? "loading the versions of the tables" : later.opening === undefined ? "opening the store" : openingWords(later.opening.progress());
   options.onProgress?.(progress);
+  const loading = (): string | undefined => (isLoaded ? options.loading?.() : progress());
 
   // The port listens while the store is read: commands are declared over a store and tables that come later, and refused until then.
   const late = new LateStore();
@@ -193,7 +197,8 @@ async function openParts(options: FeatureStoreOptions, held: HeldParts): Promise
       version,
       processId,
       runId: randomId(systemRandom, hexDigits),
-      info: () => (late.isOpen ? infoOf(late, keyspace, keyCount, pool.statistics(), isLoaded) : loadingInfo(later.opening?.progress(), startedMs)),
+      info: () =>
+        late.isOpen ? infoOf(late, keyspace, keyCount, pool.statistics(), loading() === undefined) : loadingInfo(later.opening?.progress(), startedMs),
       memoryUsage: (key) => bytesOfKey(keyspace, key),
       lastSaveMs: () => startedMs,
     }),
@@ -206,7 +211,7 @@ async function openParts(options: FeatureStoreOptions, held: HeldParts): Promise
     port: options.respPort,
     commands,
     access,
-    loading: () => (isLoaded ? undefined : progress()),
+    loading,
     onDefect: (thrown) => warn(`a command failed that should not: ${String(thrown)}`),
   }).catch((thrown: unknown) => {
     if (!(thrown instanceof MillraceError) || thrown.code !== "conflict") throw thrown;
@@ -270,9 +275,10 @@ async function openParts(options: FeatureStoreOptions, held: HeldParts): Promise
   });
   for (const { follower } of bases) follower.start();
   await Promise.all(bases.map(({ follower }) => follower.settled));
-  // The end of the start: both stop the thread, and nobody is served yet.
+  // The end of the start: these stop the thread, and nobody is served yet.
   keepCompiled();
   giveRoomBack();
+  keepYoungRoom();
 
   sweep.start();
   held.add(() => {

@@ -161,6 +161,8 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       memoryBytesMax: storeMemoryBytes(config.storage),
       importFolders: config.storage.importFolders ?? [],
       vectors: collections,
+      // A key may be a collection's name.
+      loading: () => (vectors?.isNamed() === false ? "reading the names of the vector collections" : undefined),
       ...(parameters === undefined || models === undefined ? {} : { commands: parameterCommandsOf(parameters, models) }),
       warn,
       onProgress: (of) => (progress = of),

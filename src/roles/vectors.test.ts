@@ -52,6 +52,19 @@ async function untilServed(service: VectorService, name: string, version: string
   }
 }
 
+/** The role over a data folder that is there, or will be; `always`. */
+function startOver(dataFolder: string, warnings: string[]): ReturnType<typeof startVectors> {
+  return startVectors({
+    workers: systemWorkers,
+    clock: systemClock,
+    config: {},
+    dataFolder,
+    durability: "always",
+    node: "test",
+    warn: (message) => warnings.push(message),
+  });
+}
+
 test("promise: what is written while a task builds is there after its version is live, after a roll-back, and after a restart", async () => {
   const folder = await mkdtemp(join(tmpdir(), "millrace-live-"));
   const dataFolder = join(folder, "data");
@@ -62,16 +75,7 @@ test("promise: what is written while a task builds is there after its version is
     new Uint8Array(Float32Array.from({ length: rows * dims }, () => random.normal()).buffer),
   ]);
   const warnings: string[] = [];
-  const start = () =>
-    startVectors({
-      workers: systemWorkers,
-      clock: systemClock,
-      config: {},
-      dataFolder,
-      durability: "always",
-      node: "test",
-      warn: (message) => warnings.push(message),
-    });
+  const start = () => startOver(dataFolder, warnings);
   let vectors = start();
   // A name that names no snapshot: versions stand under another.
   const collection = "Items of the shop";
@@ -158,5 +162,38 @@ test("promise: what is written while a task builds is there after its version is
   } finally {
     await vectors.stop();
     await rm(folder, { recursive: true, force: true, maxRetries: 5 });
+  }
+});
+
+test("bug: after a restart all names are told before any collection is opened, and one that is dropped before its turn stays dropped", async () => {
+  const dataFolder = await mkdtemp(join(tmpdir(), "millrace-named-"));
+  const warnings: string[] = [];
+  const start = () => startOver(dataFolder, warnings);
+  const made = Array.from({ length: 12 }, (_, i) => `c${String(i).padStart(2, "0")}`);
+  let vectors = start();
+  try {
+    await vectors.opened;
+    for (const name of made) {
+      await vectors.service.create(name, { dims, metric: "cosine" });
+      await vectors.service.upsert(name, { elements: ["a"], vectors: rowOf(1) });
+    }
+    await vectors.stop();
+    vectors = start();
+    assert.ok(!vectors.isNamed());
+    for (const end = systemClock.monotonicMs() + 120_000; !vectors.isNamed(); await systemClock.yield()) {
+      assert.deepEqual(vectors.service.names(), []);
+      assert.ok(systemClock.monotonicMs() < end, "no names were told within two minutes");
+    }
+    assert.deepEqual([...vectors.service.names()].sort(), made);
+    const last = made.pop()!;
+    assert.equal(await vectors.service.drop(last), true);
+    await vectors.opened;
+    assert.deepEqual([...vectors.service.names()].sort(), made);
+    assert.equal(await vectors.service.count(last), undefined);
+    for (const name of made) assert.equal(await vectors.service.count(name), 1);
+    assert.deepEqual(warnings, []);
+  } finally {
+    await vectors.stop();
+    await rm(dataFolder, { recursive: true, force: true, maxRetries: 5 });
   }
 });

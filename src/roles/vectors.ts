@@ -41,6 +41,8 @@ export interface Vectors {
   readonly service: VectorService;
   /** Resolves when the collections are open; rejects with what stood against it at the first start. */
   readonly opened: Promise<void>;
+  /** Whether it is known which collections there are, opened or not: from then on for good. */
+  isNamed(): boolean;
   /** Why nothing is answered, when the thread died. */
   failed(): MillraceError | undefined;
   /** Ends folds, closes the logs. */
@@ -61,6 +63,7 @@ class VectorsThread implements Vectors {
   #ended: Promise<void> = Promise.resolve();
   #failure: MillraceError | undefined;
   #wasOpen = false;
+  #isNamed = false;
   #stopping = false;
   #pauseMs: number = vectorsRoleLimits.restartPauseFirstMs;
 
@@ -91,7 +94,9 @@ class VectorsThread implements Vectors {
     for (;;) {
       const message = (await worker.receive()) as AnswersMessage | undefined;
       if (message === undefined) break;
-      if (!this.service.hear(message)) continue;
+      const isReady = this.service.hear(message);
+      if (message.named === true) this.#isNamed = true;
+      if (!isReady) continue;
       this.#failure = undefined;
       this.#wasOpen = true;
       this.#opening.resolve();
@@ -132,6 +137,10 @@ class VectorsThread implements Vectors {
       },
       { background: true },
     );
+  }
+
+  isNamed(): boolean {
+    return this.#isNamed;
   }
 
   failed(): MillraceError | undefined {

@@ -15,6 +15,7 @@ import { giveWay } from "#platform/be-nicer";
 import { collectGarbage } from "#platform/garbage";
 import { LoopStallMeter } from "#platform/loop-stall";
 import { moduleBeside } from "#platform/module-beside";
+import { promptFiles } from "#platform/system-files";
 import { systemChildProcesses } from "#platform/system-child-processes";
 import { systemProcesses } from "#platform/system-processes";
 import { systemRandom } from "#platform/system-random";
@@ -51,7 +52,7 @@ const foldNiceness = 19;
 const body: WorkerBody = async ({ port, clock, files, data, signal }) => {
   const { config, dataFolder, durability, intervalMs, node, hasServed } = data as VectorsThreadData;
   const folder = files.join(dataFolder, "vectors");
-  const backbone = await openDataFolder(dataFolder, durability, intervalMs, servingCheckpointPages);
+  const backbone = await openDataFolder(dataFolder, durability, intervalMs, servingCheckpointPages, promptFiles());
   const { registry, log } = backbone;
   const blobs = openFolderBlobs({ files, folder: blobsFolderOf(dataFolder), processes: systemProcesses });
   const pool = new MemoryPool({ capBytes: (config.memoryMb ?? vectorDefaults.memoryMb) * 2 ** 20 });

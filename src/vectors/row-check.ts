@@ -17,8 +17,8 @@ export function checkRows(collection: string, { elements, vectors, attributes }:
     );
   }
   if (attributes !== undefined) checkAttributes(attributes, elements.length);
-  checkFinite(vectors, `a vector for collection ${shown(collection)}`);
-  if (elements.length > 0) checkLong(vectors, vectors.length / elements.length, `a vector for collection ${shown(collection)}`);
+  checkFinite(vectors, "a vector", collection);
+  if (elements.length > 0) checkLong(vectors, vectors.length / elements.length, "a vector", collection);
   if (shape?.metric === "cosine") checkLengths(vectors, shape.dims, collection);
 }
 
@@ -28,19 +28,23 @@ export function invalid(what: string, todo: string): MillraceError {
 
 export const shown = (name: string): string => JSON.stringify(name.slice(0, 64));
 
-export function checkFinite(numbers: Float32Array, what: string): void {
+const of = (collection: string): string => (collection === "" ? "" : ` for collection ${shown(collection)}`);
+
+/** `collection`: said in the refusal alone, since this runs for every row. */
+export function checkFinite(numbers: Float32Array, what: string, collection = ""): void {
   // 0 x Infinity and 0 x NaN are NaN.
-  for (let i = 0; i < numbers.length; i++) if (numbers[i]! * 0 !== 0) throw invalid(`${what} with a number that is not finite`, "give finite numbers");
+  for (let i = 0; i < numbers.length; i++)
+    if (numbers[i]! * 0 !== 0) throw invalid(`${what}${of(collection)} with a number that is not finite`, "give finite numbers");
 }
 
 /** Products and distances beyond f32 would be infinite, and vanish from answers. */
-export function checkLong(vectors: Float32Array, dims: number, what: string): void {
+export function checkLong(vectors: Float32Array, dims: number, what: string, collection = ""): void {
   const { lengthMax } = vectorLimits;
   for (let row = 0; row < vectors.length; row += dims) {
     let squares = 0;
     for (let at = row; at < row + dims; at++) squares += vectors[at]! * vectors[at]!;
     if (squares > lengthMax * lengthMax)
-      throw invalid(`${what} of length ${Math.sqrt(squares).toPrecision(3)}`, `scale vectors to at most ${lengthMax.toPrecision(3)}`);
+      throw invalid(`${what}${of(collection)} of length ${Math.sqrt(squares).toPrecision(3)}`, `scale vectors to at most ${lengthMax.toPrecision(3)}`);
   }
 }
 

@@ -3,7 +3,7 @@
 // Invariants: 1. a name of a shown collection never reaches the engine  2. without an engine only the shown ones are there, and making one says what to do.
 // Concurrency: the serving loop.
 
-import { MillraceError } from "#base/errors";
+import { MillraceError, toMillraceError } from "#base/errors";
 import { ResultCache } from "./result-cache.ts";
 import type {
   CollectionShape,
@@ -70,9 +70,14 @@ export class ServedCollections implements VectorService {
     return (await this.#engine?.drop(name)) ?? false;
   }
 
-  async upsert(collection: string, rows: VectorRows): Promise<Uint8Array | undefined> {
-    this.#writable(collection);
-    return this.#engine?.upsert(collection, rows);
+  // Not async: a promise more a row would be young objects for nothing.
+  upsert(collection: string, rows: VectorRows): Promise<Uint8Array | undefined> {
+    try {
+      this.#writable(collection);
+    } catch (thrown) {
+      return Promise.reject(toMillraceError(thrown));
+    }
+    return this.#engine?.upsert(collection, rows) ?? Promise.resolve(undefined);
   }
 
   async remove(collection: string, elements: readonly string[]): Promise<Uint8Array | undefined> {

@@ -96,6 +96,8 @@ export interface CollectionStatus extends CollectionShape {
   readonly elements: number;
   readonly baseRows: number;
   readonly tailRows: number;
+  /** Rows of the tail that are in no list of the base, which every search compares; undefined: the base has none. */
+  readonly tailUnlisted?: number;
   readonly deletedRows: number;
   readonly bytes: number;
   readonly versions: readonly CollectionVersion[];

@@ -2,7 +2,8 @@
 // Why declarations and not methods: arity, rights, keys, COMMAND INFO and statistics are then one piece of code for all commands.
 // Invariants: 1. a command writes exactly one reply for each call, in the order of the calls  2. `args` of a call are views of bytes just read: they end at
 // the first await (`args.kept()` copies)  3. a command never sees a call that its arity, its user's rights or a limit forbids.
-// Concurrency: everything on the serving loop. Calls of one connection run one after another; a call that returned a promise holds back only its own connection.
+// Concurrency: everything on the serving loop. Calls of one connection run one after another, but those that only begin (`begin`); a call that returned a promise holds back only its own
+// connection.
 
 import type { ServerFace } from "./resp-session.ts";
 
@@ -50,7 +51,16 @@ export interface CommandSpec {
    * its calls are reused after the return (or after the promise has resolved). One call alone goes to `run`.
    */
   runMany?(calls: readonly Call[]): void | Promise<void>;
+  /**
+   * Begins a call that others of the same command and connection may overtake in beginning, not in answering (resp-begun-calls.ts); resolves to what writes its answer. For commands that
+   * wait for another thread which keeps the order of what it is asked. Where it is there, a connection outside of MULTI uses it instead of `run` and `runMany`. The call and its arguments
+   * are not looked at after the first await. A rejection is a defect, or a MillraceError.
+   */
+  begin?(call: Call): Promise<Answer>;
 }
+
+/** Writes one reply. */
+export type Answer = (reply: Reply) => void;
 
 export interface KeySpec {
   readonly first: number;

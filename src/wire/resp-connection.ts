@@ -2,7 +2,8 @@
 //
 //   chunk -> parser (positions) -> check (known, arity, authenticated, rights) -> run, consecutive calls of one command together -> replies -> one write
 //
-// Invariants: 1. replies leave in the order of their calls, each once  2. a command runs only after the one before it has returned or resolved  3. what waits, for
+// Invariants: 1. replies leave in the order of their calls, each once  2. a command runs only after the one before it has returned or resolved; calls of one command that has `begin` may be
+// under way together (resp-begun-calls.ts), and what is no such call waits for all of them  3. what waits, for
 // durability (`hold`) or for a slow reader, stands in the queue in order; nothing passes it  4. between two events a connection without waiting bytes or an
 // incomplete command holds no buffer: input is read into one buffer of the thread, output is written into one of the server.
 // Concurrency: the serving loop. Limits: RespLimits; a large answer leaves in slices with a turn of the loop between them, so that others are served meanwhile.
@@ -11,8 +12,9 @@ import type { MillraceError } from "#base/errors";
 import type { Flow, FlowReceiver } from "#platform/network";
 import type { AccessUser } from "./access.ts";
 import { RespArgs, textOf } from "./resp-arguments.ts";
+import { BegunCalls } from "./resp-begun-calls.ts";
 import type { CommandEntry } from "./resp-command-table.ts";
-import type { Args, Call, SessionGate } from "./resp-command.ts";
+import type { Answer, Args, Call, SessionGate } from "./resp-command.ts";
 import { InputBuffers } from "./resp-input-buffers.ts";
 import { type ParseLimits, type RespParser } from "./resp-parser.ts";
 import { RespReply } from "./resp-reply.ts";
@@ -91,12 +93,18 @@ export class RespConnection implements ClientSession, FlowReceiver {
   // Why nothing runs.
   /** A command has returned a promise. */
   #busy = false;
+  readonly #begun = new BegunCalls();
+  /** The next call may not begin beside those: it goes on when no more than so many are left. */
+  #goesOnAt: number | undefined;
+  #answersAsked = false;
   /** Too many bytes wait for the reader. */
   #full = false;
   /** CLIENT PAUSE. */
   #held = false;
   #closing = false;
   #ended = false;
+  /** The client sends no more. */
+  #inputOver = false;
   #inEvent = false;
   #paused = false;
 
@@ -142,7 +150,9 @@ export class RespConnection implements ClientSession, FlowReceiver {
   }
   /** Nothing of this connection is under way. */
   get quiet(): boolean {
-    return !this.#busy && this.#gates.length === 0 && this.outputBytes === 0 && (this.#inputBytes === 0 || this.#parser?.commands === 0);
+    return (
+      !this.#busy && this.#begun.size === 0 && this.#gates.length === 0 && this.outputBytes === 0 && (this.#inputBytes === 0 || this.#parser?.commands === 0)
+    );
   }
 
   onEnd(run: () => void): void {
@@ -200,7 +210,7 @@ export class RespConnection implements ClientSession, FlowReceiver {
   }
 
   get #stopped(): boolean {
-    return this.#busy || this.#full || this.#held || this.#closing;
+    return this.#busy || this.#goesOnAt !== undefined || this.#full || this.#held || this.#closing;
   }
 
   /** Runs what was kept, until it is used up or the connection must wait. */
@@ -278,6 +288,11 @@ export class RespConnection implements ClientSession, FlowReceiver {
       if (ran < commands || this.#stopped) {
         return ran === 0 ? begin : parser.commandEnd[ran - 1]!;
       }
+      if (parser.fault !== undefined && this.#begun.size > 0) {
+        // Found again when those before it are answered.
+        this.#goesOnAt = 0;
+        return commands === 0 ? begin : parser.commandEnd[commands - 1]!;
+      }
       if (parser.fault !== undefined) {
         server.metrics.protocolErrors += 1;
         this.#reply.error(`ERR Protocol error: ${parser.fault}`);
@@ -321,6 +336,10 @@ export class RespConnection implements ClientSession, FlowReceiver {
         call = calls[0]!;
         call.args.set(buffer, starts, ends, from, firstArg[k + 1]!);
       }
+      if (this.#begun.size > 0 && (entry === undefined || !this.#begun.takes(entry, bytesOf(call.args)))) {
+        this.#goesOnAt = entry === this.#begun.entry ? Math.floor(this.#begun.size / 2) : 0;
+        return k;
+      }
       const refusal = entry === undefined ? unknownCommand(container, call.args) : this.#refusal(entry, call.args);
       if (refusal !== undefined) {
         if (used > 0) {
@@ -332,7 +351,10 @@ export class RespConnection implements ClientSession, FlowReceiver {
           this.close(false);
           return k;
         }
-        this.#refuse(entry, refusal);
+        if (this.#begun.size > 0) {
+          this.#begun.add(entry!, 0, server.clock.monotonicMs()).refusal = refusal;
+          entry!.rejected += 1;
+        } else this.#refuse(entry, refusal);
         continue;
       }
       if (server.pausedFor(entry!.spec)) {
@@ -344,6 +366,10 @@ export class RespConnection implements ClientSession, FlowReceiver {
       call.session = this;
       call.reply = this.#reply;
       if (this.gate !== undefined && this.#takenByGate(call, entry!)) continue;
+      if (entry!.spec.begin !== undefined && this.replyMode === "on" && this.gate === undefined) {
+        this.#begin(entry!, call);
+        continue;
+      }
       if (entry!.spec.runMany !== undefined && this.replyMode === "on") {
         group = entry;
         used += 1;
@@ -519,6 +545,66 @@ export class RespConnection implements ClientSession, FlowReceiver {
     );
   }
 
+  /** A call whose answer comes later, and in its turn. */
+  #begin(entry: CommandEntry, call: RespCall): void {
+    const { server } = this;
+    this.lastCommand = entry;
+    entry.calls += 1;
+    server.metrics.commands += 1;
+    const one = this.#begun.add(entry, bytesOf(call.args), server.clock.monotonicMs());
+    const over = (answer: Answer): void => {
+      one.answer = answer;
+      if (this.#ended || this.#answersAsked || !this.#begun.isReady) return;
+      this.#answersAsked = true;
+      // Behind the others that end in this turn: their answers leave in one write.
+      queueMicrotask(() => this.#answerBegun());
+    };
+    entry.spec.begin!(call).then(over, (thrown: unknown) => {
+      const line = server.errorLine(thrown);
+      over((reply) => reply.error(line));
+    });
+  }
+
+  #answerBegun(): void {
+    this.#answersAsked = false;
+    if (this.#ended) return;
+    const { server } = this;
+    const begun = this.#begun;
+    const reply = this.#reply;
+    const entry = begun.entry!;
+    const { errors } = reply;
+    const nowMs = server.clock.monotonicMs();
+    reply.attach(server.scratch);
+    this.#mark = 0;
+    let refused = 0;
+    for (let one = begun.take(); one !== undefined; one = begun.take()) {
+      const mark = reply.length;
+      if (one.refusal !== undefined) {
+        reply.error(one.refusal);
+        refused += 1;
+        continue;
+      }
+      try {
+        one.answer!(reply);
+      } catch (thrown) {
+        reply.truncate(mark);
+        reply.error(server.errorLine(thrown));
+      }
+      entry.microseconds += (nowMs - one.sinceMs) * 1_000;
+    }
+    if (reply.errors !== errors) {
+      entry.failed += reply.errors - errors - refused;
+      server.countErrors(reply);
+    }
+    this.#checkOutput(reply.length);
+    this.#flush();
+    reply.attach(nothing);
+    if (this.#goesOnAt !== undefined && begun.size <= this.#goesOnAt) {
+      this.#goesOnAt = undefined;
+      this.#goOn();
+    } else this.#settle();
+  }
+
   hold(until: Promise<void>): void {
     const gates = this.#gates;
     if (gates.length > 0 && gates[gates.length - 1]!.until === until) return;
@@ -556,6 +642,7 @@ export class RespConnection implements ClientSession, FlowReceiver {
     reply.error(this.server.errorLine(thrown));
     this.server.countErrors(reply);
     this.#busy = false;
+    this.#begun.clear();
     this.#closing = true;
     this.#flush();
     reply.attach(nothing);
@@ -670,7 +757,13 @@ export class RespConnection implements ClientSession, FlowReceiver {
       return;
     }
     if (this.#closing) {
-      if (!this.#busy && this.#queue.length === 0 && !this.#waiting) this.#flow.close();
+      if (!this.#busy && this.#begun.size === 0 && this.#queue.length === 0 && !this.#waiting) this.#flow.close();
+      return;
+    }
+    if (this.#inputOver && !this.#stopped && !this.#nextAsked && this.#begun.size === 0 && this.#queue.length === 0 && !this.#waiting) {
+      // All is answered; what is left of the input is no whole command.
+      this.#closing = true;
+      this.#flow.close();
       return;
     }
     if (this.#full && waiting <= limits.outputPauseBytes / 2) {
@@ -705,6 +798,12 @@ export class RespConnection implements ClientSession, FlowReceiver {
   }
   #nextAsked = false;
 
+  inputEnded(): boolean {
+    this.#inputOver = true;
+    if (!this.#inEvent) this.#settle();
+    return true;
+  }
+
   end(broke: MillraceError | undefined): void {
     void broke;
     this.#ended = true;
@@ -714,6 +813,7 @@ export class RespConnection implements ClientSession, FlowReceiver {
     this.#inFlightBytes = 0;
     this.#waiting = false;
     this.#queue = [];
+    this.#begun.clear();
     this.#dropInput();
     this.forget();
     this.server.remove(this);
@@ -721,6 +821,11 @@ export class RespConnection implements ClientSession, FlowReceiver {
 }
 
 const nothing = new Uint8Array(0);
+
+function bytesOf(args: Args): number {
+  return args.end(args.count - 1) - args.start(0);
+}
+
 /** Instead of a refusal: a request of another protocol, nothing is answered. */
 const hangUp = "";
 

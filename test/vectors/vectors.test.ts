@@ -2,9 +2,12 @@
 
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { defaultConfig } from "#gateway/index";
 import type { Server } from "#roles/server";
+import { freePort } from "../free-port.ts";
+import { RawClient } from "../redis/raw-client.ts";
 import { newDataFolder, startWholeServer } from "../whole-server.ts";
 
 const config = { vectors: { collections: { films: { dims: 2 }, points: { dims: 2, metric: "l2" } }, memoryMb: 256 } };
@@ -55,6 +58,54 @@ test("promise: elements written over HTTP and over the Redis port are one collec
   assert.equal(await other.call("VCARD", "films"), 2);
   assert.deepEqual(await other.call("VSIM", "films", "ELE", "alien", "COUNT", "1"), ["alien"]);
   assert.equal(await other.call("VGETATTR", "films", "dune"), '{"year":1984}');
+});
+
+test("bug: while a restarted server opens its collections none is answered as absent, and no name is taken twice", async (t) => {
+  const dataFolder = newDataFolder(t);
+  const respPort = await freePort();
+  const first = await startWholeServer(t, config, { dataFolder });
+  const filling = clientOf(t, first);
+  const made = Array.from({ length: 8 }, (_, i) => `made:${i}`);
+  for (const name of made) for (let i = 0; i < 3; i++) await filling.call("VADD", name, "VALUES", "2", "1", `${i}`, `e${i}`);
+  filling.disconnect();
+  await first.stop(500);
+
+  const starting = startWholeServer(t, config, { dataFolder, respPort });
+  let started = false;
+  starting.then(
+    () => (started = true),
+    () => (started = true),
+  );
+  const asked: [expected: RegExp, ...command: string[]][] = made.flatMap((name): typeof asked => [
+    [/^:1$/, "EXISTS", name],
+    [/^\+vectorset$/, "TYPE", name],
+    [/^-WRONGTYPE /, "SET", name, "v", "NX"],
+    [/^:3$|^-MISCONF \[unavailable\].* is being opened/, "VCARD", name],
+    [/^\*.*e0|^-MISCONF \[unavailable\].* is being opened/, "VSIM", name, "VALUES", "2", "1", "0"],
+  ]);
+  asked.push([/made:0.*made:7/, "VLIST"]);
+  const seen = { loading: 0, served: 0 };
+  let early: RawClient | undefined;
+  try {
+    for (let wasStarted = false; !wasStarted; await setTimeout(1)) {
+      wasStarted = started;
+      early ??= await RawClient.open(respPort).catch(() => undefined);
+      const answers = (await early?.send(asked.map(([, ...command]) => command))) ?? [];
+      for (const [i, [type, content]] of answers.entries()) {
+        const said = `${type}${String(content)}`;
+        const [expected, ...command] = asked[i]!;
+        if (said.startsWith("-LOADING ")) seen.loading++;
+        else {
+          seen.served++;
+          assert.match(said, expected, `${command.join(" ")} (${JSON.stringify(seen)})`);
+        }
+      }
+    }
+  } finally {
+    early?.close();
+    await starting;
+  }
+  assert.ok(seen.loading > 0 && seen.served > 0, "nothing was asked while it opened");
 });
 
 test("HTTP: collections are made, listed and dropped, rows written, read and deleted, searches one or many", async (t) => {

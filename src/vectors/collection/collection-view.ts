@@ -11,6 +11,7 @@ import type { CollectionShape } from "../vector-service.ts";
 import type { BaseVersion } from "./base-version.ts";
 import type { DeltaRecord } from "./delta-record.ts";
 import { LiveTail } from "./live-tail.ts";
+import { TailLists, type TailListsTuning } from "./tail-lists.ts";
 
 export interface ViewOptions {
   readonly shape: CollectionShape;
@@ -19,21 +20,30 @@ export interface ViewOptions {
   readonly owner: string;
   /** Without a base: where the log begins. */
   readonly nextOffset?: number;
+  /** For tests. */
+  readonly tailLists?: TailListsTuning;
 }
 
 export class CollectionView {
   readonly shape: CollectionShape;
   readonly base: BaseVersion | undefined;
   readonly tail: LiveTail;
+  /** Of its rows; undefined: the base has no index. */
+  readonly tailLists: TailLists | undefined;
   /** Grows with every write that did something. */
   changes = 0;
   nextOffset: number;
   readonly #scratch: Float32Array;
 
-  constructor({ shape, base, pool, owner, nextOffset = 0 }: ViewOptions) {
+  constructor({ shape, base, pool, owner, nextOffset = 0, tailLists = {} }: ViewOptions) {
     this.shape = { dims: shape.dims, metric: shape.metric };
     this.base = base;
     this.tail = new LiveTail({ shape, pool, owner: `${owner} tail` });
+    const index = base?.segment.index;
+    if (base !== undefined && index !== undefined) {
+      this.tailLists = new TailLists({ tail: this.tail, segment: base.segment, index, pool, owner: `${owner} tail`, limits: tailLists });
+      this.tail.follow(this.tailLists);
+    }
     this.nextOffset = base?.deltaOffset ?? nextOffset;
     this.#scratch = new Float32Array(shape.dims);
   }
@@ -54,7 +64,7 @@ export class CollectionView {
   }
 
   get bytes(): number {
-    return (this.base?.bytes ?? 0) + this.tail.bytes;
+    return (this.base?.bytes ?? 0) + this.tail.bytes + (this.tailLists?.bytes ?? 0);
   }
 
   placeOf(element: string): number | undefined {
@@ -144,6 +154,7 @@ export class CollectionView {
 
   release(): void {
     this.tail.release();
+    this.tailLists?.release();
     this.base?.release();
   }
 }

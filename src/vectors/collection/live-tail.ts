@@ -8,7 +8,7 @@
 // Invariants: 1. a live row has an element, that element's row is it, and no other row has it  2. the first `codedSlots` codes of a full chunk are those of its rows by its scales, no row of
 // its first `scaledSlots` is beyond them, and int8 is used when both are all  3. what lies in units of slots that were begun is rows, or zeros  4. a chunk is at most `chunkBytesMax`, so
 // that searching one takes some tenths of a millisecond.
-// Cost: a write about 2 us with 64 numbers; memory 4 + 1 bytes a number and some 200 bytes of JavaScript an element.
+// Cost: a write about 2 us with 64 numbers; memory 4 + 1 bytes a number, some 26 bytes an element and its text.
 // Concurrency: one thread. Limits: tailLimits; what the pool gives.
 
 import type { TopK } from "#kernel/dot-top-k";
@@ -30,7 +30,7 @@ import {
 import { candidatesFor, exactSearch, quantise, scalesOf, writeRows } from "#kernel/vector-rows";
 import { AttributeColumns, SourceFilter } from "../filter/attribute-columns.ts";
 import type { Filter } from "../filter/filter.ts";
-import { ElementMap } from "./element-map.ts";
+import { ElementBook } from "./element-book.ts";
 
 export const tailLimits = {
   /** Of the data of one chunk: what is scanned in one piece. */
@@ -52,13 +52,26 @@ export interface TailOptions {
   readonly owner: string;
 }
 
+/** Who keeps something of every row. */
+export interface TailFollower {
+  /** A row has its vector, its first or another one. */
+  written(chunk: TailChunk, slot: number): void;
+  /** A row was taken out. */
+  removed(chunk: TailChunk, slot: number): void;
+}
+
 /** Rows `first` to `first + block.slots - 1` of a tail. */
 export interface TailChunk {
+  /** Its place among the chunks. */
+  readonly number: number;
   readonly first: number;
   readonly block: VectorBlock;
   readonly lease: MemoryLease;
   /** Room for a bitmap of a filter. */
   readonly filterAt: number;
+  /** A bitmap that the follower keeps, and how many of its bits are set: rows that every search compares (tail-lists.ts). */
+  readonly alwaysAt: number;
+  always: number;
   /** Rows that were given out. */
   used: number;
   /** Slots whose rows the scales hold, and then those whose codes are right; 0 until it is full. */
@@ -73,13 +86,12 @@ export class LiveTail {
   readonly chunks: TailChunk[] = [];
   readonly #pool: MemoryPool;
   readonly #owner: string;
-  readonly #rows = new ElementMap();
-  readonly #elements: string[] = [];
+  readonly #elements = new ElementBook();
   /** Made with the first text: most collections have none. */
   #attributes: AttributeColumns | undefined;
   readonly #norm = new Float32Array(1);
+  #follower: TailFollower | undefined;
   #room = 0;
-  #used = 0;
   #live = 0;
   #bytes = 0;
 
@@ -91,7 +103,7 @@ export class LiveTail {
 
   /** Rows that were given out, deleted ones too. */
   get rows(): number {
-    return this.#used;
+    return this.#elements.rows;
   }
 
   get liveRows(): number {
@@ -103,13 +115,18 @@ export class LiveTail {
     return this.#bytes;
   }
 
+  /** From the first row on. */
+  follow(follower: TailFollower): void {
+    this.#follower = follower;
+  }
+
   /** The row of an element that is there. */
   rowOf(element: string): number | undefined {
-    return this.#rows.get(element);
+    return this.#elements.rowOf(element);
   }
 
   elementOf(row: number): string {
-    return this.#elements[row]!;
+    return this.#elements.elementOf(row);
   }
 
   attributesOf(row: number): string | undefined {
@@ -136,7 +153,7 @@ export class LiveTail {
 
   /** Makes room for so many new rows. Throws `overloaded` when the pool has none: before anything is written. */
   reserve(rows: number): void {
-    while (this.#room - this.#used < rows) this.#grow();
+    while (this.#room - this.rows < rows) this.#grow();
   }
 
   /**
@@ -144,9 +161,9 @@ export class LiveTail {
    * Throws `overloaded` when a new row has no room.
    */
   put(element: string, vectors: Float32Array, from: number, attributes: string | undefined, norm?: number): boolean {
-    const known = this.#rows.get(element);
+    const known = this.#elements.rowOf(element);
     if (known === undefined) this.reserve(1);
-    const row = known ?? this.#used;
+    const row = known ?? this.rows;
     const chunk = this.chunkOf(row);
     const slot = row - chunk.first;
     if (known === undefined && slot % slotsUnit === 0) clearSlots(chunk.block, slot, slot + slotsUnit);
@@ -154,9 +171,7 @@ export class LiveTail {
     if (chunk.norms.length > 0) chunk.norms[slot] = norm ?? this.#norm[0]!;
     this.setAttributes(row, attributes);
     if (known === undefined) {
-      this.#elements[row] = element;
-      this.#rows.set(element, row);
-      this.#used += 1;
+      this.#elements.add(element);
       this.#live += 1;
       chunk.used += 1;
       setSlot(chunk.block.memory, chunk.block.liveAt, slot, true);
@@ -166,6 +181,7 @@ export class LiveTail {
         chunk.codedSlots = 0;
       } else if (slot < chunk.codedSlots) quantise(chunk.block, slot, slot + 1);
     }
+    this.#follower?.written(chunk, slot);
     return known === undefined;
   }
 
@@ -183,24 +199,26 @@ export class LiveTail {
 
   /** Takes an element out; false when it was not there. */
   remove(element: string): boolean {
-    const row = this.#rows.get(element);
+    const row = this.#elements.rowOf(element);
     if (row === undefined) return false;
-    const { block, first } = this.chunkOf(row);
+    const chunk = this.chunkOf(row);
+    const { block, first } = chunk;
     setSlot(block.memory, block.liveAt, row - first, false);
-    this.#rows.delete(element);
+    this.#follower?.removed(chunk, row - first);
+    this.#elements.remove(element);
     this.setAttributes(row, undefined);
     this.#live -= 1;
     return true;
   }
 
-  /** The best rows of a chunk, numbered within it. `isFiltered`: only those of the bitmap at `filterAt`. `exact`: every row in f32. */
-  searchChunk(chunk: TailChunk, query: Float32Array, into: TopK, exact: boolean, isFiltered: boolean): TopK {
+  /** The best rows of a chunk, numbered within it. `filterAt`: only those of the bitmap there; 0: all. `exact`: every row in f32. */
+  searchChunk(chunk: TailChunk, query: Float32Array, into: TopK, exact: boolean, filterAt = 0): TopK {
     const k = Math.min(into.rows.length, chunk.used);
     const isCoded = !exact && candidatesFor(k) < chunk.used && this.#isCoded(chunk);
     return exactSearch(chunk.block, query, k, into, {
       to: slotsFor(chunk.used),
       use: isCoded ? "int8" : "f32",
-      ...(isFiltered ? { filterAt: chunk.filterAt } : {}),
+      filterAt,
     });
   }
 
@@ -228,13 +246,27 @@ export class LiveTail {
     const slots = slotsFor(Math.min(most, Math.max(tailLimits.firstRows, this.#room)));
     const lease = this.#pool.lease({
       owner: this.#owner,
-      dataBytes: vectorBlockBytes(this.shape, slots, parts) + bitmapBytes(slots) + 1_024,
+      dataBytes: vectorBlockBytes(this.shape, slots, parts) + 2 * bitmapBytes(slots) + 1_024,
       laneBytes: Math.max(tailLimits.laneBytesMin, slots * 24 + codeBytes(dims) * 16),
     });
     const block = createVectorBlock(lease.memory, this.shape, slots, parts);
     const filterAt = lease.memory.reserve(bitmapBytes(slots));
+    const alwaysAt = lease.memory.reserve(bitmapBytes(slots));
+    lease.memory.bytes.fill(0, alwaysAt, alwaysAt + bitmapBytes(slots));
     const norms = new Float32Array(metric === "cosine" ? slots : 0);
-    this.chunks.push({ first: this.#room, block, lease, filterAt, used: 0, scaledSlots: 0, codedSlots: 0, norms });
+    this.chunks.push({
+      number: this.chunks.length,
+      first: this.#room,
+      block,
+      lease,
+      filterAt,
+      alwaysAt,
+      always: 0,
+      used: 0,
+      scaledSlots: 0,
+      codedSlots: 0,
+      norms,
+    });
     this.#room += slots;
     this.#bytes += lease.memory.bytes.length;
   }

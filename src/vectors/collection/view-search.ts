@@ -8,13 +8,16 @@ import { createTopK, type TopK } from "#kernel/dot-top-k";
 import { codeBytes, rowFloats, slotsUnit } from "#kernel/vector-layout";
 import { candidatesFor, ExactScan, normalise } from "#kernel/vector-rows";
 import type { Filter } from "../filter/filter.ts";
-import { chooseWay, fillFilter, searchPassing } from "../filter/filtered-search.ts";
+import { type Filled, fillFilter, scanSteps, searchPassing, wayOf } from "../filter/filtered-search.ts";
 import type { SearchSettings } from "../segment/search-settings.ts";
 import type { CollectionView } from "./collection-view.ts";
+import { type TailLists, tailListsLimits } from "./tail-lists.ts";
 
 export const viewSearchLimits = {
   /** What one step of an exact search reads: some 0.3 ms. */
   stepBytes: 3 << 20,
+  /** Rows of the tail that are in no list, compared in one step. */
+  stepRows: 4_096,
 } as const;
 
 export interface ViewSearch {
@@ -53,25 +56,45 @@ class Best {
     this.#moreScores = new Float32Array(count);
   }
 
-  /** Adds a sorted list that comes after all before it among equals. Place of row r: `base + r * step`. */
-  add(top: TopK, base: number, step: 1 | -1): void {
+  /** The score that the next one must reach; undefined: any is wanted. */
+  get least(): number | undefined {
+    return this.size < this.#count ? undefined : this.scores[this.size - 1];
+  }
+
+  /**
+   * Adds a sorted list. Place of row r: `base + step * r`, or of `rows[r]`. `mayRepeat`: what is there already, by an older vector of it, stays.
+   */
+  add(top: TopK, base: number, step: 1 | -1, { rows, mayRepeat = false }: { readonly rows?: Uint32Array; readonly mayRepeat?: boolean } = {}): void {
     const { places, scores } = this;
     const [newPlaces, newScores, less] = [this.#morePlaces, this.#moreScores, this.#smallerIsNearer];
     let [size, old, added] = [0, 0, 0];
     while (size < this.#count && (old < this.size || added < top.size)) {
-      const takesOld = added >= top.size || (old < this.size && (less ? scores[old]! <= top.scores[added]! : scores[old]! >= top.scores[added]!));
-      if (takesOld) {
+      const number = top.rows[added]!;
+      const place = base + step * (rows === undefined ? number : rows[number]!);
+      if (mayRepeat && added < top.size && places.subarray(0, this.size).includes(place)) {
+        added += 1;
+        continue;
+      }
+      const [was, score] = [scores[old]!, top.scores[added]!];
+      const isBefore = was === score ? orderOf(places[old]!) < orderOf(place) : less ? was < score : was > score;
+      if (added >= top.size || (old < this.size && isBefore)) {
         newPlaces[size] = places[old]!;
         newScores[size++] = scores[old++]!;
       } else {
-        newPlaces[size] = base + step * top.rows[added]!;
-        newScores[size++] = top.scores[added++]!;
+        newPlaces[size] = place;
+        newScores[size++] = score;
+        added += 1;
       }
     }
     [this.places, this.#morePlaces] = [newPlaces, places];
     [this.scores, this.#moreScores] = [newScores, scores];
     this.size = size;
   }
+}
+
+/** Slots of the base before rows of the tail, each ascending. */
+function orderOf(place: number): number {
+  return place >= 0 ? place : 2 ** 32 - place;
 }
 
 let spare: TopK | undefined;
@@ -92,18 +115,23 @@ export function* searchView(view: CollectionView, search: ViewSearch): Generator
   if (metric === "cosine") normalise(queries, dims);
   const before = view.changes;
   const bests = Array.from({ length: many }, () => new Best(count, metric === "l2"));
+  /** Of a search whose rows of the tail are found by lists: those lists. */
+  const looked = new Array<Uint32Array | undefined>(many);
+  let lists = exact || filter !== undefined ? undefined : view.tailLists;
+  // Idle times do the rest.
+  if (lists !== undefined && lists.waitingRows > tailListsLimits.waitingMax) lists.work();
+  if (lists?.canSearch(count) !== true) lists = undefined;
+  const moves = lists?.moves;
   let compared = 0;
 
   // --- the base
   if (base !== undefined && base.segment.liveRows > 0) {
     const { segment } = base;
-    let filterAt = 0;
-    let passing = 0;
+    let filled: Filled | undefined;
     let byExact = exact || segment.lists <= 1;
     if (filter !== undefined) {
-      filterAt = segment.filterRoomAt;
-      passing = yield* fillFilter(segment, { filter, attributes: base.attributes });
-      if (chooseWay({ rows: segment.liveRows, passing, count, lists: segment.lists }) !== "index") byExact = true;
+      filled = yield* fillFilter(segment, { filter, attributes: base.attributes });
+      if (wayOf(segment, filled, count) !== "index") byExact = true;
     }
     if (byExact) {
       const rowBytes = exact ? rowFloats(dims) * 4 : codeBytes(dims);
@@ -113,10 +141,16 @@ export function* searchView(view: CollectionView, search: ViewSearch): Generator
         const last = Math.min(many, first + group);
         const k = Math.min(count, segment.slots);
         const scan = new ExactScan(segment.block);
+        const filterAt = filled === undefined || filled.listed ? 0 : segment.filterRoomAt;
         scan.begin(queries.subarray(first * dims, last * dims), k, { filterAt, use: exact || segment.block.codesAt === 0 ? "f32" : "int8" });
-        for (let from = 0; from < segment.slots; from += step) {
-          scan.scan(from, Math.min(segment.slots, from + step));
+        if (filled?.listed === true) {
+          yield* scanSteps(segment, filled, scan, last - first);
           yield;
+        } else {
+          for (let from = 0; from < segment.slots; from += step) {
+            scan.scan(from, Math.min(segment.slots, from + step));
+            yield;
+          }
         }
         const tops = Array.from({ length: last - first }, () => createTopK(k));
         scan.end(tops);
@@ -128,11 +162,16 @@ export function* searchView(view: CollectionView, search: ViewSearch): Generator
       for (let q = 0; q < many; q++) {
         const query = queries.subarray(q * dims, (q + 1) * dims);
         // A filtered search may take steps, over which the spare one may be taken.
-        const top = filterAt === 0 ? topOf(count) : createTopK(count);
-        if (filterAt === 0) segment.search(query, settings, top);
-        else yield* searchPassing(segment, query, passing, settings, top);
+        const top = filled === undefined ? topOf(count) : createTopK(count);
+        if (filled === undefined) {
+          segment.search(query, settings, top);
+          // The lists that are looked into at most may hold fewer than are asked for.
+          if (top.size < Math.min(count, segment.liveRows)) segment.search(query, { ...settings, probes: segment.lists }, top);
+        } else yield* searchPassing(segment, query, filled, settings, top);
         bests[q]!.add(top, 0, 1);
         compared += segment.work.slots;
+        const own = lists?.listsOf(query, bests[q]!.least);
+        if (own !== undefined && lookInto(lists!, own, query, bests[q]!, false)) looked[q] = own;
         yield;
       }
     }
@@ -148,14 +187,47 @@ export function* searchView(view: CollectionView, search: ViewSearch): Generator
       if (!isSome) continue;
     }
     for (let q = 0; q < many; q++) {
+      if (looked[q] !== undefined) continue;
       const top = topOf(Math.min(count, chunk.block.slots));
-      tail.searchChunk(chunk, queries.subarray(q * dims, (q + 1) * dims), top, exact, filter !== undefined);
+      tail.searchChunk(chunk, queries.subarray(q * dims, (q + 1) * dims), top, exact, filter === undefined ? 0 : chunk.filterAt);
       bests[q]!.add(top, -1 - chunk.first, -1);
       compared += chunk.used;
       yield;
     }
   }
+  // Where lists were looked into: the rows that are in none.
+  let step = 0;
+  for (const [q, own] of looked.entries()) {
+    if (own === undefined) continue;
+    const query = queries.subarray(q * dims, (q + 1) * dims);
+    const best = bests[q]!;
+    if (lists!.othersAreFew) {
+      // In one turn with it the lists, if some came there meanwhile.
+      const mayRepeat = view.changes !== before;
+      compared += lists!.lookAtOthers(query, count, (top, rows) => best.add(top, -1, -1, { rows, mayRepeat }));
+      if (lists!.moves !== moves) lookInto(lists!, own, query, best, true);
+      continue;
+    }
+    for (const chunk of [...tail.chunks]) {
+      if (chunk.always === 0) continue;
+      const top = topOf(Math.min(count, chunk.block.slots));
+      tail.searchChunk(chunk, query, top, false, chunk.alwaysAt);
+      best.add(top, -1 - chunk.first, -1, { mayRepeat: view.changes !== before });
+      compared += chunk.always;
+      step += chunk.always;
+      if (step < viewSearchLimits.stepRows) continue;
+      step = 0;
+      yield;
+    }
+    // Some were given lists meanwhile: they may stand where it was looked before they came.
+    if (lists!.moves !== moves) lookInto(lists!, own, query, best, true);
+  }
   return gathered(view, bests, view.changes !== before, compared);
+}
+
+/** Adds the rows of the tail that are in these lists; false: none was added, they are to be compared one by one. */
+function lookInto(lists: TailLists, own: Uint32Array, query: Float32Array, best: Best, again: boolean): boolean {
+  return lists.look(own, query, best.places.length, best.least, (top, rows) => best.add(top, -1, -1, { rows, mayRepeat: again })) !== undefined;
 }
 
 /** Queries whose heaps fit a lane. */

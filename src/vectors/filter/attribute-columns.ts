@@ -78,6 +78,25 @@ export class SourceFilter {
     return true;
   }
 
+  /**
+   * Where one stretch of a column's order holds all that can pass, and no more than `most`, writes the slots that pass to `into` in the order's order and returns how many; else undefined.
+   */
+  listFew(into: Uint32Array, most: number): number | undefined {
+    const few = typeof this.#plan === "object" ? fewSlots(this.#filter.root, this.#columns) : undefined;
+    // Several stretches may name a slot twice.
+    if (few === undefined || few.count > most || few.parts.length > 1) return undefined;
+    let passing = 0;
+    for (const { order, from, to } of few.parts) {
+      for (let start = from; start < to; start += blockSlots) {
+        const count = Math.min(blockSlots, to - start);
+        for (let i = 0; i < count; i++) blockList[i] = order[start + i]!;
+        this.#run(blockList, count, passed);
+        for (let i = 0; i < count; i++) if (passed[i] !== 0) into[passing++] = blockList[i]!;
+      }
+    }
+    return passing;
+  }
+
   /** Nothing passes: a field that no row has. */
   get isEmpty(): boolean {
     return this.#plan === "none";

@@ -7,11 +7,15 @@
 // A filter may name what lies far from the query: then the nearest lists hold much less of it than the whole does, and the k-th best stands among thousands as near as it. The index
 // notices before it looks into a list (leastShare) and exact search takes over.
 //
-// Cost: docs/design/vectors.md, "Filters". Concurrency: one thread a segment; the segment's filter room is in use from `fillFilter` to the end of the last search that names it.
+// Where so few pass that they are compared one by one, what stands in the segment's filter room are their slots, which always find room there, and no bits: a bitmap as it is given is
+// listed in the pass that copies it, an order of a column names the slots at once.
+//
+// Cost: docs/design/vector-filters.md. Concurrency: one thread a segment; the segment's filter room is in use from `fillFilter` to the end of the last search that names it.
 // Limits: those of the segment.
 
 import { createTopK, type TopK } from "#kernel/dot-top-k";
-import { exactSearch, ExactScan } from "#kernel/vector-rows";
+import { fewBits } from "#kernel/vector-layout";
+import { exactSearchOf, ExactScan } from "#kernel/vector-rows";
 import { copyNumbers } from "#platform/copy-bytes";
 import { type SearchSettings, searchSettingsLimits } from "../segment/search-settings.ts";
 import type { VectorSegment } from "../segment/vector-segment.ts";
@@ -27,13 +31,24 @@ export const filteredLimits = {
   stepSlots: 1 << 15,
   /** Words of a bitmap that an estimate looks at. */
   sampleWords: 256,
+  /** Words of a bitmap that is given that are looked at to see whether it is worth listing. */
+  firstLookWords: 64,
+  /** Words of a bitmap that are copied, then listed while they lie in a near cache. A multiple of fewBits.wordsTogether. */
+  copyWords: 16_384,
+  /** Slots of a list in one step of an exact search: some 0.2 ms. */
+  stepRows: 1 << 12,
 } as const;
 
-/** Errors of the 4-bit codes that a filtered search allows for: with fewer, recall ends below 0.99 whatever the margin. */
-const slackLeast = 4;
-/** Margin that any filter adds, and that each halving of the rows that pass adds to it. */
-const marginLeast = 0.4;
-const marginHalf = 0.55;
+/**
+ * What a filter makes of tuned settings: errors of the 4-bit codes allowed for at least (with fewer, recall ends below 0.99 whatever the margin), a margin that counts as tuned at least, margin that any
+ * filter adds, margin for each halving of the rows that pass, and more of it for each halving below a tenth. A search by blocks hits upon what lists hide, and needs less for few rows.
+ * Why a least margin: where clusters are as large as lists, all answers of an unfiltered search stand in the first lists, so that any margin serves and tuning ends as low as 0. With a filter answers come
+ * from several clusters, of which such a margin says nothing.
+ */
+const filterAdds = {
+  blocks: { slackLeast: 4.5, marginLeast: 7, margin: 1.05, halving: 0.15, belowTenth: 0.3 },
+  wholeLists: { slackLeast: 4, marginLeast: 6, margin: 0.4, halving: 0.55, belowTenth: 0 },
+} as const;
 
 /** What passes: bits by slot, or a filter over attributes. */
 export type Passing = { readonly bitmap: Uint32Array } | { readonly filter: Filter; readonly attributes: AttributeSource | undefined };
@@ -52,28 +67,53 @@ export function chooseWay(numbers: { readonly rows: number; readonly passing: nu
 }
 
 /**
- * Settings for a search in which a share of the rows passes, from those tuned without a filter: more lists (margin), and at least four errors of the 4-bit codes (slack).
- * Measured on 1 M rows with 64 to 250 queries (docs/design/vector-filters.md): a recall@20 of 0.99 needs 0.5 more margin at a half and 1.8 at a tenth; what is given beyond brings 0.993 to 0.995.
+ * Settings for a search in which a share of the rows passes, from those tuned without a filter: more lists or blocks (margin, counted from a least one), and errors of the 4-bit codes (slack) allowed for.
+ * Measured on 1 M rows with 64 to 250 queries and on 18 smaller segments with 100 or 200 (docs/design/vector-filters.md): from a margin of 6 or 7 on, whole lists need 0.5 more at a half and 1.8 at a tenth,
+ * blocks at most 1.2 and 1.5; tuned margins of 0 to 5 are no measure of what a filter needs.
  */
-export function filteredSettings(settings: SearchSettings, share: number): SearchSettings {
+export function filteredSettings(settings: SearchSettings, share: number, hasBlocks: boolean): SearchSettings {
   const { marginMax, listsMax } = searchSettingsLimits;
-  const more = marginLeast + marginHalf * Math.log2(1 / Math.min(1, Math.max(share, 1e-6)));
-  return { probes: listsMax, margin: Math.min(marginMax, settings.margin + more), slack: Math.min(marginMax, Math.max(settings.slack, slackLeast)) };
+  const { slackLeast, marginLeast, margin, halving, belowTenth } = hasBlocks ? filterAdds.blocks : filterAdds.wholeLists;
+  const passing = Math.min(1, Math.max(share, 1e-6));
+  const more = margin + halving * Math.log2(1 / passing) + belowTenth * Math.max(0, Math.log2(0.1 / passing));
+  return {
+    probes: listsMax,
+    margin: Math.min(marginMax, Math.max(settings.margin, marginLeast) + more),
+    slack: Math.min(marginMax, Math.max(settings.slack, slackLeast)),
+  };
 }
 
-/** How many rows of a segment pass the bits in its filter room, about: from some words spread over it. Rows that are dead count as live ones. */
-export function estimatePassing(segment: VectorSegment): number {
-  const { u32 } = segment.memory;
-  const words = segment.slots / 32;
-  const from = segment.filterRoomAt / 4;
-  const looked = Math.min(words, filteredLimits.sampleWords);
+/** As chooseWay, of what stands in a filter room: a list is never left to the index, also where rows died since it was made. */
+export function wayOf(segment: VectorSegment, filled: Filled, count: number): FilteredWay {
+  const { liveRows, lists } = segment;
+  if (filled.listed) return filled.rows === 0 ? "none" : "exact";
+  // An estimate of nothing may be a few.
+  return chooseWay({ rows: liveRows, passing: Math.max(1, filled.rows), count, lists });
+}
+
+/** What stands in a segment's filter room. */
+export interface Filled {
+  /** How many rows pass, about where there are bits. Rows that are dead count as live ones. */
+  readonly rows: number;
+  /** Whether there are their slots, in any order, each once, and no bits. Never more than are compared one by one. */
+  readonly listed: boolean;
+}
+
+/** About how many of the bits of words [from, from + words) are set: from `most` words spread over them. */
+function estimateSet(bits: Uint32Array, from: number, words: number, most: number): number {
+  const looked = Math.min(words, most);
   // Spread evenly, each a little beside its place, so that no pattern of lists is met or missed each time. Whole numbers: a division a word would cost more than the words.
   const step = Math.floor(words / looked);
   const beside = words - step * looked + step;
   let set = 0;
   for (let i = 0, word = 0; i < looked; i++, word += step)
-    set += bitsOf(u32[from + Math.min(words - 1, word + ((Math.imul(i, 0x9e37_79b1) >>> 16) % beside))]!);
+    set += bitsOf(bits[from + Math.min(words - 1, word + ((Math.imul(i, 0x9e37_79b1) >>> 16) % beside))]!);
   return (set * words) / looked;
+}
+
+/** How many slots are listed at most: as many as are compared one by one whatever is asked for, and have room where a bitmap has. */
+function listMax({ liveRows, slots }: VectorSegment): number {
+  return Math.floor(Math.min(liveRows * filteredLimits.exactShareMax, slots / 32 - 4));
 }
 
 /** Bits set in a word. */
@@ -83,28 +123,57 @@ function bitsOf(word: number): number {
   return Math.imul((bits + (bits >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24;
 }
 
-/** Writes what passes to the segment's filter room, in steps; returns how many rows pass, about. Each `yield`: other work may come, but no other search of the segment. */
-export function* fillFilter(segment: VectorSegment, passing: Passing): Generator<void, number, void> {
+/** Writes what passes to the segment's filter room, in steps. Each `yield`: other work may come, but no other search of the segment that has a filter. */
+export function* fillFilter(segment: VectorSegment, passing: Passing): Generator<void, Filled, void> {
   const { memory, slots, filterRoomAt } = segment;
-  const words = memory.u32.subarray(filterRoomAt / 4, filterRoomAt / 4 + slots / 32);
+  const { u32 } = memory;
+  const words = slots / 32;
   if ("bitmap" in passing) {
-    copyNumbers(passing.bitmap, 0, words.length, memory.u32, filterRoomAt / 4);
-    return estimatePassing(segment);
+    const listed = listBitmap(segment, passing.bitmap);
+    if (listed !== undefined) return { rows: listed, listed: true };
+    copyNumbers(passing.bitmap, 0, words, u32, filterRoomAt / 4);
+    return { rows: estimateSet(u32, filterRoomAt / 4, words, filteredLimits.sampleWords), listed: false };
   }
   const { filter, attributes } = passing;
   const source = attributes === undefined ? undefined : new SourceFilter(attributes, filter);
-  if (source === undefined || source.isEmpty) {
-    words.fill(0);
-    return 0;
+  if (source === undefined || source.isEmpty) return { rows: 0, listed: true };
+  const room = u32.subarray(filterRoomAt / 4, filterRoomAt / 4 + words);
+  const listed = source.listFew(room, listMax(segment));
+  if (listed !== undefined) return { rows: listed, listed: true };
+  if (source.fillFew(room, slots * filteredLimits.exactShareMax * 2)) {
+    return { rows: estimateSet(u32, filterRoomAt / 4, words, filteredLimits.sampleWords), listed: false };
   }
-  if (source.fillFew(words, slots * filteredLimits.exactShareMax * 2)) return estimatePassing(segment);
   let found = 0;
   for (let from = 0; from < slots; from += filteredLimits.stepSlots) {
     const to = Math.min(slots, from + filteredLimits.stepSlots);
-    found += source.bitmap(from, to, words.subarray(from / 32, to / 32), { memory, at: filterRoomAt + from / 8 });
+    found += source.bitmap(from, to, room.subarray(from / 32, to / 32), { memory, at: filterRoomAt + from / 8 });
     yield;
   }
-  return found;
+  return { rows: found, listed: false };
+}
+
+/** Writes the slots of a bitmap's bits to the segment's filter room; returns how many there are, undefined where there are more than are to be listed. */
+function listBitmap(segment: VectorSegment, bitmap: Uint32Array): number | undefined {
+  const { memory, slots, filterRoomAt } = segment;
+  const { lane, u32, calls } = memory;
+  const words = slots / 32;
+  const most = listMax(segment);
+  if (most < 1 || estimateSet(bitmap, 0, words, filteredLimits.firstLookWords) > 2 * most) return undefined;
+  lane.reset();
+  const part = Math.min(filteredLimits.copyWords, Math.floor((lane.free - fewBits.roomBytes) / 4 / fewBits.wordsTogether) * fewBits.wordsTogether);
+  if (part < 1) return undefined;
+  const room = lane.take(fewBits.roomBytes);
+  const partAt = lane.take(part * 4);
+  let count = 0;
+  for (let from = 0; from < words; from += part) {
+    const end = Math.min(words, from + part);
+    const whole = (end - from + 63) & ~63;
+    copyNumbers(bitmap, from, end, u32, partAt / 4);
+    for (let behind = end - from; behind < whole; behind++) u32[partAt / 4 + behind] = 0;
+    count = calls.bitsFew(partAt, whole, from * 32, filterRoomAt, count, most, room);
+    if (count > most) return undefined;
+  }
+  return count;
 }
 
 export interface FilteredWork {
@@ -114,40 +183,44 @@ export interface FilteredWork {
 }
 
 /**
- * One query over what stands in the filter room. `passing`: what fillFilter returned. `into` gets the answers, as many as it has room for. Each `yield`: other work may come, but no other
+ * One query over what stands in the filter room. `filled`: what fillFilter returned. `into` gets the answers, as many as it has room for. Each `yield`: other work may come, but no other
  * search of the segment that has a filter.
  */
 export function* searchPassing(
   segment: VectorSegment,
   query: Float32Array,
-  passing: number,
+  filled: Filled,
   settings: SearchSettings,
   into: TopK,
   work?: FilteredWork,
 ): Generator<void, TopK, void> {
-  const { block, filterRoomAt, liveRows, slots, lists } = segment;
+  const { block, filterRoomAt, liveRows, slots } = segment;
   const count = into.rows.length;
-  // An estimate of nothing may be a few.
-  const way = chooseWay({ rows: liveRows, passing: Math.max(1, passing), count, lists });
+  const way = wayOf(segment, filled, count);
   if (work !== undefined) [work.way, work.gaveUp] = [way, false];
+  if (way === "none") {
+    into.size = 0;
+    return into;
+  }
   if (way === "index") {
-    segment.search(query, filteredSettings(settings, passing / Math.max(1, liveRows)), into, filterRoomAt, filteredLimits.leastShare);
+    segment.search(
+      query,
+      filteredSettings(settings, filled.rows / Math.max(1, liveRows), (segment.index?.blockCodesAt ?? 0) !== 0),
+      into,
+      filterRoomAt,
+      filteredLimits.leastShare,
+    );
     if (segment.work.gaveUp !== true) return into;
     if (work !== undefined) work.gaveUp = true;
   }
   const k = Math.min(count, slots);
   const use = block.codesAt === 0 ? "f32" : "int8";
   const top = k === count ? into : createTopK(k);
-  // Where few pass, a step covers more slots.
-  const step = Math.min(slots, Math.ceil((filteredLimits.stepSlots * Math.max(1, Math.min(64, slots / Math.max(1, 2 * passing)))) / 32) * 32);
-  if (step === slots) exactSearch(block, query, k, top, { filterAt: filterRoomAt, use });
+  if (filled.listed && filled.rows <= filteredLimits.stepRows) exactSearchOf(block, query, k, top, { at: filterRoomAt, count: filled.rows }, use);
   else {
     const scan = new ExactScan(block);
-    scan.begin(query, k, { filterAt: filterRoomAt, use });
-    for (let from = 0; from < slots; from += step) {
-      scan.scan(from, Math.min(slots, from + step));
-      if (from + step < slots) yield;
-    }
+    scan.begin(query, k, { filterAt: filled.listed ? 0 : filterRoomAt, use });
+    for (const _ of scanSteps(segment, filled, scan)) yield;
     scan.end([top]);
   }
   if (top !== into) {
@@ -156,6 +229,26 @@ export function* searchPassing(
     into.size = top.size;
   }
   return into;
+}
+
+/** Compares all that passes, in steps, for the `queries` that `scan` was begun with: by the filter room where it holds bits. */
+export function* scanSteps(segment: VectorSegment, filled: Filled, scan: ExactScan, queries = 1): Generator<void, void, void> {
+  const { filterRoomAt, slots } = segment;
+  const { stepSlots, stepRows } = filteredLimits;
+  if (filled.listed) {
+    const step = Math.ceil(stepRows / queries);
+    for (let from = 0; from < filled.rows; from += step) {
+      if (from > 0) yield;
+      scan.scanOf({ at: filterRoomAt + from * 4, count: Math.min(step, filled.rows - from) });
+    }
+    return;
+  }
+  // Where few pass, a step covers more slots.
+  const step = Math.min(slots, Math.ceil((stepSlots * Math.max(1, Math.min(64, slots / Math.max(1, 2 * filled.rows)))) / 32) * 32);
+  for (let from = 0; from < slots; from += step) {
+    if (from > 0) yield;
+    scan.scan(from, Math.min(slots, from + step));
+  }
 }
 
 /** All of it at once: fills the filter room and searches. */

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { openSync, readFileSync, writeSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -62,23 +63,24 @@ async function open(folder: string): Promise<{ client: VectorClient; close(): Pr
   };
 }
 
-/** The writing process: three writers at once, each with its own elements; prints `element version` of every acknowledged row. */
-async function writeForEver(folder: string): Promise<void> {
+/** Where the writing process notes what was acknowledged: in a file, since what waits in a stream of its own dies with it. */
+const notesOf = (folder: string, round: number): string => join(folder, `acknowledged-${round}`);
+
+/** The writing process: three writers at once, each with its own elements; notes `element version` of every acknowledged row. */
+async function writeForEver(folder: string, round: number): Promise<void> {
   const { client } = await open(folder);
-  let printed = "";
+  const notes = openSync(notesOf(folder, round), "a");
   const work = async (worker: number): Promise<void> => {
     for (let version = 1; ; version++) {
       for (let n = 0; n < 40; n++) {
         const element = worker * 40 + n;
         if (version % 5 === 0 && n % 4 === 0) {
           await client.remove("things", [`e${element}`]);
-          printed += `${element} 0\n`;
+          writeSync(notes, `${element} 0\n`);
         } else {
           await client.upsert("things", { elements: [`e${element}`], vectors: vectorOf(element, version), attributes: [JSON.stringify({ version })] });
-          printed += `${element} ${version}\n`;
+          writeSync(notes, `${element} ${version}\n`);
         }
-        process.stdout.write(printed);
-        printed = "";
       }
     }
   };
@@ -86,7 +88,7 @@ async function writeForEver(folder: string): Promise<void> {
 }
 
 if (process.env["MILLRACE_KILLED_FOLDER"] !== undefined) {
-  await writeForEver(process.env["MILLRACE_KILLED_FOLDER"]);
+  await writeForEver(process.env["MILLRACE_KILLED_FOLDER"], Number(process.env["MILLRACE_KILLED_ROUND"]));
 } else {
   test("promise: kill -9 of the writing process loses no acknowledged vector, and the next one finds them", async (t) => {
     const folder = await mkdtemp(join(tmpdir(), "millrace-vectors-kill-"));
@@ -94,15 +96,18 @@ if (process.env["MILLRACE_KILLED_FOLDER"] !== undefined) {
     try {
       for (let round = 0; round < rounds; round++) {
         const child = spawn(process.execPath, [import.meta.filename], {
-          stdio: ["ignore", "pipe", "inherit"],
-          env: { ...process.env, MILLRACE_KILLED_FOLDER: folder },
+          stdio: ["ignore", "inherit", "inherit"],
+          env: { ...process.env, MILLRACE_KILLED_FOLDER: folder, MILLRACE_KILLED_ROUND: String(round) },
         });
-        let output = "";
-        child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()));
-        while (output.length < 2_000) await systemClock.sleep(10);
+        const noted = (): string => readFileSync(notesOf(folder, round), { encoding: "utf8", flag: "a+" });
+        while (noted().length < 2_000) {
+          assert.equal(child.exitCode, null, "the writing process ended by itself");
+          await systemClock.sleep(10);
+        }
         await systemClock.sleep(round * 90);
         child.kill("SIGKILL");
         await once(child, "close");
+        const output = noted();
         // The last acknowledged version of each element; a later one, not acknowledged, may be there.
         const last = new Map<number, number>();
         for (const line of output.slice(0, output.lastIndexOf("\n")).split("\n")) {

@@ -77,6 +77,8 @@ export interface AnswersMessage {
   readonly news?: readonly CollectionNews[];
   readonly status?: VectorsStatus;
   readonly warnings?: readonly string[];
+  /** Every collection of the data folder has been told, opened or not: what was not is the name of none. */
+  readonly named?: true;
   /** Every collection of the data folder and of the configuration is open, or its failure is told. */
   readonly ready?: true;
 }

@@ -6,7 +6,7 @@
 // Cost: calls made in one turn leave in one message at its end. Concurrency: one thread, any number of calls up to `vectorLimits.callsMax`.
 // Limits: vectorLimits; vectorClientLimits.
 
-import { MillraceError } from "#base/errors";
+import { MillraceError, toMillraceError } from "#base/errors";
 import type { Clock, Timer } from "#platform/clock";
 import { unpackFailure } from "#platform/worker-failure";
 import { checkAttributes, checkElements, checkFinite, checkLong, checkName, checkRows, invalid, shown } from "../row-check.ts";
@@ -57,6 +57,9 @@ interface Asked {
   readonly writes: string | undefined;
 }
 
+/** What a write of one row answers: nobody changes it. */
+const flagOf = [Uint8Array.of(0), Uint8Array.of(1)] as const;
+
 export class VectorClient implements VectorService {
   readonly #options: VectorClientOptions;
   readonly #asked = new Map<number, Asked>();
@@ -97,7 +100,7 @@ export class VectorClient implements VectorService {
       this.#asked.delete(id);
       if (asked.writes !== undefined) this.#changed(asked.writes);
       // Of a write of one row: see CallAnswer.
-      if (failure === undefined) asked.resolve(asked.writes !== undefined && typeof value === "number" ? Uint8Array.of(value) : value);
+      if (failure === undefined) asked.resolve(asked.writes !== undefined && typeof value === "number" ? flagOf[value] : value);
       else asked.reject(unpackFailure(failure));
     }
     if (message.ready === true) this.#failure = undefined;
@@ -133,10 +136,14 @@ export class VectorClient implements VectorService {
     return (await this.#ask({ call: "drop", collection: name }, vectorClientLimits.collectionMs, name)) as boolean;
   }
 
-  async upsert(collection: string, rows: VectorRows): Promise<Uint8Array | undefined> {
+  upsert(collection: string, rows: VectorRows): Promise<Uint8Array | undefined> {
     const { elements, vectors, attributes } = rows;
-    checkName(collection);
-    checkRows(collection, rows, this.#shapes.get(collection));
+    try {
+      checkName(collection);
+      checkRows(collection, rows, this.#shapes.get(collection));
+    } catch (thrown) {
+      return Promise.reject(toMillraceError(thrown));
+    }
     const part = this.#pack(vectors);
     return this.#write(collection, { call: "upsert", collection, elements, vectors: part, ...(attributes === undefined ? {} : { attributes }) });
   }

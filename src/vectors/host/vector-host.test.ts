@@ -62,14 +62,29 @@ const until = async (life: HostLife, claim: () => boolean): Promise<void> => {
 const serving = (life: HostLife, of = name): string | undefined => statusOf(life, of).versions.find(({ state }) => state === "serving")?.version;
 
 /** A build from outside, of other rows. */
-async function outside(life: HostLife, from: number, count: number, deltaOffset: number, collection = name, deltaLog?: number): Promise<string> {
+async function outside(
+  life: HostLife,
+  from: number,
+  count: number,
+  deltaOffset: number,
+  collection = name,
+  deltaLog?: number,
+  lists?: number,
+): Promise<string> {
   const vectors = new Float32Array(count * dims);
   for (let i = 0; i < count; i++) vectors.set(vectorOf(from + i), i * dims);
   const source = rowsInMemory({ ids: Array.from({ length: count }, (_, i) => `o${from + i}`), vectors, dims });
   const { node, snapshots } = life;
   const built = await buildVersion(
     source,
-    { collection: snapshotNameOf(collection), metric: "ip", deltaOffset, ...(deltaLog === undefined ? {} : { deltaLog }), memoryBytes: 64 << 20 },
+    {
+      collection: snapshotNameOf(collection),
+      metric: "ip",
+      deltaOffset,
+      ...(deltaLog === undefined ? {} : { deltaLog }),
+      ...(lists === undefined ? {} : { lists }),
+      memoryBytes: 64 << 20,
+    },
     { snapshots, files: node.files, clock: node.clock, folder: "/data/outside", cpuMs: () => 0 },
   );
   assert.equal(built.outcome, "live", built.reasons.join("; "));
@@ -302,6 +317,24 @@ test("recall of live searches is sampled in idle times", () =>
     assert.equal(recall.at, 10);
     assert.ok(recall.value > 0.99);
     assert.equal(searches, 60);
+  }));
+
+test("rows of the tail get their lists in idle times, and are found before and after", () =>
+  within(collections(patient), async (life) => {
+    const version = await outside(life, 0, 2_000, 0, name, undefined, 16);
+    await until(life, () => serving(life) === version);
+    await put(life, 50_000, 5_000);
+    const queries = vectorOf(52_345);
+    const ask = async (): Promise<unknown> => {
+      const { elements, scores } = (await life.client.search({ collection: name, queries, count: 20 }))!;
+      return { elements, scores };
+    };
+    const exact = (await life.client.search({ collection: name, queries, count: 20, exact: true }))!;
+    const expected = { elements: exact.elements, scores: exact.scores };
+    assert.deepEqual(await ask(), expected);
+    await until(life, () => statusOf(life).tailUnlisted! < 1_500);
+    assert.equal(statusOf(life).tailRows, 5_000);
+    assert.deepEqual(await ask(), expected);
   }));
 
 test("searches see writes that come between their slices, and a deadline ends one that takes too long", () =>

@@ -160,7 +160,7 @@ export class VectorHost {
       hurriedSliceMs: hostLimits.hurriedSliceMs,
       hurries: () => this.#rowsUnderWay > 0 && this.#rowsUnderWay <= hostLimits.hurriedRowsMax,
       waitingMax: vectorLimits.callsMax,
-      idle: () => this.#sample(),
+      idle: () => this.#tailWork() ?? this.#sample(),
     });
   }
 
@@ -210,9 +210,14 @@ export class VectorHost {
       if (stored.record.state === "dropping") waiting.push(() => this.#finishDrop(stored));
       else {
         const opened = this.#added(stored);
-        waiting.push(() => this.#open(opened));
+        waiting.push(async () => {
+          // It may be dropped before its turn comes.
+          if (this.#collections.get(opened.name) === opened && opened.dropping === undefined) await this.#open(opened);
+        });
       }
     }
+    // Before any is opened, which may take long: meanwhile no name may be taken twice.
+    this.#options.tell({ answers: [], named: true, news: Array.from(this.#collections.values(), newsOf) });
     const work = async (): Promise<void> => {
       for (let next = waiting.shift(); next !== undefined && !this.#stop.signal.aborted; next = waiting.shift()) await next();
     };
@@ -312,9 +317,8 @@ export class VectorHost {
   /** Tells the shape and the switches of a collection with the next message. */
   #told(opened: Opened): void {
     if (this.#collections.get(opened.name) !== opened) return;
-    const { dims, metric } = opened.stored.record;
     opened.switchesTold += 1;
-    this.#tellNews({ collection: opened.name, shape: { dims, metric }, switches: opened.switchesTold });
+    this.#tellNews(newsOf(opened));
   }
 
   #tellNews(news: CollectionNews): void {
@@ -596,6 +600,22 @@ export class VectorHost {
     throw new MillraceError("internal", "a collection has fewer elements than it says");
   }
 
+  // --- idle times -----------------------------------------------------------------------------------------------------------------------
+
+  /** Gives rows of the tails their lists. */
+  #tailWork(): Generator<void, void, void> | undefined {
+    for (const opened of this.#collections.values()) {
+      // The view may be another one after each piece.
+      const piece = (): boolean => opened.collection?.serving?.tailLists?.work() === true;
+      if (piece())
+        return (function* more() {
+          do yield;
+          while (piece());
+        })();
+    }
+    return undefined;
+  }
+
   // --- quality -------------------------------------------------------------------------------------------------------------------------
 
   /** Compares one live search with exact search, in idle times. */
@@ -737,6 +757,7 @@ export class VectorHost {
       elements: view?.elements ?? 0,
       baseRows: base?.segment.rows ?? 0,
       tailRows: view?.tail.rows ?? 0,
+      ...(view?.tailLists === undefined ? {} : { tailUnlisted: view.tailLists.waitingRows + view.tailLists.strayRows }),
       deletedRows: view?.deletedRows ?? 0,
       bytes: collection?.bytes ?? 0,
       versions: collection === undefined ? [] : versionsOf(collection),
@@ -860,6 +881,11 @@ function queriesOf(view: CollectionView, call: VectorCall & { call: "search" }, 
 function settingsFor(view: CollectionView, { probes }: VectorCall & { call: "search" }): SearchSettings | undefined {
   const base = view.base?.settings;
   return base === undefined || probes === undefined ? undefined : { ...base, probes };
+}
+
+function newsOf({ name, stored, switchesTold }: Opened): CollectionNews {
+  const { dims, metric } = stored.record;
+  return { collection: name, shape: { dims, metric }, switches: switchesTold };
 }
 
 function lookUp(view: CollectionView, elements: readonly string[]): VectorLookup {

@@ -1,6 +1,6 @@
 // Builds a segment out of rows: clusters them, puts them in the order of their lists, makes their codes.
 //
-//   sample -> centroids (k-means) -> each row to its list; scales, means -> order of slots -> codebook on a sample of differences -> rows, codes by slot
+//   sample -> centroids (k-means) -> each row to its list; scales, means -> order of slots, rows of a list in blocks that lie close -> codebook on a sample of differences -> rows, codes by slot, means of blocks
 //
 // A list's centroid is the mean of its rows, and its spread the deviation of a row's score from the centroid's: what a search judges lists by (kernels/vector-ivf.ts).
 // Invariants: 1. pure: the same rows, options and kernel variant give the same bytes  2. each row has one slot; no list is empty  3. the input is only read.
@@ -10,7 +10,7 @@
 
 import { MillraceError } from "#base/errors";
 import { Prng } from "#base/prng";
-import { codeCount, codePointsBytes, codes4Bytes } from "#kernel/ivf-layout";
+import { codeCount, codePointsBytes, codes4Bytes, groupBlocks } from "#kernel/ivf-layout";
 import { Centroids, codebookScratchBytes, findCentroids, findCodebook, sampleRows } from "#kernel/k-means";
 import { KernelMemory, kernelMemoryLimits, roundUp } from "#kernel/kernel-memory";
 import { bitmapBytes, codeBytes, rowFloats, slotsFor, slotsUnit, type VectorBlock, type VectorMetric, type VectorShape } from "#kernel/vector-layout";
@@ -18,7 +18,7 @@ import { writeRows } from "#kernel/vector-rows";
 import { copyBytes } from "#platform/copy-bytes";
 import { bandedLists } from "./length-bands.ts";
 import { type BuildThreads, buildThreadsMax, roomsFor, SegmentCrew, worthThreads } from "./segment-crew.ts";
-import { paddingSlot, type SegmentArray, type SegmentParts, type SegmentRows } from "./segment-parts.ts";
+import { listGroups, paddingSlot, type SegmentArray, type SegmentParts, type SegmentRows } from "./segment-parts.ts";
 import { bookBytes, reserveRoom, roomBytes, roomRows, type WorkPlaces } from "./segment-work.ts";
 
 export interface SegmentOptions {
@@ -39,6 +39,11 @@ export interface SegmentOptions {
 const threadBytes = 10 << 20;
 /** Differences that the codebook is found on. */
 const bookRows = 20_000;
+/**
+ * What is left of the spread of lists inside of their blocks, codes and all, up to which blocks are worth their memory and a look at their means. Clusters that are smaller than lists leave 0.6
+ * to 0.7; vectors of words leave 0.96, and a search by blocks costs a quarter more there than one by whole lists.
+ */
+const blocksWorth = 0.8;
 /** Up to so many rows exact search is as fast as looking for the right ones. */
 const rowsWithoutIndex = 20_000;
 
@@ -51,8 +56,11 @@ export function listsFor(rows: number): number {
 /** Bytes that a build of this size takes beside its input (its working memory and the arrays it returns), and about what a loaded segment takes, without ids. */
 export function segmentBytes(rows: number, dims: number, lists = listsFor(rows), threads = 1): { readonly build: number; readonly loaded: number } {
   const slots = slotsFor(rows + (lists > 1 ? (lists * slotsUnit) / 2 : 0));
-  const arrays = slots * (rowFloats(dims) * 4 + codeBytes(dims) + 8) + codes4Bytes(lists > 1 ? slots : 0, dims) + lists * (rowFloats(dims) * 4 + 16);
-  const working = lists > 1 ? sampleRows(lists, rows) * (rowFloats(dims) * 4 + 8) + 4 * lists * rowFloats(dims) * 4 : 0;
+  // Codes and spreads of blocks; a list's last group is half full on the average.
+  const blocks = lists > 1 ? codes4Bytes(slots / slotsUnit + (lists * groupBlocks) / 2, dims) + slots / 4 : 0;
+  const arrays = slots * (rowFloats(dims) * 4 + codeBytes(dims) + 8) + codes4Bytes(lists > 1 ? slots : 0, dims) + blocks + lists * (rowFloats(dims) * 4 + 16);
+  const means = lists > 1 ? (slots / slotsUnit) * (rowFloats(dims) * 4 + 4) : 0;
+  const working = lists > 1 ? sampleRows(lists, rows) * (rowFloats(dims) * 4 + 8) + 4 * lists * rowFloats(dims) * 4 + means : 0;
   const rooms = roomsFor(threads) * roomBytes({ dims, metric: "l2" }) + bookRows * rowFloats(dims) * 4 + (threads - 1) * threadBytes;
   // Lists by length (length-bands.ts) take 20 bytes a row beside that.
   return { build: arrays + working + rooms + rows * 28, loaded: arrays + slots * 12 + slots / 4 };
@@ -201,6 +209,7 @@ class Build {
     const arrays = new Map<string, SegmentArray>([["starts", starts]]);
     let codeError = 0;
     const isCoded = this.#centroids !== undefined && lists > 1;
+    if (isCoded) await this.#arrange(order, starts, assigned.sizes);
     if (this.#centroids !== undefined) {
       const centroidsAt = this.#centroids.rowsAt;
       // Lists without rows are left out: what stays moves up.
@@ -216,7 +225,7 @@ class Build {
         arrays.set("points", new Float32Array(copyOf(this.#memory, this.#places.bookAt, codeCount(this.#shape.dims) * codePointsBytes)));
       }
     }
-    await this.#encode(order, starts, assigned.sizes, arrays, isCoded);
+    await this.#encode(order, starts, assigned, arrays, isCoded);
     await this.#progress(1);
     return {
       shape: this.#shape,
@@ -346,6 +355,55 @@ class Build {
     return order;
   }
 
+  /** Puts the rows of each list in such an order that blocks of 32 slots lie close. A list beyond a room is cut into pieces, each in an order of its own. */
+  async #arrange(order: Uint32Array, starts: Uint32Array, sizes: Uint32Array): Promise<void> {
+    const { u32 } = this.#memory;
+    const { rooms } = this.#places;
+    // Pieces of lists, as many together as a room holds.
+    const pieces: { readonly slot: number; readonly rows: number }[] = [];
+    const parts: { readonly from: number; readonly to: number; readonly rows: number }[] = [];
+    let [first, rows] = [0, 0];
+    sizes.forEach((size, list) => {
+      if (size <= slotsUnit) return;
+      for (let from = 0; from < size; from += this.#roomRows) {
+        const piece = { slot: starts[list]! + from, rows: Math.min(this.#roomRows, size - from) };
+        if (rows + piece.rows > this.#roomRows) {
+          parts.push({ from: first, to: pieces.length, rows });
+          [first, rows] = [pieces.length, 0];
+        }
+        pieces.push(piece);
+        rows += piece.rows;
+      }
+    });
+    if (rows > 0) parts.push({ from: first, to: pieces.length, rows });
+    const slotsOf = new Uint32Array(this.#roomRows);
+    const laid = (part: number): Uint32Array => {
+      let at = 0;
+      for (let i = parts[part]!.from; i < parts[part]!.to; i++) for (let row = 0; row < pieces[i]!.rows; row++) slotsOf[at++] = pieces[i]!.slot + row;
+      return slotsOf;
+    };
+    await this.#crew.run({
+      parts: parts.length,
+      task: (part, room) => {
+        const { from, to, rows: count } = parts[part]!;
+        const slots = laid(part);
+        this.#lay(room, count, (i) => order[slots[i]!]!);
+        const list = rooms[room]!.listAt / 4;
+        for (let i = from; i < to; i++) u32[list + i - from] = pieces[i]!.rows;
+        u32[list + to - from] = 0;
+        return { do: "arrange", room, rows: count };
+      },
+      after: async (part, room) => {
+        const { rows: count } = parts[part]!;
+        const slots = laid(part);
+        const before = Uint32Array.from({ length: count }, (_, i) => order[slots[i]!]!);
+        const at = rooms[room]!.scoreAt / 4;
+        for (let i = 0; i < count; i++) order[slots[i]!] = before[u32[at + i]!]!;
+        await this.#progress(0.8);
+      },
+    });
+  }
+
   async #codebook(order: Uint32Array, starts: Uint32Array, centroidsAt: number): Promise<number> {
     const prng = this.#prng.fork("codes");
     const rows = Math.min(bookRows, this.#rows.count);
@@ -376,7 +434,13 @@ class Build {
     return Math.sqrt(left / this.#shape.dims);
   }
 
-  async #encode(order: Uint32Array, starts: Uint32Array, sizes: Uint32Array, arrays: Map<string, SegmentArray>, isCoded: boolean): Promise<void> {
+  async #encode(
+    order: Uint32Array,
+    starts: Uint32Array,
+    assigned: { readonly sizes: Uint32Array; readonly spreads: Float32Array },
+    arrays: Map<string, SegmentArray>,
+    isCoded: boolean,
+  ): Promise<void> {
     const { dims, metric } = this.#shape;
     const { f32, u32, bytes } = this.#memory;
     const slots = order.length;
@@ -387,6 +451,8 @@ class Build {
     const bias = metric === "l2" ? new Float32Array(slots) : undefined;
     const codes4 = isCoded ? new Uint8Array(codes4Bytes(slots, dims)) : undefined;
     const errors = new Float64Array(starts.length - 1);
+    const means = new Float32Array(isCoded ? (slots / slotsUnit) * this.#floats : 0);
+    const within = new Float32Array(isCoded ? slots / slotsUnit : 0);
     const { rooms } = this.#places;
     const roomRows = this.#roomRows;
     const partOf = (part: number): number => Math.min(roomRows, slots - part * roomRows);
@@ -405,13 +471,16 @@ class Build {
       after: async (part, room) => {
         const from = part * roomRows;
         const count = partOf(part);
-        const { block, listAt, normAt, codes4At, errorAt } = rooms[room]!;
+        const { block, listAt, normAt, codes4At, errorAt, meansAt, scoreAt } = rooms[room]!;
         copyBytes(bytes, block.rowsAt, block.rowsAt + count * this.#floats * 4, new Uint8Array(rows.buffer), from * this.#floats * 4);
         copyBytes(bytes, block.codesAt, block.codesAt + count * codeBytes(dims), new Uint8Array(codes8.buffer), from * codeBytes(dims));
         live.set(u32.subarray(block.liveAt / 4, block.liveAt / 4 + count / slotsUnit), from / slotsUnit);
         norms?.set(f32.subarray(normAt / 4, normAt / 4 + count), from);
         if (bias !== undefined) for (let i = 0; i < count; i++) bias[from + i] = order[from + i] === paddingSlot ? 0 : f32[block.biasAt / 4 + i]!;
         if (codes4 !== undefined) {
+          const blocks = count / slotsUnit;
+          means.set(f32.subarray(meansAt / 4, meansAt / 4 + blocks * this.#floats), (from / slotsUnit) * this.#floats);
+          within.set(f32.subarray(scoreAt / 4, scoreAt / 4 + blocks), from / slotsUnit);
           copyBytes(bytes, codes4At, codes4At + codes4Bytes(count, dims), codes4, codes4Bytes(from, dims));
           for (let i = 0; i < count; i++) if (order[from + i] !== paddingSlot) errors[u32[listAt / 4 + (i >>> 5)]!]! += f32[errorAt / 4 + i]!;
         }
@@ -423,13 +492,81 @@ class Build {
     if (norms !== undefined) arrays.set("norms", norms);
     if (bias !== undefined) arrays.set("bias", bias);
     if (codes4 !== undefined) {
+      await this.#encodeBlocks(starts, means, within, live, bias, arrays, assigned);
       arrays.set("codes4", codes4);
       arrays.set(
         "code-errors",
-        Float32Array.from(errors, (square, at) => Math.sqrt(square / sizes[at]! / dims)),
+        Float32Array.from(errors, (square, at) => Math.sqrt(square / assigned.sizes[at]! / dims)),
       );
     }
   }
+
+  /** Codes of the means of blocks, in groups of 32 of one list; spreads around what the codes say; mean bias. Nothing where blocks say little. */
+  async #encodeBlocks(
+    starts: Uint32Array,
+    means: Float32Array,
+    within: Float32Array,
+    live: Uint32Array,
+    bias: Float32Array | undefined,
+    arrays: Map<string, SegmentArray>,
+    lists: { readonly sizes: Uint32Array; readonly spreads: Float32Array },
+  ): Promise<void> {
+    const { dims } = this.#shape;
+    const { f32, u32, bytes, calls } = this.#memory;
+    const { block, listAt, codes4At, errorAt, scoreAt } = this.#places.rooms[0]!;
+    const floats = this.#floats;
+    const first = listGroups(starts);
+    const groups = first.at(-1)!;
+    const codes = new Uint8Array(codes4Bytes(groups * groupBlocks, dims));
+    const spreads = new Float32Array(within.length);
+    const together = this.#roomRows / groupBlocks;
+    let list = 0;
+    let [inBlocks, inLists] = [0, 0];
+    lists.sizes.forEach((size, at) => (inLists += size * dims * lists.spreads[at]! ** 2));
+    for (let from = 0; from < groups; from += together) {
+      const part = Math.min(together, groups - from);
+      // First block of each group, and how many it has.
+      const laid = Array.from({ length: part }, (_, i) => {
+        while (first[list + 1]! <= from + i) list++;
+        const start = starts[list]! / slotsUnit + (from + i - first[list]!) * groupBlocks;
+        return { list, start, count: Math.min(groupBlocks, starts[list + 1]! / slotsUnit - start) };
+      });
+      laid.forEach((group, i) => {
+        const to = block.rowsAt / 4 + i * groupBlocks * floats;
+        f32.fill(0, to, to + groupBlocks * floats);
+        f32.set(means.subarray(group.start * floats, (group.start + group.count) * floats), to);
+        u32[listAt / 4 + i] = group.list;
+      });
+      calls.codes4Encode(block.rowsAt, part, floats * 4, listAt, this.#centroids!.rowsAt, this.#places.bookAt, codeCount(dims), codes4At, errorAt, scoreAt);
+      copyBytes(bytes, codes4At, codes4At + codes4Bytes(part * groupBlocks, dims), codes, codes4Bytes(from * groupBlocks, dims));
+      laid.forEach((group, i) => {
+        for (let j = 0; j < group.count; j++) {
+          const at = group.start + j;
+          let square = 0;
+          for (let x = at * floats; x < (at + 1) * floats; x++) square += means[x]! * means[x]!;
+          // Of one row, or of equal ones, nothing is known but that it is not sure.
+          const left = Math.max(within[at]! + f32[errorAt / 4 + i * groupBlocks + j]!, 1e-4 * square, 1e-30);
+          inBlocks += left * rowsIn(live[at]!);
+          spreads[at] = Math.sqrt(left / dims);
+        }
+      });
+      await this.#progress(0.99);
+    }
+    if (inBlocks > blocksWorth * inLists) return;
+    arrays.set("block-codes", codes).set("block-spreads", spreads);
+    if (bias === undefined) return;
+    const biases = new Float32Array(within.length);
+    for (let at = 0; at < biases.length; at++) {
+      const count = rowsIn(live[at]!);
+      for (let i = 0; i < count; i++) biases[at]! += bias[at * slotsUnit + i]! / count;
+    }
+    arrays.set("block-bias", biases);
+  }
+}
+
+/** Rows of a block, which stand first. */
+function rowsIn(live: number): number {
+  return live === 0xffff_ffff ? slotsUnit : 31 - Math.clz32(live + 1);
 }
 
 /** `some` of the numbers below `count`, in random order. */

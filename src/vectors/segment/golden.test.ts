@@ -1,4 +1,4 @@
-// Golden bytes: the files of version 1 are read for ever. A segment of two lists whose every number is known, under each metric.
+// Golden bytes: the files of versions 1 and 2 are read for ever. A segment of two lists whose every number is known, under each metric.
 
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -13,7 +13,7 @@ import { exhaustiveSettings } from "./search-settings.ts";
 import { loadSegment, packIds, writeSegment } from "./segment-files.ts";
 import { arraysOf, elementsOf, paddingSlot, type SegmentArray, type SegmentParts } from "./segment-parts.ts";
 
-const golden = join(import.meta.dirname, "../../../test/golden/vector-segment/v1");
+const golden = (version: number): string => join(import.meta.dirname, `../../../test/golden/vector-segment/v${version}`);
 
 /** Three rows of two numbers in two lists: [3, 4], [0, 5] and [-1, 0]; under cosine of length 1. */
 function partsOf(metric: VectorMetric): SegmentParts {
@@ -74,9 +74,21 @@ function partsOf(metric: VectorMetric): SegmentParts {
       [0, -12.5],
       [1, -0.5],
     ],
+    "block-codes": [
+      [0, 1],
+      [64, 2],
+    ],
+    "block-spreads": [
+      [0, 1.25],
+      [1, 0.75],
+    ],
+    "block-bias": [
+      [0, -12.5],
+      [1, -0.5],
+    ],
   };
   const arrays = new Map<string, SegmentArray>();
-  for (const layout of arraysOf({ metric, dims: 2, rows: 3, slots: 64, lists: 2, idBytes: 9 })) {
+  for (const layout of arraysOf({ metric, dims: 2, rows: 3, slots: 64, lists: 2, idBytes: 9, groups: 2 })) {
     const numbers = known[layout.name];
     if (numbers === undefined) continue;
     const make = { "<f4": Float32Array, "<u4": Uint32Array, "|i1": Int8Array, "|u1": Uint8Array }[layout.type];
@@ -87,12 +99,26 @@ function partsOf(metric: VectorMetric): SegmentParts {
   return { shape: { dims: 2, metric }, rows: 3, slots: 64, lists: 2, order, arrays, statistics: {} };
 }
 
+async function isRead(known: string, metric: VectorMetric): Promise<void> {
+  const segment = await loadSegment(systemFiles, (name) => join(known, name), new MemoryPool(), { owner: "golden" });
+  assert.deepEqual(
+    ["a", "bé", "ccccc"].map((id) => segment.slotOf(id)),
+    [0, 1, 32],
+  );
+  for (const settings of [exhaustiveSettings, { ...exhaustiveSettings, slack: 15 }]) {
+    const top = segment.search(Float32Array.of(0, 1), settings, createTopK(3));
+    // l2: squared distances 2, 16 and 18.
+    assert.deepEqual([...top.rows], metric === "l2" ? [32, 1, 0] : [1, 0, 32]);
+  }
+  segment.release();
+}
+
 for (const metric of ["cosine", "ip", "l2"] as const) {
-  test(`golden: a segment of version 1, ${metric}, has these bytes, and is read from them`, async () => {
+  test(`golden: a segment of version 2, ${metric}, has these bytes, and is read from them`, async () => {
     const folder = mkdtempSync(join(tmpdir(), "millrace-golden-"));
     try {
       await writeSegment(partsOf(metric), packIds(["a", "bé", "ccccc"]), systemFiles, folder);
-      const known = join(golden, metric);
+      const known = join(golden(2), metric);
       if (!existsSync(known)) {
         assert.equal(process.env["MILLRACE_GOLDEN"], "write", "no golden files: MILLRACE_GOLDEN=write writes them, once for a version");
         mkdirSync(known, { recursive: true });
@@ -101,17 +127,11 @@ for (const metric of ["cosine", "ip", "l2"] as const) {
       assert.deepEqual(readdirSync(folder), readdirSync(known));
       for (const name of readdirSync(known))
         assert.deepEqual(readFileSync(join(folder, name)).toString("hex"), readFileSync(join(known, name)).toString("hex"), name);
-      const segment = await loadSegment(systemFiles, (name) => join(known, name), new MemoryPool(), { owner: "golden" });
-      assert.deepEqual(
-        ["a", "bé", "ccccc"].map((id) => segment.slotOf(id)),
-        [0, 1, 32],
-      );
-      const top = segment.search(Float32Array.of(0, 1), exhaustiveSettings, createTopK(3));
-      // l2: squared distances 2, 16 and 18.
-      assert.deepEqual([...top.rows], metric === "l2" ? [32, 1, 0] : [1, 0, 32]);
-      segment.release();
+      await isRead(known, metric);
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
   });
+
+  test(`golden: a segment of version 1, ${metric}, is read as before`, () => isRead(join(golden(1), metric), metric));
 }

@@ -16,6 +16,8 @@ export interface SegmentPlaces {
   /** Address of each array by its name. */
   readonly at: ReadonlyMap<string, number>;
   readonly sizesAt: number;
+  /** u32 a list; 0: it has no blocks. */
+  readonly groupsAt: number;
   readonly filterRoomAt: number;
   readonly scratchAt: number;
   readonly extraAt: number;
@@ -34,10 +36,10 @@ export class LoadedSegment implements VectorSegment {
   readonly extraAt: number;
   readonly extraBytes: number;
   readonly listStarts: Uint32Array;
-  readonly work: SearchWork = { lists: 0, slots: 0, exact: 0, gaveUp: false };
+  readonly work: SearchWork = { lists: 0, slots: 0, exact: 0, gaveUp: false, scoresAt: 0, seenAt: 0 };
   readonly #lease: MemoryLease;
   readonly #ids: IdDirectory;
-  readonly #index: ListIndex | undefined;
+  readonly index: ListIndex | undefined;
   readonly #normsAt: number;
   readonly #query: Float32Array;
   #liveRows: number;
@@ -71,7 +73,7 @@ export class LoadedSegment implements VectorSegment {
       liveAt: place("live"),
     };
     if (head.lists > 1) {
-      this.#index = {
+      this.index = {
         block: this.block,
         lists: head.lists,
         centroidsAt: place("centroids"),
@@ -82,6 +84,10 @@ export class LoadedSegment implements VectorSegment {
         codes4At: place("codes4"),
         bookAt: place("points"),
         codeErrorsAt: place("code-errors"),
+        blockCodesAt: place("block-codes"),
+        groupsAt: places.groupsAt,
+        blockSpreadsAt: place("block-spreads"),
+        blockBiasAt: place("block-bias"),
         scratchAt: places.scratchAt,
       };
     }
@@ -95,16 +101,18 @@ export class LoadedSegment implements VectorSegment {
     const ready = this.#ready(query);
     const { probes, margin, slack } = settings;
     const { marginMax } = searchSettingsLimits;
-    if (this.#index === undefined || (probes >= this.lists && margin >= marginMax && slack >= marginMax)) {
-      exactSearch(this.block, ready, into.rows.length, into, { filterAt, use: this.#index === undefined ? "int8" : "f32" });
+    if (this.index === undefined || (probes >= this.lists && margin >= marginMax && slack >= marginMax)) {
+      exactSearch(this.block, ready, into.rows.length, into, { filterAt, use: this.index === undefined ? "int8" : "f32" });
       this.work.lists = this.lists;
       this.work.slots = this.slots;
       this.work.exact = filterAt === 0 ? this.#liveRows : countSlots(this.block, filterAt);
       this.work.gaveUp = false;
+      this.work.scoresAt = 0;
+      this.work.seenAt = 0;
       return into;
     }
     return searchLists(
-      this.#index,
+      this.index,
       ready,
       { probes, margin: margin >= marginMax ? Infinity : margin - averageMargin, slack: slack >= marginMax ? Infinity : slack, filterAt, leastShare },
       into,
@@ -113,7 +121,7 @@ export class LoadedSegment implements VectorSegment {
   }
 
   nearestLists(query: Float32Array, into: Uint32Array): number {
-    const index = this.#index;
+    const index = this.index;
     if (index === undefined) {
       into[0] = 0;
       return Math.min(1, into.length);
@@ -136,8 +144,8 @@ export class LoadedSegment implements VectorSegment {
   }
 
   centroids(): Float32Array | undefined {
-    if (this.#index === undefined) return undefined;
-    const from = this.#index.centroidsAt / 4;
+    if (this.index === undefined) return undefined;
+    const from = this.index.centroidsAt / 4;
     return Float32Array.from(this.memory.f32.subarray(from, from + this.lists * rowFloats(this.shape.dims)));
   }
 

@@ -24,9 +24,11 @@ import {
   elementsOf,
   fileOf,
   headWords,
+  listGroups,
   metricNumbers,
   paddingSlot,
   segmentFormat,
+  segmentFormats,
   type SegmentHead,
   type SegmentParts,
 } from "./segment-parts.ts";
@@ -96,6 +98,7 @@ export async function writeSegment(
     slots,
     lists,
     idBytes: idBytes.length,
+    groups: parts.arrays.has("block-codes") ? listGroups(parts.arrays.get("starts") as Uint32Array)[lists]! : 0,
   };
   const written = [{ name: fileOf("head"), rows: headWords }];
   await writeWhole(files, files.join(folder, fileOf("head")), [npyHeader("<u4", [headWords]), bytesIn(headOf(head))]);
@@ -113,9 +116,9 @@ function bytesIn(array: ArrayBufferView): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
 
-function headOf({ metric, dims, rows, slots, lists, idBytes }: SegmentHead): Uint32Array {
+function headOf({ metric, dims, rows, slots, lists, idBytes, groups }: SegmentHead): Uint32Array {
   const words = new Uint32Array(headWords);
-  words.set([segmentFormat, metricNumbers.indexOf(metric), dims, rows, slots, lists, idBytes]);
+  words.set([segmentFormat, metricNumbers.indexOf(metric), dims, rows, slots, lists, idBytes, groups]);
   return words;
 }
 
@@ -167,14 +170,17 @@ export async function loadSegment(files: Files, pathOf: (name: string) => string
   }
   if (starts[0] !== 0 || starts[head.lists] !== head.slots) throw corrupt("whose lists do not end where its slots do");
 
+  const groups = listGroups(starts);
+  if (head.groups !== 0 && head.groups !== groups[head.lists]) throw corrupt("whose lists have other groups of blocks than its head says");
   const extraBytes = options.extraBytes ?? 0;
   const sizes = new Float32Array(head.lists);
-  const scratchBytes = head.lists > 1 ? listIndexScratchBytes(head.lists, listSlotsMax, head.dims) : 0;
+  const scratchBytes = head.lists > 1 ? listIndexScratchBytes(head.lists, head.slots, listSlotsMax, head.dims) : 0;
   const dataBytes =
     layouts.reduce((sum, layout) => sum + roundUp(bytesOf(layout) + 16, 64), 0) +
     roundUp(bitmapBytes(head.slots), 64) +
     roundUp(IdDirectory.bytes(head.rows), 64) +
     roundUp(sizes.byteLength, 64) +
+    roundUp(groups.byteLength, 64) +
     roundUp(scratchBytes, 64) +
     roundUp(extraBytes, 64);
   let lease: MemoryLease;
@@ -218,6 +224,12 @@ export async function loadSegment(files: Files, pathOf: (name: string) => string
         if (!(memory.f32[spreadsAt / 4 + list]! > 0 && memory.f32[errorsAt / 4 + list]! >= 0)) throw corrupt("with a list without spread");
       }
     }
+    const blockSpreadsAt = at.get("block-spreads");
+    if (blockSpreadsAt !== undefined) {
+      for (let block = 0; block < head.slots / slotsUnit; block++)
+        if (!(memory.f32[blockSpreadsAt / 4 + block]! > 0)) throw corrupt("with a block without spread");
+      await options.pause?.();
+    }
     const ids = new IdDirectory(
       memory,
       { idsAt: at.get("ids")!, startsAt: at.get("id-starts")!, slots: head.slots, rows: head.rows },
@@ -226,10 +238,12 @@ export async function loadSegment(files: Files, pathOf: (name: string) => string
     await ids.fill(options.pause);
     const sizesAt = memory.reserve(sizes.byteLength);
     memory.f32.set(sizes, sizesAt / 4);
+    const groupsAt = memory.reserve(groups.byteLength);
+    memory.u32.set(groups, groupsAt / 4);
     const filterRoomAt = memory.reserve(bitmapBytes(head.slots));
     const scratchAt = memory.reserve(scratchBytes);
     const extraAt = memory.reserve(extraBytes);
-    return new LoadedSegment(lease, head, { at, sizesAt, filterRoomAt, scratchAt, extraAt, extraBytes }, starts, ids, dataBytes);
+    return new LoadedSegment(lease, head, { at, sizesAt, groupsAt, filterRoomAt, scratchAt, extraAt, extraBytes }, starts, ids, dataBytes);
   } catch (thrown) {
     lease.release();
     throw thrown;
@@ -239,16 +253,27 @@ export async function loadSegment(files: Files, pathOf: (name: string) => string
 async function readHead(files: Files, path: string): Promise<SegmentHead> {
   const words = new Uint32Array(headWords);
   await readArray(files, path, npyHeader("<u4", [headWords]), bytesIn(words));
-  const [format, metricNumber, dims, rows, slots, lists, idBytes] = words as unknown as readonly [number, number, number, number, number, number, number];
-  if (format !== segmentFormat) throw new MillraceError("unsupported", `a segment of format ${format}`, { todo: "build it with this version, or update" });
+  const [format, metricNumber, dims, rows, slots, lists, idBytes, groups] = Array.from(words) as unknown as readonly [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
+  if (!segmentFormats.includes(format))
+    throw new MillraceError("unsupported", `a segment of format ${format}`, { todo: "build it with this version, or update" });
   const metric = metricNumbers[metricNumber];
   if (metric === undefined || dims < 1 || dims > Math.min(vectorLimits.dimsMax, vectorRowLimits.dimsMax)) throw corrupt("of unknown metric or dimensions");
   if (rows < 1 || slots < rows || slots % slotsUnit !== 0 || lists < 1 || lists > Math.min(rows, searchSettingsLimits.listsMax))
     throw corrupt("whose counts do not fit");
   if (slots > rows + lists * (slotsUnit - 1)) throw corrupt("with more slots than its lists fill");
   if (idBytes < rows || idBytes > rows * vectorLimits.elementBytesMax) throw corrupt("whose head does not fit");
-  if (words.subarray(7).some((word) => word !== 0)) throw corrupt("whose head has more than it should");
-  return { metric, dims, rows, slots, lists, idBytes };
+  if (groups !== 0 && (format === 1 || lists <= 1)) throw corrupt("whose groups of blocks do not fit its format");
+  if (words.subarray(8).some((word) => word !== 0)) throw corrupt("whose head has more than it should");
+  return { metric, dims, rows, slots, lists, idBytes, groups };
 }
 
 /** Reads a file that must be this header and `into.length` bytes. */

@@ -1,6 +1,6 @@
 // What a build makes and files hold: the arrays of a segment by name, and what the rest of a version needs to know to lay its own arrays beside them.
 
-import { codeCount, codePoints } from "#kernel/ivf-layout";
+import { codeCount, codePoints, groupsFor } from "#kernel/ivf-layout";
 import { codeBytes, rowFloats, type VectorMetric, type VectorShape } from "#kernel/vector-layout";
 
 export type SegmentArray = Float32Array | Int8Array | Uint8Array | Uint32Array;
@@ -35,9 +35,13 @@ export interface SegmentHead {
   readonly slots: number;
   readonly lists: number;
   readonly idBytes: number;
+  /** Groups of the means of blocks: `listGroups(starts)`. 0: there are none. */
+  readonly groups: number;
 }
 
-export const segmentFormat = 1;
+export const segmentFormat = 2;
+/** Formats that are read. */
+export const segmentFormats: readonly number[] = [1, segmentFormat];
 export const headWords = 16;
 export const metricNumbers: readonly VectorMetric[] = ["cosine", "ip", "l2"];
 
@@ -48,7 +52,7 @@ export interface ArrayLayout {
 }
 
 /** The arrays behind the head, in the order in which they are written and loaded. */
-export function arraysOf({ metric, dims, slots, lists, idBytes }: SegmentHead): readonly ArrayLayout[] {
+export function arraysOf({ metric, dims, slots, lists, idBytes, groups }: SegmentHead): readonly ArrayLayout[] {
   const floats = rowFloats(dims);
   const list: ArrayLayout[] = [
     { name: "starts", type: "<u4", shape: [lists + 1] },
@@ -70,8 +74,19 @@ export function arraysOf({ metric, dims, slots, lists, idBytes }: SegmentHead): 
       { name: "points", type: "<f4", shape: [codeCount(dims), 2, codePoints] },
     );
     if (metric === "l2") list.push({ name: "list-bias", type: "<f4", shape: [lists] });
+    if (groups > 0) {
+      list.push({ name: "block-codes", type: "|u1", shape: [groups, codeCount(dims), 16] }, { name: "block-spreads", type: "<f4", shape: [slots / 32] });
+      if (metric === "l2") list.push({ name: "block-bias", type: "<f4", shape: [slots / 32] });
+    }
   }
   return list;
+}
+
+/** The first group of each list, and how many there are in all. */
+export function listGroups(starts: Uint32Array): Uint32Array {
+  const first = new Uint32Array(starts.length);
+  for (let list = 0; list + 1 < starts.length; list++) first[list + 1] = first[list]! + groupsFor(starts[list + 1]! - starts[list]!);
+  return first;
 }
 
 export function elementsOf({ shape }: ArrayLayout): number {

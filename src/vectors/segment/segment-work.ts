@@ -32,6 +32,8 @@ export interface RoomPlaces {
   /** f32 a row: its length as it came. */
   readonly normAt: number;
   readonly codes4At: number;
+  /** f32 rows, one a block of 32 slots: its mean. */
+  readonly meansAt: number;
   /** f32 a slot. */
   readonly errorAt: number;
 }
@@ -52,7 +54,9 @@ export type WorkTask =
   | { readonly do: "nearest"; readonly from: number; readonly rows: number }
   /** What went into a room to its centroids (but for `given`: the lists are known): lists, squares, scales. The answer: rows that are not finite. */
   | { readonly do: "assign"; readonly room: number; readonly rows: number; readonly given: boolean }
-  /** What went into a room to codes by the room's scales; of an index also those of 4 bits, by the lists of its blocks. */
+  /** What went into a room, rows of some lists one behind the other (`listAt`: how many rows of each, then 0), in an order of close blocks inside of each: numbers of rows to `scoreAt`. */
+  | { readonly do: "arrange"; readonly room: number; readonly rows: number }
+  /** What went into a room to codes by the room's scales; of an index also those of 4 bits, by the lists of its blocks, and the means of blocks, squared differences to these to `scoreAt`. */
   | { readonly do: "encode"; readonly room: number; readonly slots: number };
 
 /** Rows of a room. */
@@ -68,7 +72,8 @@ export function roomBytes(shape: VectorShape): number {
     3 * roundUp((slots + 4) * 4, 64) +
     roundUp(slots * 8, 64) +
     roundUp(slots * 4, 64) +
-    roundUp(codes4Bytes(slots, shape.dims), 64)
+    roundUp(codes4Bytes(slots, shape.dims), 64) +
+    roundUp((slots / slotsUnit) * rowFloats(shape.dims) * 4, 64)
   );
 }
 
@@ -83,6 +88,7 @@ export function reserveRoom(memory: KernelMemory, shape: VectorShape): RoomPlace
     squareAt: memory.reserve(slots * 8),
     normAt: memory.reserve((slots + 4) * 4),
     codes4At: memory.reserve(codes4Bytes(slots, shape.dims)),
+    meansAt: memory.reserve((slots / slotsUnit) * rowFloats(shape.dims) * 4),
     errorAt: memory.reserve(slots * 4),
   };
 }
@@ -110,6 +116,8 @@ export class SegmentWork {
         return this.#nearest(task.from, task.rows);
       case "assign":
         return this.#assign(task.room, task.rows, task.given);
+      case "arrange":
+        return this.#arrange(task.room, task.rows);
       case "encode":
         return this.#encode(task.room, task.slots);
     }
@@ -146,6 +154,21 @@ export class SegmentWork {
     return bad;
   }
 
+  #arrange(room: number, rows: number): number {
+    const { at, block } = this.#written(room, slotsFor(rows), false);
+    const { u32, lane, calls } = this.#memory;
+    const rowBytes = rowFloats(this.#places.shape.dims) * 4;
+    lane.reset();
+    const scratch = lane.take(5 * rowBytes);
+    for (let i = 0; i < rows; i++) u32[at.scoreAt / 4 + i] = i;
+    let from = 0;
+    for (let list = at.listAt / 4; u32[list] !== 0; list++) {
+      calls.blocksOrder(block.rowsAt, rowBytes, at.scoreAt + from * 4, u32[list]!, at.errorAt, scratch);
+      from += u32[list]!;
+    }
+    return 0;
+  }
+
   #encode(room: number, slots: number): number {
     const { at, block } = this.#written(room, slots, this.#places.shape.metric === "cosine");
     const { dims } = this.#places.shape;
@@ -163,6 +186,7 @@ export class SegmentWork {
       at.errorAt,
       at.scoreAt,
     );
+    this.#memory.calls.blocksMean(block.rowsAt, slots / slotsUnit, rowFloats(dims) * 4, block.liveAt, at.meansAt, at.scoreAt);
     return 0;
   }
 }

@@ -9,6 +9,7 @@
 
 import type { TopK } from "#kernel/dot-top-k";
 import type { KernelMemory } from "#kernel/kernel-memory";
+import type { ListIndex } from "#kernel/vector-ivf";
 import type { VectorBlock, VectorShape } from "#kernel/vector-layout";
 import type { SearchSettings } from "./search-settings.ts";
 
@@ -22,6 +23,9 @@ export interface SearchWork {
   exact: number;
   /** It gave no answers, because the filter names little of what lies near (`leastShare`). */
   gaveUp?: boolean;
+  /** Where the index left the scores of its lists and which it looked into (ListWork), good until the next search; 0: every row was compared. */
+  scoresAt?: number;
+  seenAt?: number;
 }
 
 export interface VectorSegment {
@@ -34,6 +38,8 @@ export interface VectorSegment {
   readonly slots: number;
   /** 1: no index, every search is exact. */
   readonly lists: number;
+  /** Where its parts lie; undefined: none. */
+  readonly index: ListIndex | undefined;
   /** Memory it holds. */
   readonly bytes: number;
   readonly memory: KernelMemory;
