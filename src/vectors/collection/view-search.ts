@@ -18,6 +18,8 @@ export const viewSearchLimits = {
   stepBytes: 3 << 20,
   /** Rows of the tail that are in no list, compared in one step. */
   stepRows: 4_096,
+  /** Lists of the tail that are looked into in one step: some 0.2 ms. */
+  stepLists: 96,
 } as const;
 
 export interface ViewSearch {
@@ -117,6 +119,8 @@ export function* searchView(view: CollectionView, search: ViewSearch): Generator
   const bests = Array.from({ length: many }, () => new Best(count, metric === "l2"));
   /** Of a search whose rows of the tail are found by lists: those lists. */
   const looked = new Array<Uint32Array | undefined>(many);
+  /** Whether lists were looked into, and in the end not all. */
+  const partly = new Uint8Array(many);
   let lists = exact || filter !== undefined ? undefined : view.tailLists;
   // Idle times do the rest.
   if (lists !== undefined && lists.waitingRows > tailListsLimits.waitingMax) lists.work();
@@ -171,7 +175,16 @@ export function* searchView(view: CollectionView, search: ViewSearch): Generator
         bests[q]!.add(top, 0, 1);
         compared += segment.work.slots;
         const own = lists?.listsOf(query, bests[q]!.least);
-        if (own !== undefined && lookInto(lists!, own, query, bests[q]!, false)) looked[q] = own;
+        if (own !== undefined) {
+          const mayRepeat = (): boolean => view.changes !== before || lists!.moves !== moves;
+          for (let from = 0; from < own.length; from += viewSearchLimits.stepLists) {
+            yield;
+            const isAll = lookInto(lists!, own.subarray(from, from + viewSearchLimits.stepLists), query, bests[q]!, mayRepeat());
+            looked[q] = isAll ? own : undefined;
+            if (!isAll) break;
+            partly[q] = 1;
+          }
+        }
         yield;
       }
     }
@@ -190,7 +203,7 @@ export function* searchView(view: CollectionView, search: ViewSearch): Generator
       if (looked[q] !== undefined) continue;
       const top = topOf(Math.min(count, chunk.block.slots));
       tail.searchChunk(chunk, queries.subarray(q * dims, (q + 1) * dims), top, exact, filter === undefined ? 0 : chunk.filterAt);
-      bests[q]!.add(top, -1 - chunk.first, -1);
+      bests[q]!.add(top, -1 - chunk.first, -1, { mayRepeat: partly[q] === 1 });
       compared += chunk.used;
       yield;
     }

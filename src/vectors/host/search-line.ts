@@ -28,6 +28,8 @@ export interface SearchLineOptions {
   /** Whether something is under way that every slice holds up; then it ends after `hurriedSliceMs`. */
   readonly hurries?: () => boolean;
   readonly hurriedSliceMs?: number;
+  /** Called between two slices. */
+  readonly between?: () => void;
   readonly waitingMax: number;
   /** Work for idle times, undefined when there is none. */
   readonly idle: () => Generator<void, void, void> | undefined;
@@ -84,25 +86,26 @@ export class SearchLine {
   }
 
   async #run(): Promise<void> {
-    const { clock } = this.#options;
+    const { clock, between } = this.#options;
     let sinceMs = clock.monotonicMs();
+    const turn = async (): Promise<void> => {
+      await clock.yield();
+      between?.();
+      sinceMs = clock.monotonicMs();
+    };
     while (!this.#stopped) {
       const quick = this.#quick[0];
       const long = this.#long[0];
       if (quick !== undefined) {
         if (this.#advance(quick, sinceMs)) this.#quick.shift();
         else {
-          await clock.yield();
-          sinceMs = clock.monotonicMs();
+          await turn();
           continue;
         }
       }
       // A long one has its slice after every quick one, which has its own turn.
       if (long !== undefined) {
-        if (quick !== undefined) {
-          await clock.yield();
-          sinceMs = clock.monotonicMs();
-        }
+        if (quick !== undefined) await turn();
         if (this.#long[0] === long && this.#advance(long, sinceMs)) this.#long.shift();
       }
       if (quick === undefined && long === undefined) {
@@ -117,8 +120,7 @@ export class SearchLine {
         }
       }
       if (clock.monotonicMs() - sinceMs < this.#sliceMs) continue;
-      await clock.yield();
-      sinceMs = clock.monotonicMs();
+      await turn();
     }
     this.#running = false;
   }

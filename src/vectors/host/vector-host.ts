@@ -53,8 +53,8 @@ import { SearchLine } from "./search-line.ts";
 import type { AnswersMessage, CallAnswer, CallsMessage, CollectionNews, VectorCall } from "./vector-calls.ts";
 
 export const hostLimits = {
-  sliceMs: 0.5,
-  /** Of searches, while writes of at most so many rows are under way: somebody waits for each of those. A flood is not helped by shorter slices, and searches are then slower. */
+  sliceMs: 0.2,
+  /** Of searches, while writes of at most so many rows are under way: somebody waits for each of those, and when they are answered the thread gives way to whoever gives the answers out. A flood is not helped by shorter slices, and searches are then slower. */
   hurriedSliceMs: 0.1,
   hurriedRowsMax: 64,
   /** Of loading a version, after which searches that wait are done first, for so long at most: a version is loaded however many there are. */
@@ -86,7 +86,10 @@ export interface VectorHostOptions {
   readonly random: RandomSource;
   /** Checksums of fetched files are taken there. */
   readonly workers?: Workers;
-  /** Sleeps for a tenth of a millisecond: called between two slices of a load, so that a thread that waits for this one's core has it now and not after a tick of the scheduler. */
+  /**
+   * Sleeps for a tenth of a millisecond, so that a thread that waits for this one's core has it now and not after a tick of the scheduler: called between two slices of a load, and where writes were
+   * answered and searches go on, since somebody gives those answers out.
+   */
   readonly giveWay?: () => void;
   readonly node: string;
   /** DATA/vectors */
@@ -147,6 +150,8 @@ export class VectorHost {
   #folding = false;
   /** Of writes that are not answered yet. */
   #rowsUnderWay = 0;
+  /** Since this thread slept for others' sake. */
+  #hasAnsweredWrites = false;
 
   constructor(options: VectorHostOptions) {
     this.#options = options;
@@ -161,6 +166,11 @@ export class VectorHost {
       hurries: () => this.#rowsUnderWay > 0 && this.#rowsUnderWay <= hostLimits.hurriedRowsMax,
       waitingMax: vectorLimits.callsMax,
       idle: () => this.#tailWork() ?? this.#sample(),
+      between: () => {
+        if (!this.#hasAnsweredWrites) return;
+        this.#hasAnsweredWrites = false;
+        options.giveWay?.();
+      },
     });
   }
 
@@ -789,6 +799,7 @@ export class VectorHost {
     collection.write(write).then(
       (flags) => {
         this.#rowsUnderWay -= rows;
+        this.#hasAnsweredWrites ||= rows <= hostLimits.hurriedRowsMax;
         this.#answer(id, flags.length === 1 ? flags[0] : flags);
       },
       (thrown: unknown) => {
