@@ -32,6 +32,7 @@
 //   35 f32 bend of the fall: the share falls by exp(-(fall + bend z) z) where T is z spreads above the centroid's score
 //   38 codes of the means of blocks: a group for every 32 blocks of a list, laid out as the codes of 32 slots (0 = there are none: whole lists are looked into)  39 u32 a list: its first group
 //   40 f32 a block: spread of a score around the mean's as the codes tell it, for a query of length 1  41 f32 a block: mean of -|x|^2/2 (l2 only)  42 f32 gate
+//   43 f32 margin more for each e-fold by which the share of rows that pass is larger in the lists of the first look than in all: what passes then lies close together around the query, and T is far out
 //   36 out: address of f32 a list, its centroid's score (l2: and mean bias)  37 out: address of u32 a list, 1 = it was looked into
 // Scratch, f32 or u32 words, each part for lists rounded up to eight: scores, weights, fall, order, passing rows; then tables (16 bytes a code), a heap of `lists` entries, of blocks (sums
 // of 32 means, their scores, how many spreads below T they may be for each count of passing rows, a heap of the best, a bit for each that was looked into), rows that wait for a look at their
@@ -169,27 +170,44 @@ function countPassing(args: usize, passing: usize): f32 {
   const sizes = <usize>word(args, 6);
   const live = <usize>word(args, 12);
   const filter = <usize>word(args, 13);
-  // Where all are live the filter stands for both.
-  const both = live ? live : filter;
-  let all: f32 = 0;
-  for (let i: u32 = 0; i < lists; i++) {
-    const at = (<usize>i) << 2;
-    let count: f32;
-    if (filter) {
-      let bits: u64 = 0;
-      const end = both + ((<usize>load<u32>(starts + at, 4)) >> 3);
-      let word = filter + ((<usize>load<u32>(starts + at)) >> 3);
-      let other = both + ((<usize>load<u32>(starts + at)) >> 3);
-      for (; other + 8 <= end; other += 8, word += 8) bits += popcnt<u64>(load<u64>(word) & load<u64>(other));
-      if (other < end) bits += popcnt<u64>(<u64>(load<u32>(word) & load<u32>(other)));
-      count = <f32>bits;
-    } else {
-      count = load<f32>(sizes + at);
+  if (!filter) {
+    let sum: f32 = 0;
+    for (let at: usize = 0; at < (<usize>lists) << 2; at += 4) {
+      const size = load<f32>(sizes + at);
+      store<f32>(passing + at, size);
+      sum += size;
     }
-    store<f32>(passing + at, count);
+    return sum;
+  }
+  // Where all are live the filter stands for both.
+  const other = (live ? live : filter) - filter;
+  let all: u32 = 0;
+  let at = filter + ((<usize>load<u32>(starts)) >> 3);
+  for (let i: u32 = 0; i < lists; i++) {
+    const end = filter + ((<usize>load<u32>(starts + ((<usize>i) << 2), 4)) >> 3);
+    let count: u32 = 0;
+    // Counts of 8 bits: 31 times 8 fit.
+    while (at + 16 <= end) {
+      const stop = min<usize>(end, at + 31 * 16);
+      let sums = i8x16.splat(0);
+      for (; at + 16 <= stop; at += 16) sums = i8x16.add(sums, i8x16.popcnt(v128.and(v128.load(at), v128.load(at + other))));
+      const pairs = i32x4.extadd_pairwise_i16x8_u(i16x8.extadd_pairwise_i8x16_u(sums));
+      const halves = i64x2.add(pairs, v128.shuffle<i64>(pairs, pairs, 1, 0));
+      const both = i64x2.extract_lane(halves, 0);
+      count += (<u32>both) + (<u32>(both >> 32));
+    }
+    if (at + 8 <= end) {
+      count += <u32>popcnt<u64>(load<u64>(at) & load<u64>(at + other));
+      at += 8;
+    }
+    if (at < end) {
+      count += popcnt<u32>(load<u32>(at) & load<u32>(at + other));
+      at += 4;
+    }
+    store<f32>(passing + ((<usize>i) << 2), <f32>count);
     all += count;
   }
-  return all;
+  return <f32>all;
 }
 
 /**
@@ -740,10 +758,8 @@ function fallOf(args: usize, scores: usize, falls: usize, passing: usize, thresh
   return largest;
 }
 
-/** Whether a much smaller share of the rows passes in the nearest lists than in all: where a filter names what lies far away, lists say little of where the answers are. */
-function isSparseNear(args: usize, passing: usize, nearest: usize, count: u32, all: f32, rows: f32): bool {
-  const least = real(args, 27);
-  if (!(least > 0)) return false;
+/** How much larger the share of the rows that pass is in the nearest lists than in all of them. */
+function crowdOf(args: usize, passing: usize, nearest: usize, count: u32, all: f32, rows: f32): f32 {
   const sizes = <usize>word(args, 6);
   let rowsNear: f32 = 0;
   let passNear: f32 = 0;
@@ -752,7 +768,7 @@ function isSparseNear(args: usize, passing: usize, nearest: usize, count: u32, a
     rowsNear += load<f32>(sizes + at);
     passNear += load<f32>(passing + at);
   }
-  return passNear * rows < least * all * rowsNear;
+  return (passNear * rows) / max<f32>(all * rowsNear, 1);
 }
 
 /** Blocks of a list. */
@@ -816,6 +832,7 @@ export function ivfSearch(args: usize): void {
   for (let i: u32 = 0; i < lists; i++) rows += load<f32>(<usize>word(args, 6) + ((<usize>i) << 2));
   let visited: u32 = 0;
   let held: u32 = 0;
+  let crowd: f32 = 1;
   store<f32>(blocks, -Infinity, limitsFrom);
   for (let i: usize = 1; i <= 32; i++) store<f32>(blocks + (i << 2), firstReach, limitsFrom);
 
@@ -832,9 +849,13 @@ export function ivfSearch(args: usize): void {
     const found = topKSort(near);
     if (found == 0) break;
     const kept = min<u32>(look, lists);
-    if (visited == 0 && isSparseNear(args, passing, near + 16 + ((<usize>kept) << 2), found, all, rows)) {
-      store<u32>(args, 1, 28 << 2);
-      return;
+    if (visited == 0) {
+      crowd = crowdOf(args, passing, near + 16 + ((<usize>kept) << 2), found, all, rows);
+      // Where a filter names what lies far away, lists say little of where the answers are.
+      if (crowd < real(args, 27)) {
+        store<u32>(args, 1, 28 << 2);
+        return;
+      }
     }
     const nearest = near + 16 + ((<usize>kept) << 2);
     const looked = min<u32>(found, most - visited);
@@ -869,7 +890,8 @@ export function ivfSearch(args: usize): void {
     sum = f32x4.add(sum, f32x4.mul(v128.load(passing + at), expOf(f32x4.sub(v128.load(falls + at), top))));
   }
   const total = f32x4.extract_lane(sum, 0) + f32x4.extract_lane(sum, 1) + f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3);
-  const enough = max<f32>(largest + logOf(total / max<f32>(all, 1)) - real(args, 18), -1e30);
+  const more = real(args, 43) * logOf(max<f32>(crowd, 1));
+  const enough = max<f32>(largest + logOf(total / max<f32>(all, 1)) - real(args, 18) - more, -1e30);
   fillLimits(args, blocks + limitsFrom, enough, all / rows);
   const least = groups ? max<f32>(enough - real(args, 42), -1e30) : enough;
 

@@ -47,7 +47,8 @@ export const ivfWords = {
   blockSpreads: 40,
   blockBias: 41,
   gate: 42,
-  count: 43,
+  crowding: 43,
+  count: 44,
 } as const;
 
 /** Points of a codebook a code. */

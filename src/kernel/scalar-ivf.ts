@@ -385,16 +385,18 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
       u32[args / 4 + ivfWords.gaveUp] = 0;
       const probes = word(ivfWords.probes);
       const seen = new Uint8Array(lists);
+      const sizeOf = (list: number): number => f32[word(ivfWords.sizes) / 4 + list]!;
+      const rowsAll = Array.from(scores.keys()).reduce((sum, list) => sum + sizeOf(list), 0);
+      let crowd = 1;
       const byScore = Array.from(scores.keys()).sort((a, b) => scores[b]! - scores[a]! || a - b);
       for (let look = Math.min(word(ivfWords.firstLists), lists); work.lists < probes; look *= 4) {
         const next = byScore.filter((list) => seen[list] === 0 && passing[list]! > 0).slice(0, look);
         if (next.length === 0) break;
-        const leastShare = real(ivfWords.leastShare);
-        if (work.lists === 0 && leastShare > 0) {
-          const sizeOf = (list: number): number => f32[word(ivfWords.sizes) / 4 + list]!;
+        if (work.lists === 0) {
           const rowsNear = next.reduce((sum, list) => sum + sizeOf(list), 0);
           const passNear = next.reduce((sum, list) => sum + passing[list]!, 0);
-          if (passNear * Array.from(scores.keys()).reduce((sum, list) => sum + sizeOf(list), 0) < leastShare * all * rowsNear) {
+          crowd = (passNear * rowsAll) / Math.max(all * rowsNear, 1);
+          if (crowd < real(ivfWords.leastShare)) {
             u32[args / 4 + ivfWords.gaveUp] = 1;
             break;
           }
@@ -422,9 +424,9 @@ export function bindScalarIvf(memory: WasmMemory, { offer, thresholdOf }: Scalar
         const largest = falls.reduce((a, b) => Math.max(a, b), -Infinity);
         let total = 0;
         falls.forEach((value, l) => (total += passing[l]! * Math.exp(Math.max(value - largest, -80))));
-        const enough = Math.max(largest + Math.log(total / Math.max(all, 1)) - real(ivfWords.margin), -1e30);
+        const more = real(ivfWords.crowding) * Math.log(Math.max(crowd, 1));
+        const enough = Math.max(largest + Math.log(total / Math.max(all, 1)) - real(ivfWords.margin) - more, -1e30);
         const bottom = groupAt === 0 ? enough : Math.max(enough - real(ivfWords.gate), -1e30);
-        const rowsAll = Array.from(scores.keys()).reduce((sum, list) => sum + f32[word(ivfWords.sizes) / 4 + list]!, 0);
         const [fall, bend] = [real(ivfWords.fall), real(ivfWords.bend)];
         for (let count = 1; count <= 32; count++) {
           const room = Math.max(Math.log(count / ((32 * all) / rowsAll)) - enough, 0);

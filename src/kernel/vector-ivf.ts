@@ -71,6 +71,11 @@ const firstLists = 8;
  * How fast the share of rows that reach a score falls at first, a spread of it, and how much faster with each spread more: near the tail of the normal distribution (docs/design/vectors.md).
  */
 const normalFall = { fall: 1, bend: 0.25, gate: 1.5 } as const;
+/**
+ * With a filter: fewer lists are looked into for their blocks alone, which for the same recall saves a tenth of the time, and filters that name what lies near get more margin. They need it, 1 or 2 at a
+ * tenth of the rows, and cost little, since all that passes lies in a few lists.
+ */
+const filteredFall = { ...normalFall, gate: 0.75, crowding: 0.5 } as const;
 /** Without blocks and without a filter: by what the settings of such segments were tuned. */
 const wholeListFall = { fall: 2.3, bend: 0, gate: 0 } as const;
 
@@ -136,10 +141,11 @@ export function searchLists(index: ListIndex, query: Float32Array, search: ListS
   f32[a + ivfWords.slack] = search.slack === Infinity ? Infinity : search.slack * length;
   u32[a + ivfWords.codeErrors] = index.codeErrorsAt;
   const isFiltered = (search.filterAt ?? 0) !== 0;
-  const falls = isFiltered || index.blockCodesAt !== 0 ? normalFall : wholeListFall;
+  const falls = isFiltered ? filteredFall : index.blockCodesAt !== 0 ? normalFall : wholeListFall;
   f32[a + ivfWords.fall] = falls.fall;
   f32[a + ivfWords.bend] = falls.bend;
   f32[a + ivfWords.gate] = falls.gate;
+  f32[a + ivfWords.crowding] = isFiltered ? filteredFall.crowding : 0;
   u32[a + ivfWords.blockCodes] = index.blockCodesAt;
   u32[a + ivfWords.groups] = index.groupsAt;
   u32[a + ivfWords.blockSpreads] = index.blockSpreadsAt;

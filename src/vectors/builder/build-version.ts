@@ -17,12 +17,13 @@ import type { SnapshotFile } from "#snapshot/manifest";
 import type { Build, PublishOptions } from "#snapshot/snapshot-build";
 import { attributeRoom, loadAttributes, writeAttributes } from "../filter/attribute-files.ts";
 import { buildSegment, listsFor, segmentBytes } from "../segment/build-segment.ts";
-import { defaultSearchSettings, exhaustiveSettings, searchSettingsLimits, type SearchSettings } from "../segment/search-settings.ts";
+import { defaultSearchSettings, exhaustiveSettings, searchSettingsLimits, type SearchSettings, settingFigures } from "../segment/search-settings.ts";
 import { loadSegment, writeSegment } from "../segment/segment-files.ts";
 import type { VectorSegment } from "../segment/vector-segment.ts";
 import { GatheredRows } from "./gathered-rows.ts";
 import { heldOutCount, splitQueries, takeHeldOut, truthOf } from "./held-out.ts";
 import type { VectorRowSource } from "./row-source.ts";
+import { tuneFilters } from "./filter-tuner.ts";
 import { tune, type Tuned } from "./tuner.ts";
 import { checksOf, distinctShare, recallLeast, rowFaults, sameRowFaults, searchFigures, type SearchFigures } from "./validation.ts";
 import { type BuildParts, type BuildStage, buildStages, type BuiltVersion, type TrainedLists, type VersionConfig } from "./version-config.ts";
@@ -298,6 +299,10 @@ async function buildCandidate(
     });
     const { tuning, validation } = splitQueries(all);
     let tuned = tune(segment, tuning, recallTarget, config.settings);
+    watch.show(0.8);
+    signal?.throwIfAborted();
+    await clock.yield();
+    const filterMargins = tuned.met && segment.lists > 1 ? tuneFilters(segment, tuning, tuned.settings, recallTarget) : undefined;
     watch.show(1);
     watch.enter("validate");
     const settings = tuned.met ? tuned.settings : settingsFirst;
@@ -315,6 +320,7 @@ async function buildCandidate(
       signal?.throwIfAborted();
       await clock.yield();
     }
+    if (filterMargins !== undefined) tuned = { ...tuned, settings: { ...tuned.settings, filterMargins } };
     segment.release();
     segment = await load();
     return { ...failed, bytesLoaded: segment.bytes, reasons: [], tuned, figures, probes: await probesOf(segment, probeQueries, tuned.settings) };
@@ -388,9 +394,7 @@ async function publishVersion(
           latencyP99Ms: figures.p99Ms,
           comparedShare: figures.work.slots / rows.count,
           exactShare: figures.work.exact / rows.count,
-          "settings.probes": settings.probes,
-          "settings.margin": settings.margin,
-          "settings.slack": settings.slack,
+          ...Object.fromEntries(Object.entries(settingFigures(settings)).map(([name, value]) => [`settings.${name}`, value])),
         }),
   };
   for (const { name, rows: count } of best.files) {

@@ -14,6 +14,7 @@ import type { Files } from "#platform/files";
 import type { VectorBuildRecord, VectorTaskTrigger } from "#wire/vector-task-api";
 import { type VectorTaskConfig, vectorTaskDefaults } from "#wire/vector-task-config";
 import { isBelow } from "#wire/vector-task-fit";
+import { settingFigures } from "../segment/search-settings.ts";
 import { type AskEntry, boardPrefix, lockOf, noHistory, shownReasons, type TaskBoard, type TaskHistory } from "./task-board.ts";
 import { type Due, dueOf, isBefore } from "./task-due.ts";
 import { editionOf, type TaskState, withAudit } from "./task-state.ts";
@@ -325,7 +326,7 @@ export class TaskBuilder {
         cpuMs: Math.round(cpuMs),
         rssBytesPeak,
         stages,
-        settings: { lists: statistics["lists"] ?? 1, ...settings },
+        settings: { lists: statistics["lists"] ?? 1, ...settingFigures(settings) },
         ...figure("recall", "recall"),
         ...figure("latencyP50Ms", "searchP50Ms"),
         ...figure("latencyP99Ms", "searchP99Ms"),

@@ -94,7 +94,7 @@ export function measure(search: Tunable, queries: QuerySet, settings: SearchSett
 }
 
 /** How much more than the target a sample must show, so that all queries reach it most of the time. */
-function sureOf(tried: Tried, target: number): boolean {
+export function sureOf(tried: Pick<Tried, "recall" | "error">, target: number): boolean {
   return tried.recall - Math.min(1.5 * tried.error, (1 - target) / 3) >= target;
 }
 

@@ -17,7 +17,7 @@ import { createTopK, type TopK } from "#kernel/dot-top-k";
 import { fewBits } from "#kernel/vector-layout";
 import { exactSearchOf, ExactScan } from "#kernel/vector-rows";
 import { copyNumbers } from "#platform/copy-bytes";
-import { type SearchSettings, searchSettingsLimits } from "../segment/search-settings.ts";
+import { filterShares, type SearchSettings, searchSettingsLimits } from "../segment/search-settings.ts";
 import type { VectorSegment } from "../segment/vector-segment.ts";
 import { type AttributeSource, SourceFilter } from "./attribute-columns.ts";
 import type { Filter } from "./filter.ts";
@@ -40,15 +40,19 @@ export const filteredLimits = {
 } as const;
 
 /**
- * What a filter makes of tuned settings: errors of the 4-bit codes allowed for at least (with fewer, recall ends below 0.99 whatever the margin), a margin that counts as tuned at least, margin that any
- * filter adds, margin for each halving of the rows that pass, and more of it for each halving below a tenth. A search by blocks hits upon what lists hide, and needs less for few rows.
+ * What a filter makes of settings that say nothing of filters: errors of the 4-bit codes allowed for at least (with fewer, recall ends below 0.99 whatever the margin; tuned or not), a margin that counts
+ * as tuned at least, margin that any filter adds, margin for each halving of the rows that pass, and more of it for each halving below a tenth. How much a filter needs differs by 3 from one collection to
+ * another, so builds tune it (src/vectors/builder/filter-tuner.ts); this is for the hardest that was met.
  * Why a least margin: where clusters are as large as lists, all answers of an unfiltered search stand in the first lists, so that any margin serves and tuning ends as low as 0. With a filter answers come
  * from several clusters, of which such a margin says nothing.
  */
 const filterAdds = {
-  blocks: { slackLeast: 4.5, marginLeast: 7, margin: 1.05, halving: 0.15, belowTenth: 0.3 },
+  blocks: { slackLeast: 4.5, marginLeast: 7, margin: 1.8, halving: 0.3, belowTenth: 0.4 },
   wholeLists: { slackLeast: 4, marginLeast: 6, margin: 0.4, halving: 0.55, belowTenth: 0 },
 } as const;
+
+/** Added at least, also where filters at random need less: one that names what lies near is a search without a filter, of which lists are judged more strictly here (src/kernel/vector-ivf.ts, gate). */
+const filterAddsLeast = 1.25;
 
 /** What passes: bits by slot, or a filter over attributes. */
 export type Passing = { readonly bitmap: Uint32Array } | { readonly filter: Filter; readonly attributes: AttributeSource | undefined };
@@ -66,21 +70,39 @@ export function chooseWay(numbers: { readonly rows: number; readonly passing: nu
   return lists <= 1 || passing <= Math.max(4 * count, rows * filteredLimits.exactShareMax) ? "exact" : "index";
 }
 
+/** Errors of the 4-bit codes that a search with a filter allows for. */
+export function filterSlack(settings: SearchSettings, hasBlocks: boolean): number {
+  const { slackLeast } = hasBlocks ? filterAdds.blocks : filterAdds.wholeLists;
+  return Math.min(searchSettingsLimits.marginMax, Math.max(settings.slack, slackLeast));
+}
+
 /**
- * Settings for a search in which a share of the rows passes, from those tuned without a filter: more lists or blocks (margin, counted from a least one), and errors of the 4-bit codes (slack) allowed for.
- * Measured on 1 M rows with 64 to 250 queries and on 18 smaller segments with 100 or 200 (docs/design/vector-filters.md): from a margin of 6 or 7 on, whole lists need 0.5 more at a half and 1.8 at a tenth,
- * blocks at most 1.2 and 1.5; tuned margins of 0 to 5 are no measure of what a filter needs.
+ * Settings for a search in which a share of the rows passes: more lists or blocks (margin), and errors of the 4-bit codes (slack) allowed for. As tuned for filters, or by the rule
+ * (docs/design/vector-filters.md).
  */
 export function filteredSettings(settings: SearchSettings, share: number, hasBlocks: boolean): SearchSettings {
   const { marginMax, listsMax } = searchSettingsLimits;
-  const { slackLeast, marginLeast, margin, halving, belowTenth } = hasBlocks ? filterAdds.blocks : filterAdds.wholeLists;
   const passing = Math.min(1, Math.max(share, 1e-6));
-  const more = margin + halving * Math.log2(1 / passing) + belowTenth * Math.max(0, Math.log2(0.1 / passing));
-  return {
-    probes: listsMax,
-    margin: Math.min(marginMax, Math.max(settings.margin, marginLeast) + more),
-    slack: Math.min(marginMax, Math.max(settings.slack, slackLeast)),
-  };
+  let margin = settings.filterMargins === undefined ? 0 : Math.max(settings.margin + filterAddsLeast, tunedMargin(settings.filterMargins, passing));
+  // Filters at random say too little where an unfiltered search needs next to nothing: those that name what lies near then lead to clusters that it never met.
+  const { marginLeast } = hasBlocks ? filterAdds.blocks : filterAdds.wholeLists;
+  if (settings.filterMargins === undefined || settings.margin < marginLeast) margin = Math.max(margin, ruledMargin(settings.margin, passing, hasBlocks));
+  return { probes: listsMax, margin: Math.min(marginMax, margin), slack: filterSlack(settings, hasBlocks) };
+}
+
+function ruledMargin(tuned: number, share: number, hasBlocks: boolean): number {
+  const { marginLeast, margin, halving, belowTenth } = hasBlocks ? filterAdds.blocks : filterAdds.wholeLists;
+  return Math.max(tuned, marginLeast) + margin + halving * Math.log2(1 / share) + belowTenth * Math.max(0, Math.log2(0.1 / share));
+}
+
+/** Between two shares by their logarithms; beyond the last as there. */
+function tunedMargin(margins: readonly number[], share: number): number {
+  for (let i = 1; i < filterShares.length; i++) {
+    const [more, less] = [filterShares[i - 1]!, filterShares[i]!];
+    if (share >= more) return margins[i - 1]!;
+    if (share > less) return margins[i - 1]! + ((margins[i]! - margins[i - 1]!) * Math.log(more / share)) / Math.log(more / less);
+  }
+  return margins.at(-1)!;
 }
 
 /** As chooseWay, of what stands in a filter room: a list is never left to the index, also where rows died since it was made. */

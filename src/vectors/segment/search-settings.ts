@@ -16,9 +16,14 @@ export interface SearchSettings {
    * 0 to marginMax; marginMax: always. About 1.5 to 3 for a recall of 0.99.
    */
   readonly slack: number;
+  /** The margins of searches among rows that pass a filter, one for each of `filterShares`; left out: they follow from `margin` by a rule (filtered-search.ts). */
+  readonly filterMargins?: readonly number[];
 }
 
 export const searchSettingsLimits = { marginMax: 16, listsMax: 65_536 } as const;
+
+/** Shares of the rows that pass for which margins are tuned; between them they follow the logarithm. Fewer are compared one by one. */
+export const filterShares = [0.5, 0.1, 0.025] as const;
 
 /** The margin at which lists of average promise are just looked into. */
 export const averageMargin = 8;
@@ -37,10 +42,20 @@ export const defaultSearchSettings: SearchSettings = { probes: searchSettingsLim
 export function parseSearchSettings(value: unknown): SearchSettings {
   const bad = (why: string): MillraceError => new MillraceError("invalid", `search settings ${why}`, { todo: "give probes, margin and slack" });
   if (typeof value !== "object" || value === null) throw bad("that are no object");
-  const { probes, margin, slack } = value as Record<string, unknown>;
+  const { probes, margin, slack, filterMargins } = value as Record<string, unknown>;
   const { marginMax, listsMax } = searchSettingsLimits;
   if (typeof probes !== "number" || !Number.isInteger(probes) || probes < 1 || probes > listsMax) throw bad(`whose probes are not 1 to ${listsMax}`);
   for (const [name, number] of Object.entries({ margin, slack }))
     if (typeof number !== "number" || !(number >= 0 && number <= marginMax)) throw bad(`whose ${name} is not 0 to ${marginMax}`);
-  return { probes, margin: margin as number, slack: slack as number };
+  const settings: SearchSettings = { probes, margin: margin as number, slack: slack as number };
+  if (filterMargins === undefined) return settings;
+  if (!Array.isArray(filterMargins) || filterMargins.length !== filterShares.length) throw bad(`whose filterMargins are not ${filterShares.length} numbers`);
+  const margins: readonly unknown[] = filterMargins;
+  if (!margins.every((one): one is number => typeof one === "number" && one >= 0 && one <= marginMax)) throw bad(`whose filterMargins are not 0 to ${marginMax}`);
+  return { ...settings, filterMargins: [...margins] };
+}
+
+/** Each of them as one number, for statistics and histories of builds. */
+export function settingFigures({ filterMargins = [], ...others }: SearchSettings): Record<string, number> {
+  return { ...others, ...Object.fromEntries(filterMargins.map((margin, i) => [`filterMargin.${filterShares[i]!}`, margin])) };
 }
