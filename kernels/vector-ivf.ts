@@ -194,7 +194,7 @@ function countPassing(args: usize, passing: usize): f32 {
       const pairs = i32x4.extadd_pairwise_i16x8_u(i16x8.extadd_pairwise_i8x16_u(sums));
       const halves = i64x2.add(pairs, v128.shuffle<i64>(pairs, pairs, 1, 0));
       const both = i64x2.extract_lane(halves, 0);
-      count += (<u32>both) + (<u32>(both >> 32));
+      count += <u32>both + <u32>(both >> 32);
     }
     if (at + 8 <= end) {
       count += <u32>popcnt<u64>(load<u64>(at) & load<u64>(at + other));

@@ -71,7 +71,12 @@ export function tuneFilters(
 }
 
 /** Filters of that share, each for some of the queries, with the answers of exact search. */
-function draw(segment: VectorSegment, { vectors, count, dims, at }: Pick<QuerySet, "vectors" | "count" | "dims" | "at">, share: number, prng: Prng): Filtered[] {
+function draw(
+  segment: VectorSegment,
+  { vectors, count, dims, at }: Pick<QuerySet, "vectors" | "count" | "dims" | "at">,
+  share: number,
+  prng: Prng,
+): Filtered[] {
   const { memory, filterRoomAt, slots, block } = segment;
   const bar = Math.floor(share * 2 ** 32);
   const all = Math.min(count, filterTunerLimits.queriesMax);

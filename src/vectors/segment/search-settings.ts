@@ -51,7 +51,8 @@ export function parseSearchSettings(value: unknown): SearchSettings {
   if (filterMargins === undefined) return settings;
   if (!Array.isArray(filterMargins) || filterMargins.length !== filterShares.length) throw bad(`whose filterMargins are not ${filterShares.length} numbers`);
   const margins: readonly unknown[] = filterMargins;
-  if (!margins.every((one): one is number => typeof one === "number" && one >= 0 && one <= marginMax)) throw bad(`whose filterMargins are not 0 to ${marginMax}`);
+  if (!margins.every((one): one is number => typeof one === "number" && one >= 0 && one <= marginMax))
+    throw bad(`whose filterMargins are not 0 to ${marginMax}`);
   return { ...settings, filterMargins: [...margins] };
 }
 
