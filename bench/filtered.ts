@@ -162,7 +162,7 @@ export const scenario: Scenario = {
     const rounds = quick ? 1 : 3;
     const tuning = model.rows("tuning", quick ? 40 : 200);
     const { settings: unfiltered, recall: plainRecall } = tuneUnfiltered(segment, tuning);
-    const filterMargins = tuneFilters(segment, { vectors: tuning, count: tuning.length / dims, dims, at: k }, unfiltered, 0.99);
+    const filterMargins = await tuneFilters(segment, { vectors: tuning, count: tuning.length / dims, dims, at: k }, unfiltered, 0.99);
     const settings: SearchSettings = { ...unfiltered, filterMargins };
     log(
       `without a filter: margin ${settings.margin}, slack ${settings.slack}, recall@20 ${plainRecall.toFixed(4)}; with one: margins ` +

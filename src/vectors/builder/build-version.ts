@@ -300,9 +300,12 @@ async function buildCandidate(
     const { tuning, validation } = splitQueries(all);
     let tuned = tune(segment, tuning, recallTarget, config.settings);
     watch.show(0.8);
-    signal?.throwIfAborted();
-    await clock.yield();
-    const filterMargins = tuned.met && segment.lists > 1 ? tuneFilters(segment, tuning, tuned.settings, recallTarget) : undefined;
+    const pause = async (): Promise<void> => {
+      signal?.throwIfAborted();
+      await clock.yield();
+    };
+    await pause();
+    const filterMargins = tuned.met && segment.lists > 1 ? await tuneFilters(segment, tuning, tuned.settings, recallTarget, pause) : undefined;
     watch.show(1);
     watch.enter("validate");
     const settings = tuned.met ? tuned.settings : settingsFirst;

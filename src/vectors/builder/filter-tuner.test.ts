@@ -71,8 +71,8 @@ for (const [what, rows, middles, spread, margin] of [
     try {
       const untuned: SearchSettings = { probes: 65_536, margin, slack: 2.5 };
       const queries = { vectors: draw(96), count: 96, dims, at };
-      const filterMargins = tuneFilters(segment, queries, untuned, 0.99);
-      assert.deepEqual(tuneFilters(segment, queries, untuned, 0.99), filterMargins, "the same again");
+      const filterMargins = await tuneFilters(segment, queries, untuned, 0.99);
+      assert.deepEqual(await tuneFilters(segment, queries, untuned, 0.99), filterMargins, "the same again");
       assert.equal(filterMargins.length, filterShares.length);
       for (let i = 1; i < filterMargins.length; i++) assert.ok(filterMargins[i]! >= filterMargins[i - 1]!, `${filterMargins.join()} rise`);
       const settings = { ...untuned, filterMargins };

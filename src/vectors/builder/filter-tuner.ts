@@ -17,6 +17,9 @@ import { measure, type QuerySet, sureOf, type Tunable } from "./tuner.ts";
 
 export const filterTunerLimits = {
   queriesMax: 128,
+  /** Fewer where there are many rows: so many rows compared exactly for a share, within bounds. */
+  comparisons: 2.56e8,
+  queriesMin: 48,
   /** Queries that share a filter. */
   together: 16,
   /** A margin is known to within this. */
@@ -32,14 +35,18 @@ interface Filtered {
   readonly queries: QuerySet;
 }
 
-/** The margins for `filterShares`, marginMax where none reaches `target`. `settings`: as tuned without a filter; `queries`: any, their truth is not looked at. */
-export function tuneFilters(
+/**
+ * The margins for `filterShares`, marginMax where none reaches `target`. `settings`: as tuned without a filter; `queries`: any, their truth is not looked at. `pause`: awaited every 0.1 s or so of work on
+ * a million rows; what it throws ends the tuning.
+ */
+export async function tuneFilters(
   segment: VectorSegment,
   queries: Pick<QuerySet, "vectors" | "count" | "dims" | "at">,
   settings: SearchSettings,
   target: number,
+  pause: () => Promise<void> = () => Promise.resolve(),
   seed: number | string = "filters",
-): number[] {
+): Promise<number[]> {
   const { marginMax, listsMax } = searchSettingsLimits;
   const { memory, filterRoomAt } = segment;
   const slack = filterSlack(settings, (segment.index?.blockCodesAt ?? 0) !== 0);
@@ -51,59 +58,63 @@ export function tuneFilters(
     work: segment.work,
     search: (query, by, into) => segment.search(query, by, into, filterRoomAt),
   };
+  const { queriesMax, queriesMin, comparisons } = filterTunerLimits;
+  const count = Math.min(queries.count, queriesMax, Math.max(queriesMin, Math.round(comparisons / segment.rows)));
+  const margins: number[] = [];
   let least = settings.margin;
-  return filterShares.map((share) => {
-    const drawn = draw(segment, queries, share, prng);
-    const reaches = (margin: number): boolean => {
+  for (const share of filterShares) {
+    const drawn: Filtered[] = [];
+    for (let first = 0; first < count; first += filterTunerLimits.together) {
+      drawn.push(draw(segment, queries, first, Math.min(filterTunerLimits.together, count - first), share, prng));
+      await pause();
+    }
+    const reaches = async (margin: number): Promise<boolean> => {
       let [recall, variance] = [0, 0];
       for (const { bitmap, queries: some } of drawn) {
         memory.u32.set(bitmap, filterRoomAt / 4);
         const tried = measure(search, some, { probes: listsMax, margin, slack });
-        const weight = some.count / Math.min(queries.count, filterTunerLimits.queriesMax);
+        const weight = some.count / count;
         recall += tried.recall * weight;
         variance += (tried.error * weight) ** 2;
+        await pause();
       }
       return sureOf({ recall, error: Math.sqrt(variance) }, target);
     };
-    least = Math.max(least, leastOf(reaches, Math.max(least, startLeast), marginMax));
-    return least;
-  });
+    least = Math.max(least, await leastOf(reaches, Math.max(least, startLeast), marginMax));
+    margins.push(least);
+  }
+  return margins;
 }
 
-/** Filters of that share, each for some of the queries, with the answers of exact search. */
+/** A filter of that share, for `some` queries from `first` on, with the answers of exact search. */
 function draw(
-  segment: VectorSegment,
-  { vectors, count, dims, at }: Pick<QuerySet, "vectors" | "count" | "dims" | "at">,
+  { memory, filterRoomAt, slots, block }: VectorSegment,
+  { vectors, dims, at }: Pick<QuerySet, "vectors" | "dims" | "at">,
+  first: number,
+  some: number,
   share: number,
   prng: Prng,
-): Filtered[] {
-  const { memory, filterRoomAt, slots, block } = segment;
+): Filtered {
   const bar = Math.floor(share * 2 ** 32);
-  const all = Math.min(count, filterTunerLimits.queriesMax);
-  const drawn: Filtered[] = [];
-  for (let first = 0; first < all; first += filterTunerLimits.together) {
-    const some = Math.min(filterTunerLimits.together, all - first);
-    const bitmap = new Uint32Array(slots / 32);
-    for (let slot = 0; slot < slots; slot++) if (prng.u32() < bar) bitmap[slot >>> 5]! |= 1 << (slot & 31);
-    memory.u32.set(bitmap, filterRoomAt / 4);
-    const own = vectors.subarray(first * dims, (first + some) * dims);
-    const tops = Array.from({ length: some }, () => createTopK(at));
-    exactSearchBatch(block, own, at, tops, { filterAt: filterRoomAt, use: "f32" });
-    const truth = new Uint32Array(some * at);
-    tops.forEach(({ rows, size }, q) => truth.set(rows.subarray(0, size), q * at));
-    drawn.push({ bitmap, queries: { vectors: own, count: some, dims, at, truth, found: Uint32Array.from(tops, ({ size }) => size) } });
-  }
-  return drawn;
+  const bitmap = new Uint32Array(slots / 32);
+  for (let slot = 0; slot < slots; slot++) if (prng.u32() < bar) bitmap[slot >>> 5]! |= 1 << (slot & 31);
+  memory.u32.set(bitmap, filterRoomAt / 4);
+  const own = vectors.subarray(first * dims, (first + some) * dims);
+  const tops = Array.from({ length: some }, () => createTopK(at));
+  exactSearchBatch(block, own, at, tops, { filterAt: filterRoomAt, use: "f32" });
+  const truth = new Uint32Array(some * at);
+  tops.forEach(({ rows, size }, q) => truth.set(rows.subarray(0, size), q * at));
+  return { bitmap, queries: { vectors: own, count: some, dims, at, truth, found: Uint32Array.from(tops, ({ size }) => size) } };
 }
 
 /** The least number that `reaches` says yes to, to within `fine`, looking outwards from `start`; `top` where it says no up to there. */
-function leastOf(reaches: (margin: number) => boolean, start: number, top: number): number {
+async function leastOf(reaches: (margin: number) => Promise<boolean>, start: number, top: number): Promise<number> {
   let [low, high] = [0, top];
-  if (reaches(start)) {
+  if (await reaches(start)) {
     high = start;
     for (let step = 0.5; high > 0; step *= 2) {
       const next = Math.max(0, high - step);
-      if (!reaches(next)) {
+      if (!(await reaches(next))) {
         low = next;
         break;
       }
@@ -112,7 +123,7 @@ function leastOf(reaches: (margin: number) => boolean, start: number, top: numbe
   } else {
     low = start;
     for (let step = 0.5; low + step < top; step *= 2) {
-      if (reaches(low + step)) {
+      if (await reaches(low + step)) {
         high = low + step;
         break;
       }
@@ -121,7 +132,7 @@ function leastOf(reaches: (margin: number) => boolean, start: number, top: numbe
   }
   while (high - low > filterTunerLimits.fine) {
     const middle = (low + high) / 2;
-    if (reaches(middle)) high = middle;
+    if (await reaches(middle)) high = middle;
     else low = middle;
   }
   return high;
