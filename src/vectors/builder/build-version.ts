@@ -323,7 +323,16 @@ async function buildCandidate(
       signal?.throwIfAborted();
       await clock.yield();
     }
-    if (filterMargins !== undefined) tuned = { ...tuned, settings: { ...tuned.settings, filterMargins } };
+    if (filterMargins !== undefined) {
+      // Queries that were too easy to tune by were so for filters too.
+      const wider = tuned.settings.margin - settings.margin;
+      // Settings that were kept keep theirs too, where those are no less.
+      const kept = settings.filterMargins ?? [];
+      tuned = {
+        ...tuned,
+        settings: { ...tuned.settings, filterMargins: filterMargins.map((margin, i) => Math.min(marginMax, Math.max(margin, kept[i] ?? 0) + wider)) },
+      };
+    }
     segment.release();
     segment = await load();
     return { ...failed, bytesLoaded: segment.bytes, reasons: [], tuned, figures, probes: await probesOf(segment, probeQueries, tuned.settings) };

@@ -6,12 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { Prng } from "#base/prng";
-import { createTopK } from "#kernel/dot-top-k";
+import { createTopK, type TopK } from "#kernel/dot-top-k";
 import { MemoryPool } from "#kernel/memory-pool";
 import { exactSearch, normalise } from "#kernel/vector-rows";
 import { freshSeed } from "#platform/fresh-seed";
 import { systemFiles } from "#platform/system-files";
-import { filteredSearch } from "../filter/filtered-search.ts";
+import { filteredSearch, filterSlack } from "../filter/filtered-search.ts";
 import { buildSegment } from "../segment/build-segment.ts";
 import { filterShares, parseSearchSettings, type SearchSettings, settingFigures } from "../segment/search-settings.ts";
 import { loadSegment, packIds, writeSegment } from "../segment/segment-files.ts";
@@ -45,7 +45,13 @@ async function worldOf(rows: number, middles: number, spread: number): Promise<{
 }
 
 /** Of fresh queries with a filter each. */
-function recallOf(segment: VectorSegment, queries: Float32Array, settings: SearchSettings, share: number, prng: Prng): number {
+function recallOf(
+  segment: VectorSegment,
+  queries: Float32Array,
+  share: number,
+  prng: Prng,
+  search: (query: Float32Array, bitmap: Uint32Array, into: TopK) => void,
+): number {
   const [truth, found] = [createTopK(at), createTopK(at)];
   const count = queries.length / dims;
   let hits = 0;
@@ -56,7 +62,7 @@ function recallOf(segment: VectorSegment, queries: Float32Array, settings: Searc
     segment.memory.u32.set(bitmap, segment.filterRoomAt / 4);
     exactSearch(segment.block, query, at, truth, { filterAt: segment.filterRoomAt });
     const right = new Set(truth.rows.subarray(0, truth.size));
-    filteredSearch(segment, query, { bitmap }, settings, found);
+    search(query, bitmap, found);
     for (let i = 0; i < found.size; i++) if (right.has(found.rows[i]!)) hits++;
   }
   return hits / (count * at);
@@ -79,8 +85,18 @@ for (const [what, rows, middles, spread, margin] of [
       const prng = new Prng(seed);
       // Of 1,000 answers; those of one query stand and fall together.
       for (const share of [0.5, 0.2, 0.1, 0.05, 0.03]) {
-        const recall = recallOf(segment, draw(100), settings, share, prng);
+        const recall = recallOf(segment, draw(100), share, prng, (query, bitmap, into) => filteredSearch(segment, query, { bitmap }, settings, into));
         assert.ok(recall >= 0.975, `recall ${recall} at ${share}, margins ${filterMargins.join()}`);
+      }
+      // The margins themselves, without what a rule adds: enough, and no more than that.
+      assert.ok(filterMargins.at(-1)! < 14, filterMargins.join());
+      const slack = filterSlack(settings, (segment.index?.blockCodesAt ?? 0) !== 0);
+      for (const [i, share] of filterShares.entries()) {
+        const by = (margin: number): number =>
+          recallOf(segment, draw(100), share, prng, (query, _bitmap, into) =>
+            segment.search(query, { probes: 65_536, margin, slack }, into, segment.filterRoomAt),
+          );
+        assert.ok(by(filterMargins[i]!) >= 0.975, `margin ${filterMargins[i]} at ${share}`);
       }
     } finally {
       segment.release();

@@ -29,6 +29,8 @@ export interface ViewSearch {
   readonly settings?: SearchSettings;
   readonly exact: boolean;
   readonly filter?: Filter;
+  /** Default viewSearchLimits.stepLists. */
+  readonly stepLists?: number;
 }
 
 /** Places and scores of all queries one after the other, those of query q from `from[q]` on. */
@@ -111,7 +113,7 @@ function topOf(k: number): TopK {
 export function* searchView(view: CollectionView, search: ViewSearch): Generator<void, Found, void> {
   const { shape, base, tail } = view;
   const { dims, metric } = shape;
-  const { count, filter, exact } = search;
+  const { count, filter, exact, stepLists = viewSearchLimits.stepLists } = search;
   const many = search.queries.length / dims;
   const queries = search.queries.slice();
   if (metric === "cosine") normalise(queries, dims);
@@ -177,9 +179,9 @@ export function* searchView(view: CollectionView, search: ViewSearch): Generator
         const own = lists?.listsOf(query, bests[q]!.least);
         if (own !== undefined) {
           const mayRepeat = (): boolean => view.changes !== before || lists!.moves !== moves;
-          for (let from = 0; from < own.length; from += viewSearchLimits.stepLists) {
+          for (let from = 0; from < own.length; from += stepLists) {
             yield;
-            const isAll = lookInto(lists!, own.subarray(from, from + viewSearchLimits.stepLists), query, bests[q]!, mayRepeat());
+            const isAll = lookInto(lists!, own.subarray(from, from + stepLists), query, bests[q]!, mayRepeat());
             looked[q] = isAll ? own : undefined;
             if (!isAll) break;
             partly[q] = 1;
@@ -257,12 +259,17 @@ function gathered(view: CollectionView, bests: readonly Best[], hasMoved: boolea
   const scores = new Float32Array(all);
   let at = 0;
   bests.forEach((best, q) => {
-    // The place in the tail is the newer one: once written, an element of the base stays there.
-    const inTail = new Set<string>();
-    if (hasMoved) for (let i = 0; i < best.size; i++) if (best.places[i]! < 0) inTail.add(view.elementAt(best.places[i]!));
+    // The newest place of each element: in the tail before the base, a later row before an earlier one, as where it was deleted and added again.
+    const newest = new Map<string, number>();
+    if (hasMoved) {
+      for (let i = 0; i < best.size; i++) {
+        const element = view.elementAt(best.places[i]!);
+        newest.set(element, Math.min(best.places[i]!, newest.get(element) ?? Infinity));
+      }
+    }
     for (let i = 0; i < best.size; i++) {
       const place = best.places[i]!;
-      if (hasMoved && place >= 0 && inTail.has(view.elementAt(place))) continue;
+      if (hasMoved && newest.get(view.elementAt(place)) !== place) continue;
       places[at] = place;
       scores[at++] = best.scores[i]!;
     }

@@ -167,9 +167,9 @@ export class VectorHost {
       waitingMax: vectorLimits.callsMax,
       idle: () => this.#tailWork() ?? this.#sample(),
       between: () => {
-        if (!this.#hasAnsweredWrites) return;
+        const hasAnswered = this.#hasAnsweredWrites;
         this.#hasAnsweredWrites = false;
-        options.giveWay?.();
+        if (hasAnswered && this.#line.waiting > 0) options.giveWay?.();
       },
     });
   }
@@ -798,8 +798,9 @@ export class VectorHost {
     this.#rowsUnderWay += rows;
     collection.write(write).then(
       (flags) => {
+        // Not of a flood: then nobody waits for a single one.
+        this.#hasAnsweredWrites ||= this.#rowsUnderWay <= hostLimits.hurriedRowsMax;
         this.#rowsUnderWay -= rows;
-        this.#hasAnsweredWrites ||= rows <= hostLimits.hurriedRowsMax;
         this.#answer(id, flags.length === 1 ? flags[0] : flags);
       },
       (thrown: unknown) => {
