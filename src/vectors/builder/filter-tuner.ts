@@ -4,7 +4,7 @@
 // Why filters at random speak for others: lists are judged by what passes in them, so a filter that names what lies near or far changes the lists and not the rule; the same sample is asked for a little
 // more than the target, as in tuner.ts.
 // Cost: exact search of `queriesMax` queries among each share, some 4 ms a query and million rows of 64 numbers together, and as many searches by the index as halvings: a second or two a million rows.
-// Invariants: 1. margins do not fall as fewer rows pass  2. the same segment, queries and seed give the same margins: no clock is read.
+// Invariants: 1. margins do not fall as fewer rows pass  2. the same segment and queries give the same margins: no clock is read.
 // Concurrency: one thread; the filter room of the segment is in use meanwhile.
 
 import { Prng } from "#base/prng";
@@ -45,12 +45,11 @@ export async function tuneFilters(
   settings: SearchSettings,
   target: number,
   pause: () => Promise<void> = () => Promise.resolve(),
-  seed: number | string = "filters",
 ): Promise<number[]> {
   const { marginMax, listsMax } = searchSettingsLimits;
   const { memory, filterRoomAt } = segment;
   const slack = filterSlack(settings, (segment.index?.blockCodesAt ?? 0) !== 0);
-  const prng = new Prng(seed);
+  const prng = new Prng("filters");
   const search: Tunable = {
     lists: segment.lists,
     rows: segment.rows,

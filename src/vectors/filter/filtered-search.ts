@@ -81,12 +81,13 @@ export function filterSlack(settings: SearchSettings, hasBlocks: boolean): numbe
  * (docs/design/vector-filters.md).
  */
 export function filteredSettings(settings: SearchSettings, share: number, hasBlocks: boolean): SearchSettings {
-  const { marginMax, listsMax } = searchSettingsLimits;
   const passing = Math.min(1, Math.max(share, 1e-6));
-  let margin = settings.filterMargins === undefined ? 0 : Math.max(settings.margin + filterAddsLeast, tunedMargin(settings.filterMargins, passing));
-  // Filters at random say too little where an unfiltered search needs next to nothing: those that name what lies near then lead to clusters that it never met.
   const { marginLeast } = hasBlocks ? filterAdds.blocks : filterAdds.wholeLists;
-  if (settings.filterMargins === undefined || settings.margin < marginLeast) margin = Math.max(margin, ruledMargin(settings.margin, passing, hasBlocks));
+  const tuned = settings.filterMargins === undefined ? 0 : Math.max(settings.margin + filterAddsLeast, tunedMargin(settings.filterMargins, passing));
+  // Filters at random say too little where an unfiltered search needs next to nothing: those that name what lies near then lead to clusters that it never met.
+  const isEnough = tuned > 0 && settings.margin >= marginLeast;
+  const margin = isEnough ? tuned : Math.max(tuned, ruledMargin(settings.margin, passing, hasBlocks));
+  const { marginMax, listsMax } = searchSettingsLimits;
   return { probes: listsMax, margin: Math.min(marginMax, margin), slack: filterSlack(settings, hasBlocks) };
 }
 
